@@ -12,9 +12,9 @@ The modules are:
 - The launcher process: ``server`` is its main program, ``guests`` has the containers.
 - The street ``keeper``: containers that live on, each with a process of its own (see there).
 - What both do: ``birth`` makes a container's first process, ``setup`` is what that does, ``becoming`` its last steps,
-  which a process that joins a container takes, too. They use ``uplink`` and ``network`` with ``netlink``, ``rootfs``,
-  ``mounts`` and ``stubs``, ``cgroups`` with ``hierarchies`` and ``delegation``, ``idmap``, ``users``,
-  ``capabilities``, ``events``, ``wire`` and ``syscalls``.
+  which a process that joins a container takes, too. They use ``uplink`` and ``network`` with ``kernelway``,
+  ``netlink``, ``programs`` and ``subnets``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups`` with ``hierarchies`` and
+  ``delegation``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``.
 - The switch, which containers that live on are connected by: ``switch`` with ``switchpin`` and ``switchrules``,
   ``endpoints`` (what it is told), ``addresses``, ``nftwire`` and ``netspaces``. Whoever needs it opens it.
 

@@ -143,13 +143,17 @@ class Launcher(Closing):
     state: an existing private directory, in which it leaves ``launcher.log`` at most.
     denied_networks: what containers are not to reach, beside the host and link-local addresses, as in
     ``10.0.0.0/8,192.168.0.0/16``. Raises NetworkError when it is anything else.
+    uplink: how its containers reach the outside: ``kernel``, ``pasta`` or ``auto``.
     group: the name of an ``enclosure.Enclosure``, which holds its containers.
     at_once: how many containers may run at a time, 0 for any number; others wait.
     """
 
-    def __init__(self, state: Path, *, denied_networks: str = "", group: str = "", at_once: int = 0) -> None:
+    def __init__(
+        self, state: Path, *, denied_networks: str = "", uplink: str = "auto", group: str = "", at_once: int = 0
+    ) -> None:
         self._state = state
         self._group = group
+        self._uplink = uplink
         self._places = threading.Semaphore(at_once) if at_once else None
         self._denied = _networks(denied_networks)
         self._lock = threading.Lock()
@@ -303,7 +307,10 @@ class Launcher(Closing):
             opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, *_BOOT, source, str(self._state), ",".join(self._denied), connected, self._group],
+                [
+                    *(sys.executable, *_BOOT, source, str(self._state)),
+                    *(",".join(self._denied), self._uplink, connected, self._group),
+                ],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),

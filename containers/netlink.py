@@ -14,14 +14,25 @@ _NETLINK_ROUTE = 0
 _RTMGRP_ADDRESSES = 0x10 | 0x100  # IPv4's and IPv6's
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _CREATE_EXCL = 0x1, 0x4, 0x300, 0x600
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWRULE = 16, 17, 18, 20, 22, 24, 26, 32
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWNEIGH, _NEWRULE = (
+    16,
+    17,
+    18,
+    20,
+    22,
+    24,
+    26,
+    28,
+    32,
+)
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_AF_SPEC, _IFLA_NET_NS_FD, _IFLA_INET6_ADDR_GEN_MODE, _NO_ADDRESS = 26, 28, 8, 1
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _BR_MCAST_SNOOPING = 1, 2, 1, 23
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 1, 2, 0x02
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_F_NODAD = 1, 2, 3, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_TABLE, _RTAX_RTO_MIN = 1, 4, 5, 8, 15, 13
 _MAIN_TABLE, _PROTO_BOOT, _UNICAST, _LOCAL = 254, 3, 1, 2
+_NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
 _SCOPE_HOST, _FRA_FWMARK, _FR_ACT_TO_TABLE = 254, 10, 1
 _AF_INET, _AF_INET6 = 2, 10
 _NESTED = 0x8000
@@ -103,10 +114,15 @@ class Netlink:
                     raise OSError(number, f"rtnetlink: {os.strerror(number)}")
                 found.append((message[: len(body)], attributes_of(message[len(body) :])))
 
-    def addresses(self) -> set[int]:
-        """Every IPv4 address of this namespace."""
+    def addresses(self, *, without: tuple[str, ...] = ()) -> set[int]:
+        """Every IPv4 address of this namespace. without: how interfaces begin that do not count."""
+        passed_over = tuple(prefix.encode() for prefix in without)
         entries = self._dump(_GETADDR, struct.pack("=BBBBi", _AF_INET, 0, 0, 0, 0))
-        return {int.from_bytes(attributes[_IFA_LOCAL], "big") for _, attributes in entries if _IFA_LOCAL in attributes}
+        return {
+            int.from_bytes(attributes[_IFA_LOCAL], "big")
+            for _, attributes in entries
+            if _IFA_LOCAL in attributes and not attributes.get(_IFA_LABEL, b"").startswith(passed_over)
+        }
 
     def all_addresses(self) -> set[bytes]:
         """Every address of this namespace, of both families."""
@@ -140,6 +156,16 @@ class Netlink:
             if attributes[_IFLA_IFNAME].rstrip(b"\0") == name.encode():
                 return int(struct.unpack("=I", attributes[_IFLA_MTU])[0])
         raise OSError(19, "no such network interface", name)
+
+    def default_mtu(self) -> int:
+        """The smallest MTU among the interfaces that IPv4's default routes lead to; 0 when there is none."""
+        wanted = self.default_interfaces()
+        found = [
+            int(struct.unpack("=I", attributes[_IFLA_MTU])[0])
+            for body, attributes in self._dump(_GETLINK, _link(0))
+            if struct.unpack_from("=i", body, 4)[0] in wanted
+        ]
+        return min(found, default=0)
 
     def links(self) -> dict[str, int]:
         """Every interface of this namespace: name to index."""
@@ -188,6 +214,21 @@ def new_port(name: str, bridge: int, peer_name: str, peer_mac: bytes, peer_netns
     return _NEWLINK, _CREATE_EXCL, body + info
 
 
+def new_pair(name: str, mac: bytes, peer_name: str, peer_mac: bytes, peer_netns: int, mtu: int) -> Message:
+    """A pair of interfaces with these MAC addresses: ``name`` here and up, ``peer_name`` elsewhere, down."""
+    peer = _link(0) + text_attribute(_IFLA_IFNAME, peer_name) + attribute(_IFLA_ADDRESS, peer_mac)
+    info = _veth(peer + _word(_IFLA_MTU, mtu) + _word(_IFLA_NET_NS_FD, peer_netns))
+    body = _link(0, up=True) + text_attribute(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac)
+    return _NEWLINK, _CREATE_EXCL, body + _word(_IFLA_MTU, mtu) + info
+
+
+def add_neighbour(index: int, address: bytes, mac: bytes) -> Message:
+    """Who has an address behind an interface, for ever: nobody is asked."""
+    family = _AF_INET if len(address) == 4 else _AF_INET6
+    body = struct.pack("=BxxxiHBB", family, index, _NUD_PERMANENT, 0, 0)
+    return _NEWNEIGH, _CREATE_EXCL, body + attribute(_NDA_DST, address) + attribute(_NDA_LLADDR, mac)
+
+
 def new_bridge(name: str) -> Message:
     """A bridge, up, that floods multicast: nobody asks who wants it."""
     data = attribute(_INFO_DATA, attribute(_BR_MCAST_SNOOPING, b"\0"))
@@ -218,10 +259,9 @@ def new_address(index: int, address: int, prefix: int) -> Message:
     return _NEWADDR, _CREATE_EXCL, body + attribute(_IFA_LOCAL, raw) + attribute(_IFA_ADDRESS, raw)
 
 
-def new_default_route(gateway: int) -> Message:
-    """Send everything else to ``gateway``."""
-    body = struct.pack("=BBBBBBBBI", _AF_INET, 0, 0, 0, _MAIN_TABLE, _PROTO_BOOT, 0, _UNICAST, 0)
-    return _NEWROUTE, _CREATE_EXCL, body + attribute(_RTA_GATEWAY, gateway.to_bytes(4, "big"))
+def new_default_route(gateway: int, *, least_timeout_ms: int = 0) -> Message:
+    """Send everything else to ``gateway``. least_timeout_ms: as ``add_default_route``'s."""
+    return add_default_route(gateway.to_bytes(4, "big"), least_timeout_ms=least_timeout_ms)
 
 
 def add_address(index: int, address: bytes, prefix: int) -> Message:

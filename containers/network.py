@@ -2,6 +2,9 @@
 
     host ── pasta ── [ hub: out 192.0.2.2 | nft: masquerade, drop | v0 v1 v2 … ] ── veth ── [ container: eth0 ]
 
+What joins the hub to the host is the kernel where it can (``kernelway``: fast, for the host's root), else pasta, which
+needs no right and leaves no trace (docs/decisions/0030-two-uplinks-and-why-pasta-sends-slowly.md).
+
 pasta(1) copies the host's outward address into the hub and turns the hub's connections into its own sockets on the
 host. Starting it takes 20 to 50 ms, so it is started once; a container costs one veth pair.
 
@@ -24,21 +27,23 @@ import os
 
 from containers import addresses, netlink, syscalls, wire
 from containers.errors import NetworkError
+from containers.programs import PATH, ended, find_program, remedy
 from containers.setup import GUEST_INTERFACE
-from core.openfiles import how_to_allow_more
+from containers.subnets import choose_subnet, format_address, parse_address
+from core import namespaces
 
 OUTWARD = "out"
 DNS_FORWARD = "169.254.1.1"
+PASTA_TIMEOUT_MS = 5
+"""The least retransmission time-out of TCP by pasta, which drops what does not fit: docs/decisions/0030."""
+
+OURS = ("shiplap", "shl-probe")
+"""How the host's interfaces begin that the kernel's way has (``kernelway``). They are closed by rules of the host."""
+
 ALWAYS_DENIED = ("169.254.0.0/16",)
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SLOTS = 1 << 15
 _FIRST_INDEX = 100
-_PACKAGES = {"pasta": "passt", "nft": "nftables"}
 
-# Where the containers' addresses may come from: the block for benchmarks (RFC 2544), which no real network uses; then
-# corners of the private ranges.
-CANDIDATES = ("198.18.0.0", "198.19.0.0", "10.213.0.0", "10.87.0.0", "172.29.0.0", "100.127.0.0")
-PREFIX = 16
 
 RULES = """\
 table inet shiplap {{
@@ -67,31 +72,6 @@ table inet shiplap {{
   }}
 }}
 """
-
-
-def parse_address(text: str) -> int | None:
-    """A dotted IPv4 address as an integer; None when it is not one."""
-    parts = text.split(".")
-    if len(parts) != 4 or not all(part.isdecimal() and int(part) < 256 for part in parts):
-        return None
-    return int.from_bytes(bytes(map(int, parts)), "big")
-
-
-def format_address(address: int) -> str:
-    """Dotted."""
-    return ".".join(map(str, address.to_bytes(4, "big")))
-
-
-def choose_subnet(routes: list[tuple[int, int]]) -> int:
-    """The first candidate /16 that no route (network, prefix length) overlaps. Raises NetworkError."""
-    for text in CANDIDATES:
-        candidate = parse_address(text) or 0
-        if not any((candidate ^ network) >> (32 - min(prefix, PREFIX)) == 0 for network, prefix in routes):
-            return candidate
-    raise NetworkError(
-        "no private IPv4 range is free for containers: the host has routes into all of " + ", ".join(CANDIDATES),
-        hint="use --network=host or --network=none",
-    )
 
 
 def parse_networks(text: str) -> tuple[str, ...]:
@@ -143,28 +123,6 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def nft(script: str) -> str:
-    """Have nft(8) carry out a script in this thread's network namespace, whole or not at all; what it complained of.
-
-    Raises NetworkError when it is missing.
-    """
-    program = find_program("nft")
-    if program is None:
-        raise NetworkError("the program nft that separates containers is missing", hint=remedy("nft"))
-    rules, said = os.memfd_create("rules", os.MFD_CLOEXEC), os.memfd_create("said", os.MFD_CLOEXEC)
-    try:
-        os.write(rules, script.encode())
-        os.lseek(rules, 0, os.SEEK_SET)
-        actions = [(os.POSIX_SPAWN_DUP2, rules, 0), (os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
-        pid = os.posix_spawn(program, ["nft", "-f", "-"], {"PATH": _PATH}, file_actions=actions)
-        _pid, status = os.waitpid(pid, 0)
-        complaint = os.pread(said, 2000, 0).decode(errors="replace").strip()
-        return "" if status == 0 else complaint or _ended(status)
-    finally:
-        os.close(rules)
-        os.close(said)
-
-
 def _elements(addresses: frozenset[int] | set[int]) -> str:
     if not addresses:
         return ""
@@ -186,29 +144,13 @@ def resolv_conf(text: str, host_addresses: set[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def find_program(name: str) -> str | None:
-    """Where ``pasta`` or ``nft`` is, whatever this process's PATH says: that of users often lacks /usr/sbin."""
-    candidates = [f"{folder}/{name}" for folder in _PATH.split(":")]
-    return next((path for path in candidates if os.access(path, os.X_OK)), None)
-
-
-def remedy(name: str, said: str = "") -> str:
-    """What to do about ``pasta`` or ``nft`` that is missing, or that failed with what it ``said``."""
-    return f"{_mending(name, said)}; or run without a network: --network=none"
-
-
-def _mending(name: str, said: str) -> str:
-    if not said:
-        return f"apt-get install {_PACKAGES[name]}"
-    if "Too many open files" in said:
-        return how_to_allow_more()
-    if "/dev/net/tun" in said:
-        if not os.path.exists("/dev/net/tun"):
-            return "as root: modprobe tun; in a container, give it the device /dev/net/tun"
-        return "as root: chmod 666 /dev/net/tun, as udev does"
-    if name == "nft":
-        return "the kernel may lack a part of nftables: as root, modprobe -a nf_tables nft_masq nft_reject_inet nft_ct"
-    return "`shiplap doctor` tries it again"
+def within_reach(text: str, host_addresses: set[int]) -> str | None:
+    """A resolv.conf whose resolvers are not on the host: the host's own, or that behind systemd-resolved; or None."""
+    for found in (text, _read("/run/systemd/resolve/resolv.conf")):
+        resolvers = nameservers(found)
+        if resolvers and not any(each >> 24 == 127 or each in host_addresses for each in resolvers):
+            return found
+    return None
 
 
 class Hub:
@@ -216,12 +158,14 @@ class Hub:
 
     folder: a private directory for its few files.
     denied: networks out of bounds.
+    way: ``kernel``, ``pasta``, or ``auto``: the kernel's where it is one, else pasta's.
     starting: pid to name. The launcher's loop waits for them, and calls ``ended`` for each.
     ready: whether containers can be connected.
-    daemon: pasta's pid, 0 until known.
+    daemon: pasta's pid, 0 until known, or where there is none.
+    is_kernels: whether the way out is the kernel's.
     """
 
-    def __init__(self, folder: str, denied: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: str, denied: tuple[str, ...] = (), way: str = "auto") -> None:
         self._folder = folder
         self._next = 0
         self._mtu = 0
@@ -230,47 +174,62 @@ class Hub:
         self.daemon = 0
         self.host = netlink.Netlink(watch_addresses=True)
         try:
-            self._addresses = self.host.addresses()
             self._subnet = choose_subnet(self.host.routes())
             self._link = self._make_namespace()
+            self._addresses = self.host.addresses(without=OURS)
         except (NetworkError, OSError):
             self.host.close()
             raise
         self._failures: dict[str, str] = {}
-        text = rules(self._addresses, denied=denied, resolvers=nameservers(self.resolv_conf()))
-        pasta = self._start_pasta()  # first: everybody waits for it
+        self.is_kernels = False
+        outer = within_reach(host_resolv_conf(), self._addresses)
+        resolvers = nameservers(self.resolv_conf()) | nameservers(outer or "")
+        text = rules(self._addresses, denied=denied, resolvers=resolvers)
+        self._way = way if namespaces.is_initial() or way == "kernel" else "pasta"
+        if self._way == "auto" and outer is None:
+            self._way = "pasta"  # only that leads to a resolver on the host itself
+        # First: everybody waits for it.
+        first = (self._start_pasta(), "pasta") if self._way == "pasta" else (self._start_kernels(), "kernel")
+        self.starting = dict([first])
         try:
-            self.starting = {pasta: "pasta", self._start_filter(text): "nft"}
+            self.starting[self._start_filter(text)] = "nft"
         except (NetworkError, OSError):
-            os.kill(pasta, syscalls.SIGKILL)
-            os.waitpid(pasta, 0)
+            os.kill(first[0], syscalls.SIGKILL)
+            os.waitpid(first[0], 0)
             raise
 
     def ended(self, pid: int, status: int) -> int | None:
-        """Note that a ``starting`` process has ended, with this wait status; the pid of an update that follows, if any.
+        """Note that a ``starting`` process has ended, with this wait status; the pid of another that follows, if any.
 
         Raises NetworkError when all have ended and one has failed. If two failed, the error names the same one
         whichever was first: the message must not depend on chance.
         """
         name = self.starting.pop(pid)
+        if name == "kernel" and status != 0 and self._way == "auto":
+            pid = self._start_pasta()
+            self.starting[pid] = "pasta"
+            return pid
         if status != 0:
             with open(f"{self._folder}/{name}.log", encoding="utf-8", errors="replace") as file:
                 said = file.read(2000).strip()
-            self._failures[name] = said or _ended(status)
+            self._failures[name] = said or ended(status)
         elif name == "pasta":
             with open(f"{self._folder}/pasta.pid", encoding="ascii") as file:
                 self.daemon = int(file.read())
             self._mtu = self._link.mtu(OUTWARD)
+        elif name == "kernel":
+            self.is_kernels = True
+            self._mtu = self._link.mtu(OUTWARD)
         update = self._update() if name == "nft" and status == 0 else None
         if self._failures and not self.starting:
-            failed = max(self._failures)  # pasta before nft
+            failed = next(name for name in ("pasta", "kernel", "nft") if name in self._failures)
             said = self._failures[failed]
             raise NetworkError(f"{failed} failed to set up the containers' network: {said}", hint=remedy(failed, said))
         self.ready = self.ready or not self.starting
         return update
 
-    def connect(self, netns: int) -> tuple[int, int, int]:
-        """Give a container's network namespace an interface; its address, prefix length and gateway."""
+    def connect(self, netns: int) -> tuple[int, int, int, int]:
+        """Give a container's network namespace an interface; what ``setup.configure_network`` is to know of it."""
         for _ in range(_SLOTS):
             slot = self._next
             self._next = (self._next + 1) % _SLOTS
@@ -283,13 +242,13 @@ class Hub:
                 )
             except FileExistsError:
                 continue
-            return gateway + 1, 31, gateway
+            return gateway + 1, 31, gateway, 0 if self.is_kernels else PASTA_TIMEOUT_MS
         raise NetworkError("no free address for another container: 32768 are in use")
 
     def addresses_changed(self) -> int | None:
         """Look at the host's addresses again, and keep them all unreachable; the pid of an update, if one is needed."""
         self.host.drain()
-        addresses = self.host.addresses()
+        addresses = self.host.addresses(without=OURS)
         if addresses == self._addresses:
             return None
         self._addresses = addresses
@@ -309,7 +268,18 @@ class Hub:
         return pid
 
     def resolv_conf(self) -> str:
-        return resolv_conf(host_resolv_conf(), self._addresses)
+        text = host_resolv_conf()
+        if self.is_kernels:
+            text = within_reach(text, self._addresses) or text
+        return resolv_conf(text, self._addresses)
+
+    def tables_changed(self) -> None:
+        """Somebody changed the host's packet filter: see that the kernel's way out is still there."""
+        from containers import kernelway
+
+        if self.is_kernels:
+            kernelway.ensure_table()
+            kernelway.give_back_borrowed()
 
     def close(self) -> None:
         self._link.close()
@@ -352,6 +322,25 @@ class Hub:
         finally:
             os.close(netns)
 
+    def _start_kernels(self) -> int:
+        """Take the kernel's way out, if it is one, in a process of its own, as others do meanwhile; its pid."""
+        netns = os.open(f"{self._folder}/netns", os.O_RDONLY | os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                from containers import kernelway  # its import takes time, which nobody else is to spend
+
+                kernelway.join(netns, netlink.Netlink())
+                code = 0
+            except (NetworkError, OSError) as error:
+                with open(f"{self._folder}/kernel.log", "w", encoding="utf-8") as file:
+                    file.write(str(error))
+            finally:
+                os._exit(code)
+        os.close(netns)
+        return pid
+
     def _start_pasta(self) -> int:
         arguments = "--quiet --ipv4-only --config-net --no-map-gw --no-dhcp --no-ra --no-ndp --no-dhcpv6 --runas 0"
         arguments += f" -t none -u none -T none -U none --dns-forward {DNS_FORWARD} --ns-ifname {OUTWARD}"
@@ -373,7 +362,7 @@ class Hub:
                 os.dup2(log, 2)
                 if netns >= 0:
                     syscalls.setns(netns, syscalls.CLONE_NEWNET)
-                os.execve(program, [name, *arguments], {"PATH": _PATH})  # noqa: S606 - without a shell is the point
+                os.execve(program, [name, *arguments], {"PATH": PATH})  # noqa: S606 - without a shell is the point
             except OSError as error:
                 os.write(2, str(error).encode())
             finally:
@@ -395,15 +384,14 @@ def _furnished_namespace(place: str) -> netlink.Netlink:
     return link
 
 
-def _ended(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    return f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
-
-
 def host_resolv_conf() -> str:
     """The host's own /etc/resolv.conf; empty when it has none."""
+    return _read("/etc/resolv.conf")
+
+
+def _read(path: str) -> str:
     try:
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except FileNotFoundError:
         return ""

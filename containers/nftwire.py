@@ -6,6 +6,7 @@ Layouts: linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h. A batch takes
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import struct
 
@@ -65,14 +66,17 @@ class Nft:
 
     def drain(self) -> None:
         """Forget waiting notifications."""
-        while True:
-            try:
-                self._socket.recv(1 << 17, _socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != 105:  # ENOBUFS: some were lost, and are not missed
-                    raise
+        self._socket.settimeout(0)
+        try:
+            while True:
+                self._socket.recv(1 << 17)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # some were lost, and are not missed
+                raise
+        finally:
+            self._socket.settimeout(_TIMEOUT_S)
 
     def change(self, *changes: Change) -> None:
         """Carry out all changes, or none. Raises the OSError of the first one that cannot be."""
@@ -142,6 +146,11 @@ def flush_set(family: int, table: str, name: str) -> Change:
     return _DELSETELEM, family, 0, text_attribute(1, table) + text_attribute(2, name)
 
 
+def remove_table(family: int, table: str) -> Change:
+    """Remove a table with all that is in it; none of that name is no error."""
+    return _DESTROYTABLE, family, 0, text_attribute(1, table)
+
+
 def redirect_port(table: str, address: bytes, port: int, to_ports: tuple[tuple[int, int], ...]) -> list[Change]:
     """Have what this namespace itself sends to an IPv4 address and port arrive at other ports of the same address.
 
@@ -156,7 +165,7 @@ def redirect_port(table: str, address: bytes, port: int, to_ports: tuple[tuple[i
         + text_attribute(7, "nat")
     )
     changes: list[Change] = [
-        (_DESTROYTABLE, IP, 0, text_attribute(1, table)),
+        remove_table(IP, table),
         (_NEWTABLE, IP, _CREATE, text_attribute(1, table)),
         (_NEWCHAIN, IP, _CREATE, chain),
     ]

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import cgroups, delegation, idmap, mounts, network, seccomp, syscalls
-from containers.errors import ContainerError, NamespaceError, SeccompError
+from containers import cgroups, delegation, idmap, kernelway, mounts, programs, seccomp, syscalls
+from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
 from containers.hierarchies import Hierarchy, make_room, own_hierarchies
 from containers.launcher import Launcher
 from containers.rootfs import mount_erofs
@@ -122,6 +122,8 @@ def _probes(folder: Path) -> Iterator[_Probe]:
     yield _Probe("system call filter", _filter)
     yield _Probe("pasta", lambda: _networks("pasta", "connects containers to the network"))
     yield _Probe("nft", lambda: _networks("nft", "separates containers from the host and each other"))
+    if is_root and is_initial():
+        yield _Probe("kernel's way out", _kernels_way, essential=False)
     if is_root:
         yield _Probe("container", lambda: _container(folder, "none"))
         yield _Probe("container network", lambda: _container(folder, "default"))
@@ -215,8 +217,18 @@ def _program(name: str, purpose: str) -> _Outcome:
 
 def _networks(name: str, purpose: str) -> _Outcome:
     """A program that the launcher starts, looked for as it does."""
-    path = network.find_program(name)
-    return _Outcome(path is not None, f"{path or 'missing'} ({purpose})", "" if path else network.remedy(name))
+    path = programs.find_program(name)
+    return _Outcome(path is not None, f"{path or 'missing'} ({purpose})", "" if path else programs.remedy(name))
+
+
+def _kernels_way() -> _Outcome:
+    """The faster of the two ways to the outside; without it there is pasta."""
+    try:
+        kernelway.try_out()
+    except (NetworkError, OSError) as error:
+        hint = error.hint if isinstance(error, NetworkError) and error.hint else "see docs/networks.md"
+        return _Outcome(False, f"{error}; containers send by pasta, which is slower", hint)
+    return _Outcome(True, "containers send by the kernel")
 
 
 def _filter() -> _Outcome:

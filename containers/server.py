@@ -155,11 +155,12 @@ class Server:
             os.close(fd)
 
 
-def main(control_fd: int, folder: str, denied: str, connected: str, group: str) -> NoReturn:
+def main(control_fd: int, folder: str, denied: str, way: str, connected: str, group: str) -> NoReturn:
     """Serve the client at the other end of ``control_fd``: the whole life of the launcher's two processes.
 
     folder: an existing directory; only the launcher sees what it mounts there.
     denied: networks that containers are not to reach, with commas between.
+    way: how they reach others: ``kernel``, ``pasta`` or ``auto``.
     connected: not empty when the first one is expected to have a network.
     group: the name of the enclosure that the containers are to be in; empty for none.
     """
@@ -178,7 +179,7 @@ def main(control_fd: int, folder: str, denied: str, connected: str, group: str) 
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             else:
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
-                server = _prepared(control, parent, folder, denied, connected, hierarchies)
+                server = _prepared(control, parent, folder, (denied, way), connected, hierarchies)
                 server.serve()
                 code = 0
         except ContainerError as error:
@@ -211,7 +212,7 @@ def _prepared(
     control: _socket.socket,
     parent: int,
     folder: str,
-    denied: str,
+    network: tuple[str, str],
     connected: str,
     hierarchies: list[Hierarchy],
 ) -> Server:
@@ -219,7 +220,8 @@ def _prepared(
     try:
         _isolate(folder)
         loop = Loop()
-        uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))))
+        denied, way = network
+        uplink = Uplink(loop, folder, tuple(filter(None, denied.split(","))), way)
         if connected:
             _begin(uplink)  # before all else: this is what a first container waits for
         return Server(control, parent, folder, loop, uplink, hierarchies)

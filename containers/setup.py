@@ -137,8 +137,8 @@ def _receive_start(channel: _socket.socket) -> tuple[Any, list[int], int | None]
             raise EOFError
         what: Any = message[0]
         if what[0] == "network":
-            address, prefix, gateway = what[1]
-            configure_network(address, prefix, gateway)
+            address = what[1][0]
+            configure_network(*what[1])
         elif what[0] == "trees":
             trees += message[1]
         else:
@@ -151,13 +151,16 @@ def _expect(channel: _socket.socket, wanted: str) -> None:
         raise EOFError
 
 
-def configure_network(address: int, prefix: int, gateway: int) -> None:
-    """Give the interface that the hub has put into this network namespace its address and its way out."""
+def configure_network(address: int, prefix: int, gateway: int, least_timeout_ms: int) -> None:
+    """Give the interface that the hub has put into this network namespace its address and its way out.
+
+    least_timeout_ms: as ``netlink.add_default_route``'s.
+    """
     link = netlink.Netlink()
     link.change(
         netlink.new_address(GUEST_INTERFACE, address, prefix),
         netlink.link_up(GUEST_INTERFACE),
-        netlink.new_default_route(gateway),
+        netlink.new_default_route(gateway, least_timeout_ms=least_timeout_ms),
     )
     link.close()
 

@@ -82,10 +82,10 @@ def _enter(folder: Path, denied: tuple[str, ...]) -> None:
     syscalls.unshare(syscalls.CLONE_NEWNET)
     netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        address, prefix, gateway = hub.connect(netns)
+        place = hub.connect(netns)
     finally:
         os.close(netns)
     link = netlink.Netlink()
     link.change(netlink.link_up(1))
     link.close()
-    configure_network(address, prefix, gateway)
+    configure_network(*place)

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 
-from containers import netlink, network, syscalls
+from containers import netlink, programs, syscalls
 from containers.addresses import AF_INET, AF_INET6
 from containers.errors import NetworkError
 from containers.netspaces import inside, write_sysctls
@@ -81,11 +81,11 @@ def make(folder: str, rules: str) -> None:
 
 def apply(rules: str) -> list[int]:
     """Give this thread's namespace its rules by nft(8). Raises NetworkError."""
-    said = network.nft(rules)
+    said = programs.nft(rules)
     if said and FIND_TRANSPARENT in said:  # a kernel without nft_socket: published ports then show the gateway
-        said = network.nft(rules.replace(FIND_TRANSPARENT, FIND_NOTHING))
+        said = programs.nft(rules.replace(FIND_TRANSPARENT, FIND_NOTHING))
     if said:
-        raise NetworkError(f"nft failed to set up the switch: {said}", hint=network.remedy("nft", said))
+        raise NetworkError(f"nft failed to set up the switch: {said}", hint=programs.remedy("nft", said))
     return []
 
 

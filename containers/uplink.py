@@ -12,21 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from containers.events import Watching
+    from containers.nftwire import Nft
 
 
 class Uplink:
     """The launcher's hub: at most one at a time.
 
-    denied: as Hub's. changed: called with None when a hub became ready, with the error when it failed or was lost; to
-    be set before the loop's next step.
+    denied: as Hub's.
+    way: as Hub's.
+    changed: called with None when a hub became ready, with the error when it failed or was lost; to be set before the
+    loop's next step.
     """
 
     changed: Callable[[NetworkError | None], None]
 
-    def __init__(self, loop: Watching, folder: str, denied: tuple[str, ...]) -> None:
+    def __init__(self, loop: Watching, folder: str, denied: tuple[str, ...], way: str = "auto") -> None:
         self._loop = loop
         self._folder = folder
         self._denied = denied
+        self._way = way
+        self._tables: Nft | None = None
         self._count = 0
         self._hub: network.Hub | None = None
 
@@ -41,7 +46,7 @@ class Uplink:
         self._count += 1
         folder = f"{self._folder}/hub{self._count}"
         os.makedirs(folder)
-        hub = network.Hub(folder, self._denied)
+        hub = network.Hub(folder, self._denied, self._way)
         self._hub = hub
         self._loop.watch(hub.host.fileno(), self._on_addresses)
         try:
@@ -56,8 +61,8 @@ class Uplink:
         if self._hub is not None:
             _kill(self._hub)
 
-    def connect(self, pid: int) -> tuple[int, int, int]:
-        """Give the network namespace of process ``pid`` an interface; its address, prefix length and gateway."""
+    def connect(self, pid: int) -> tuple[int, int, int, int]:
+        """Give the network namespace of process ``pid`` an interface; what ``setup.configure_network`` is to know."""
         assert self._hub is not None
         netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -73,6 +78,22 @@ class Uplink:
     def _watch_process(self, pid: int) -> None:
         pidfd = os.pidfd_open(pid)
         self._loop.watch(pidfd, lambda: self._on_process(pid, pidfd))
+
+    def _watch_tables(self, hub: network.Hub) -> None:
+        """``nft flush ruleset`` is a habit of administrators, and would cut off what goes by the kernel."""
+        from containers.nftwire import Nft
+
+        tables = Nft(watch=True)
+        self._tables = tables
+        self._loop.watch(tables.fileno(), lambda: self._on_tables(hub, tables))
+
+    def _on_tables(self, hub: network.Hub, tables: Nft) -> None:
+        tables.drain()
+        try:
+            hub.tables_changed()
+        except (NetworkError, OSError) as error:
+            self._lose(hub)
+            self.changed(NetworkError(f"cannot keep the kernel's way out: {error}"))
 
     def _on_addresses(self) -> None:
         assert self._hub is not None
@@ -98,10 +119,12 @@ class Uplink:
         try:
             if pid == hub.daemon:
                 raise NetworkError("pasta, which connects containers to the network, has ended", hint="see `dmesg`")
-            update = hub.ended(pid, status)
-            if update is not None:
-                self._watch_process(update)
-            if hub.ready and not was_ready:
+            another = hub.ended(pid, status)
+            if another is not None:
+                self._watch_process(another)
+            if hub.is_kernels and self._tables is None:
+                self._watch_tables(hub)
+            if hub.ready and not was_ready and hub.daemon:
                 self._watch_process(hub.daemon)
         except (NetworkError, OSError) as error:
             self._lose(hub)
@@ -114,6 +137,10 @@ class Uplink:
     def _lose(self, hub: network.Hub) -> None:
         self._hub = None
         self._loop.unwatch(hub.host.fileno())
+        if self._tables is not None:
+            self._loop.unwatch(self._tables.fileno())
+            self._tables.close()
+            self._tables = None
         _kill(hub)
         hub.close()
 

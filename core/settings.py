@@ -45,17 +45,19 @@ class Settings(NamedTuple):
     root: where all data lives (docs/architecture.md, "Data on disk"); always absolute.
     denied_networks: what containers are not to reach, as in ``10.0.0.0/8,192.168.0.0/16``.
     cache_max: what the build cache may take.
+    uplink: how containers reach the outside: ``kernel``, ``pasta``, or the better one that works.
     """
 
     root: Path
     source_date_epoch: int | None = None
     denied_networks: str = ""
     cache_max: CacheMax = CacheMax()
+    uplink: str = "auto"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, root: str | None = None) -> Self:
         """Read ``SHIPLAP_ROOT`` (``root`` beats it), ``SOURCE_DATE_EPOCH``, ``SHIPLAP_DENIED_NETWORKS``,
-        ``SHIPLAP_CACHE_MAX``.
+        ``SHIPLAP_CACHE_MAX``, ``SHIPLAP_UPLINK``.
 
         Raises SettingsError.
         """
@@ -71,6 +73,7 @@ class Settings(NamedTuple):
             int(epoch_text) if epoch_text else None,
             env.get("SHIPLAP_DENIED_NETWORKS", ""),
             CacheMax.parse(env.get("SHIPLAP_CACHE_MAX", "")),
+            _uplink(env),
         )
 
 
@@ -269,6 +272,7 @@ class StepSettings(NamedTuple):
     the smallest limit of the process' control groups), 4096 processes, 20 GiB of disk and 4 GiB of output.
     given: the controllers (``memory``, ``cpu``, ``pids``) of those that were asked for by name.
     denied_networks: as in Settings.
+    uplink: as in Settings.
     """
 
     memory_bytes: int
@@ -279,6 +283,7 @@ class StepSettings(NamedTuple):
     output_rate: int = 0
     given: frozenset[str] = frozenset()
     denied_networks: str = ""
+    uplink: str = "auto"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, memory_bytes: int | None = None) -> Self:
@@ -301,6 +306,7 @@ class StepSettings(NamedTuple):
             _size(env, "SHIPLAP_STEP_OUTPUT_RATE", 0),
             frozenset(controller for controller, name in named.items() if env.get(name)),
             env.get("SHIPLAP_DENIED_NETWORKS", ""),
+            _uplink(env),
         )
 
 
@@ -389,6 +395,13 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         raise SettingsError(f"{name} is {text!r}", hint="it is a number; 0 is no limit")
     return float(text)
+
+
+def _uplink(env: Mapping[str, str]) -> str:
+    text = env.get("SHIPLAP_UPLINK", "") or "auto"
+    if text not in ("auto", "kernel", "pasta"):
+        raise SettingsError(f"SHIPLAP_UPLINK is {text!r}", hint="it is auto, kernel or pasta")
+    return text
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -100,6 +100,13 @@ _BUILDS: Final = Group(
             "build, run, worker",
         ),
         Variable(
+            "SHIPLAP_UPLINK",
+            "how containers reach the outside: by the kernel, which is fast, or by pasta; see [networks](networks.md)",
+            "`kernel`, `pasta`, or `auto`: the kernel where it is a way out, else pasta",
+            "`auto`",
+            "build, run, worker",
+        ),
+        Variable(
             "SHIPLAP_FETCH_TIME",
             "how long fetching one git repository may take",
             "seconds, above 0",

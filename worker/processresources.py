@@ -62,6 +62,7 @@ class Resources:
                 self._launcher = Launcher(
                     self._store.tmp,
                     denied_networks=self.settings.steps.denied_networks,
+                    uplink=self.settings.steps.uplink,
                     group=self.settings.group,
                     at_once=self.settings.steps_at_once,
                 )

@@ -54,7 +54,9 @@ def build_steps(local: LocalBuild) -> BuildResult | Ended:
     received = Received()
     try:
         with ExitStack() as stack:
-            launcher = stack.enter_context(Launcher(store.tmp, denied_networks=settings.denied_networks))
+            launcher = stack.enter_context(
+                Launcher(store.tmp, denied_networks=settings.denied_networks, uplink=settings.uplink)
+            )
             received = stack.enter_context(cancelling(local.cancelled, at_once=launcher.close))
             stack.enter_context(entering_failures(local.debugging, launcher, report, store, request.secrets))
             if request.will_run:

@@ -46,8 +46,9 @@ def run_and_forget(
         found = ready_image(store, image, policy=options["pull"], platform=platform, root=root, insecure=insecure)
         config = found.config.config
         _warn_of_platform(image, found.config.platform)
+        settings = Settings.from_environ(root=root)
         launcher = stack.enter_context(
-            Launcher(store.tmp, denied_networks=Settings.from_environ(root=root).denied_networks)
+            Launcher(store.tmp, denied_networks=settings.denied_networks, uplink=settings.uplink)
         )
         if network == "default":
             launcher.warm()  # while the layers are being made ready

@@ -82,8 +82,10 @@ def opened_run(
             repository = stack.enter_context(opened_repository(store.root))
             pipeline = read_pipeline(repository.top, about.path, about.pipeline)
             _warn_of_unnamed(secrets, pipeline.pipeline)
-            denied = Settings.from_environ(root=root).denied_networks
-            launcher = stack.enter_context(Launcher(store.tmp, denied_networks=denied))
+            settings = Settings.from_environ(root=root)
+            launcher = stack.enter_context(
+                Launcher(store.tmp, denied_networks=settings.denied_networks, uplink=settings.uplink)
+            )
             received = stack.enter_context(asking_to_end(requests.ask, times=2, at_once=launcher.close))
             with asking(requests.check):
                 tree = read_tree(repository, about, pipeline.pipeline.source, store)

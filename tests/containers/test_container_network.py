@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from containers import netlink, network
+from containers import netlink, network, subnets
 from containers.launcher import Launcher
 from tests.containers.running import Runner, descendants, eventually
 from tests.toolkit.bounds import stretched
@@ -70,7 +70,7 @@ def host_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def _host_addresses() -> list[str]:
     link = netlink.Netlink()
     try:
-        return sorted(map(network.format_address, link.addresses()))
+        return sorted(map(subnets.format_address, link.addresses()))
     finally:
         link.close()
 
@@ -147,7 +147,11 @@ def _configured_registry() -> tuple[str, int]:
 def test_default_network_has_the_hubs_mtu_and_one_interface(run: Runner) -> None:
     said = run("ls /sys/class/net; cat /sys/class/net/eth0/mtu", network="default").split()
     assert said[:2] == ["eth0", "lo"]
-    assert int(said[2]) >= 1500
+    link = netlink.Netlink()
+    try:
+        assert int(said[2]) >= link.default_mtu() > 0  # pasta's is greater
+    finally:
+        link.close()
 
 
 def test_network_none_has_loopback_only(run: Runner) -> None:
@@ -227,8 +231,17 @@ def test_resolver_on_the_hosts_loopback_is_used(run: Runner, tmp_path: Path) -> 
     assert "198.51.100.17" in done.stdout, done.stdout + done.stderr
 
 
-def test_lost_hub_is_started_again(run: Runner) -> None:
+def test_lost_hub_is_started_again(privileged: None, run: Runner, tmp_path: Path) -> None:
+    state = tmp_path / "by-pasta"
+    state.mkdir()
+    with Launcher(state, uplink="pasta") as launcher:
+        run.launcher = launcher
+        _lose_pasta(run)
+
+
+def _lose_pasta(run: Runner) -> None:
     run("true", network="default")
+    assert "pasta" in "".join(_names(run.launcher))
     for pid in descendants(run.launcher.pid):
         if Path(f"/proc/{pid}/comm").read_text().startswith("pasta"):
             os.kill(pid, 9)
@@ -255,7 +268,7 @@ from containers.launcher import Launcher
 from containers.spec import ContainerSpec
 
 folder = Path(sys.argv[1])
-with Launcher(folder) as launcher, open("/dev/null", "r+b") as null:
+with Launcher(folder, uplink="pasta") as launcher, open("/dev/null", "r+b") as null:
     io = dict(stdin=null.fileno(), stdout=null.fileno(), stderr=null.fileno())
     try:
         launcher.start(ContainerSpec(layers=(), upper=None, args=("/x",), network="default"), **io)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import cgroups, idmap, mounts, network, users
+from containers import cgroups, idmap, mounts, network, programs, subnets, users
 from containers.errors import NamespaceError, NetworkError, UserError
 from containers.hierarchies import PARENT, Hierarchy, hierarchies, own_hierarchies
 from containers.launcher import Launcher
@@ -76,7 +76,7 @@ def test_no_free_id_range_is_an_error_with_a_remedy() -> None:
 
 def _route(text: str) -> tuple[int, int]:
     address, _, prefix = text.partition("/")
-    return network.parse_address(address) or 0, int(prefix)
+    return subnets.parse_address(address) or 0, int(prefix)
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,16 @@ def _route(text: str) -> tuple[int, int]:
     ],
 )
 def test_subnet_avoids_the_hosts_routes(routes: list[str], expected: str) -> None:
-    assert network.format_address(network.choose_subnet([_route(route) for route in routes])) == expected
+    assert subnets.format_address(subnets.choose_subnet([_route(route) for route in routes])) == expected
 
 
 def test_no_free_subnet_is_an_error() -> None:
     with pytest.raises(NetworkError, match="no private IPv4 range"):
-        network.choose_subnet([_route(f"{start}/1") for start in ("0.0.0.0", "128.0.0.0")])
+        subnets.choose_subnet([_route(f"{start}/1") for start in ("0.0.0.0", "128.0.0.0")])
 
 
 def test_resolvers_on_the_host_are_reached_through_the_forwarder() -> None:
-    own = network.parse_address("192.0.2.9") or 0
+    own = subnets.parse_address("192.0.2.9") or 0
     text = "# a comment\nsearch example.org\n"
     text += "nameserver 127.0.0.53\nnameserver 192.0.2.9\nnameserver 192.0.2.1\noptions edns0\n"
     assert network.resolv_conf(text, {own}).splitlines() == [
@@ -113,7 +113,7 @@ def test_resolvers_on_the_host_are_reached_through_the_forwarder() -> None:
 
 @pytest.mark.parametrize("text", ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "a.b.c.d", "::1", "1.2.3.4%eth0"])
 def test_texts_that_are_no_ipv4_address(text: str) -> None:
-    assert network.parse_address(text) is None
+    assert subnets.parse_address(text) is None
 
 
 def test_filter_names_the_hosts_addresses() -> None:
@@ -225,7 +225,7 @@ def test_remedy_is_for_what_a_program_of_the_network_said(
     name: str, said: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os.path, "exists", lambda path: "No such" not in said)
-    found = network.remedy(name, said)
+    found = programs.remedy(name, said)
     assert expected in found
     assert found.endswith("; or run without a network: --network=none")
 

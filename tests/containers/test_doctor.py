@@ -53,7 +53,7 @@ def test_doctor_gives_a_remedy_for_each_missing_program(privileged: None, tmp_pa
     remedies = json.loads(made.stdout)
     assert remedies["pasta"].startswith("apt-get install passt;")
     assert remedies["nft"].startswith("apt-get install nftables;")
-    assert remedies["container network"] == remedies["pasta"]
+    assert remedies["container network"] in (remedies["pasta"], remedies["nft"])  # by whichever way it would go
     assert remedies["mkfs.erofs"] == "apt-get install erofs-utils"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import network
+from containers import network, subnets
 from containers.errors import NetworkError
 from containers.launcher import Launcher
 from core.rootfs import DirectoryLayer
@@ -99,7 +99,7 @@ def test_what_is_no_network_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_resolvers_stay_reachable_inside_denied_networks() -> None:
     found = network.nameservers("nameserver 10.1.2.3\nnameserver fd00::1\n# nameserver 10.9.9.9\nsearch x\n")
-    assert list(map(network.format_address, found)) == ["10.1.2.3"]
+    assert list(map(subnets.format_address, found)) == ["10.1.2.3"]
     rules = network.rules(set(), denied=("10.0.0.0/8",), resolvers=found)
     assert "set resolvers { type ipv4_addr; elements = { 10.1.2.3 } }" in rules
     assert "elements = { 169.254.0.0/16, 10.0.0.0/8 }" in rules
