@@ -15,8 +15,8 @@ The modules are:
   which a process that joins a container takes, too. They use ``uplink`` and ``network`` with ``kernelway``,
   ``netlink``, ``programs`` and ``subnets``, ``rootfs``, ``mounts`` and ``stubs``, ``cgroups`` with ``hierarchies`` and
   ``delegation``, ``idmap``, ``users``, ``capabilities``, ``events``, ``wire`` and ``syscalls``.
-- The switch, which containers that live on are connected by: ``switch`` with ``switchpin`` and ``switchrules``,
-  ``endpoints`` (what it is told), ``addresses``, ``nftwire`` and ``netspaces``. Whoever needs it opens it.
+- The switch, which containers that live on are connected by: ``switch`` with ``switchpin``, ``switchrules`` and
+  ``switchway``, ``endpoints``, ``addresses``, ``nftwire`` and ``netspaces``. Whoever needs it opens it.
 
 The launcher's start is on a build's critical path, so the modules of its process import built-in or tiny modules only:
 no dataclasses, typing, socket, signal or subprocess (see docs/decisions/0002-launcher-and-network-hub.md).

@@ -11,6 +11,7 @@ import os
 import struct
 
 _NETLINK_ROUTE = 0
+_RTMGRP_LINK = 0x1
 _RTMGRP_ADDRESSES = 0x10 | 0x100  # IPv4's and IPv6's
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _CREATE_EXCL = 0x1, 0x4, 0x300, 0x600
@@ -48,15 +49,17 @@ if TYPE_CHECKING:
 class Netlink:
     """A socket to the network namespace that the process was in when it was made; it stays there.
 
+    watch_addresses, watch_links: whether it becomes readable when addresses, or interfaces, change.
     fd: a socket that another process made; this object owns it from here on.
     """
 
     __slots__ = ("_sequence", "_socket")
 
-    def __init__(self, *, watch_addresses: bool = False, fd: int | None = None) -> None:
+    def __init__(self, *, watch_addresses: bool = False, watch_links: bool = False, fd: int | None = None) -> None:
         self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_ROUTE, fd)
         if fd is None:
-            self._socket.bind((0, _RTMGRP_ADDRESSES if watch_addresses else 0))
+            groups = (_RTMGRP_ADDRESSES if watch_addresses else 0) | (_RTMGRP_LINK if watch_links else 0)
+            self._socket.bind((0, groups))
         self._sequence = 0
 
     def fileno(self) -> int:
