@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
-EventName: TypeAlias = Literal["push", "tag", "pull_request", "manual", "local"]
+EventName: TypeAlias = Literal["push", "tag", "pull_request", "manual", "cron", "local"]
 EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 """``local`` is ``shiplap ci run`` without ``--event``; no pipeline listens to it, and a ``when`` may name it."""
 
@@ -24,16 +24,31 @@ DAY_S: Final = 24 * HOUR_S
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
+class Schedule(Struct, frozen=True):
+    """When a pipeline is run by itself.
+
+    at: as ``ci.cron`` reads it.
+    branch: whose head and file are taken; empty: the default one.
+    zone: whose clock counts.
+    """
+
+    at: str
+    branch: str = ""
+    zone: str = "UTC"
+
+
 class Refs(Struct, frozen=True):
     """What a pipeline listens to of one event. None: all of it.
 
     branches: of a pull request, the target's.
     paths: patterns; one of the files that changed has to fit.
+    schedules: of ``cron``.
     """
 
     branches: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     paths: tuple[str, ...] | None = None
+    schedules: tuple[Schedule, ...] = ()
 
 
 class SourceOptions(Struct, frozen=True):

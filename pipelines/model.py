@@ -93,7 +93,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     author: of a run that repeats another, who made the first one; see ``author_of``.
     """
 
-    kind: Literal["manual", "push", "tag", "pull_request"] = "manual"
+    kind: Literal["manual", "push", "tag", "pull_request", "cron"] = "manual"
     by: str = ""
     branch: str = ""
     tag: str = ""

@@ -166,6 +166,21 @@ gates = Table(
     Index("gates_due", "decision", "due_at"),
 )
 
+schedules = Table(
+    "schedules",  # when pipelines run by themselves; see pipelines.runs.schedules
+    metadata,
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), primary_key=True),
+    Column("pipeline", String(100), primary_key=True),
+    Column("place", Integer, primary_key=True),  # in its file
+    Column("at", String(200), nullable=False),
+    Column("zone", String(100), nullable=False),
+    Column("branch", String(255), nullable=False),  # empty: the default one
+    Column("due_at", Float, nullable=False),
+    Column("found_by", Integer, nullable=False),  # the run that looked at the file
+    Column("last_run", Integer),
+    Index("schedules_by_time", "due_at"),
+)
+
 run_images = Table(
     "run_images",  # what names of images mean in a run: the first answer counts for all of its jobs
     metadata,

@@ -34,6 +34,7 @@ from pipelines.runs.pipelines import Pipelines
 from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.reports import TestReports
 from pipelines.runs.runs import Runs
+from pipelines.runs.schedules import Schedules
 from pipelines.runs.workers import Workers
 from pipelines.sealing.logins import Logins
 from pipelines.sealing.vault import Secrets
@@ -71,6 +72,7 @@ class Service(Closing):
         self.jobs = Jobs(database, self.queue, self.workers)
         self.reports = TestReports(database)
         self.gates = Gates(database, self.queue)
+        self.schedules = Schedules(database)
         self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))

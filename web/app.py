@@ -26,7 +26,7 @@ from web.metrics import exposition
 from web.openapi import document
 from web.pages.installing import PAGES, install
 from web.requestlog import log_requests
-from web.views import admin, contexts, grants, jobs, lint, members, projects, reports, runs, secrets, users
+from web.views import admin, contexts, grants, jobs, lint, members, projects, reports, runs, schedules, secrets, users
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "/api/v1"
 APIS: Final = (
     runs.api, jobs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api,
-    members.api, lint.api,
+    members.api, lint.api, schedules.api,
 )  # fmt: skip
 REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"

@@ -43,10 +43,11 @@ _PUSHING_S: Final = 0.2  # between two looks whether another run has pushed
 
 
 class Pipelined(NamedTuple):
-    """A commit with pipeline files: nothing was built, their jobs are to be planned."""
+    """A commit with pipeline files: nothing was built, their jobs are to be planned. domain: for whom the run is."""
 
     checkout: Checkout
     project: Project
+    domain: Domain
 
 
 class SourceFiles(NamedTuple):
@@ -184,7 +185,7 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     if domain is None:
         domain = _settled(work, run.source, checkout, project)
     facts = TagFacts(run.project, run.number, registry, checkout.branch, checkout.tag, checkout.commit, own)
-    pipelined = Pipelined(checkout, project) if pipeline_files(checkout.top) else None
+    pipelined = Pipelined(checkout, project, domain) if pipeline_files(checkout.top) else None
     if pipelined is None and run.trigger.pipeline:
         raise InvalidRequestError(f"commit {checkout.commit[:12]} has no pipelines, and so no {run.trigger.pipeline!r}")
     if pipelined is None and run.source.only_pipelines:

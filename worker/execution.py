@@ -162,7 +162,9 @@ class Execution:
         writer.close()
 
         def write() -> None:
-            self._service.pipelines.write(self._claim, planned, mark=mark, own_secrets=names, store=writer.store)
+            self._service.pipelines.write(
+                self._claim, planned.planners, mark=mark, own_secrets=names, store=writer.store, times=planned.times
+            )
             writer.end()
 
         self._write(write)

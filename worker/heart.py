@@ -22,6 +22,7 @@ from core.leaving import leave
 from core.settings import ServiceSettings
 from images.store import Store
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
+from pipelines.hooks.scheduling import start_due
 from pipelines.jsonlogs import configuration
 from pipelines.keeping.retention import sweep
 from pipelines.runs.reaper import Reaper
@@ -87,6 +88,7 @@ class Heart:
                     self._settings.name, self._settings.labels, self._settings.concurrency, draining=self._draining
                 )
             self._reaper.reap()
+            start_due(self._service.schedules, self._service.projects, self._service.runs)
             if now - self._swept_at >= _SWEEP_S:
                 self._swept_at = now
                 swept = sweep(self._service, time.time())

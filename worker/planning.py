@@ -16,7 +16,7 @@ from ci.conditions import Event
 from ci.errors import PipelineFileError
 from ci.handover import nodes_of
 from ci.language.shapes import Text
-from ci.model import Concurrency, EventName
+from ci.model import Concurrency, EventName, Schedule
 from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
 from ci.patterns import means
 from ci.planning import PlannedJob, names, plan
@@ -29,7 +29,7 @@ from pipelines.model import Run
 from pipelines.runs.gaterows import Changes, CommitTold, GateTerms
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
-from pipelines.runs.pipelines import PlannedRun, PlannedWork
+from pipelines.runs.pipelines import PlannedRun, PlannedWork, Times
 from pipelines.runs.queue import check_labels
 from worker.building import Pipelined
 from worker.fetching import fetched
@@ -53,8 +53,19 @@ class _Commit(NamedTuple):
     event: Event
 
 
-def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> list[tuple[str, Planner]]:
-    """The pipelines of the run's commit by name, in the order of their files. Raises ShiplapErrors of all rooms below.
+class Pipelines(NamedTuple):
+    """What is to be done with a commit.
+
+    planners: of its pipelines by name, in the order of their files.
+    times: when these run by themselves; None: the commit is not the default branch's newest, as far as anybody knows.
+    """
+
+    planners: list[tuple[str, Planner]]
+    times: Times | None = None
+
+
+def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> Pipelines:
+    """The pipelines of the run's commit. Raises ShiplapErrors of all rooms below.
 
     A run that repeats another has only that one's pipeline, and whoever names one gets that alone.
     """
@@ -77,9 +88,19 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> list[tupl
         planners = [
             (pipeline_name(path), _planner(work, found, commit, ref, path, files[path], writer)) for path in chosen
         ]
-    if not run.trigger.is_part:
-        return planners
-    return [(name, _again(take_over(work, planner(run.number), writer))) for name, planner in planners]
+    if run.trigger.is_part:
+        return Pipelines([(name, _again(take_over(work, planner(run.number), writer))) for name, planner in planners])
+    tells = found.domain.lane == "protected" and ref.startswith(_HEADS) and not run.trigger.retry_of
+    return Pipelines(planners, {pipeline_name(path): _times(files[path], path) for path in files} if tells else None)
+
+
+def _times(data: bytes, path: str) -> Sequence[Schedule] | None:
+    """When a pipeline runs by itself; None: the file is wrong, which its planning tells."""
+    try:
+        listens = parse_pipeline(data, path).pipeline.on
+    except PipelineFileError:
+        return None
+    return listens["cron"].schedules if "cron" in listens else ()
 
 
 def _again(planned: PlannedRun) -> Planner:
@@ -242,7 +263,7 @@ def _base(work: Work, commit: FetchedCommit, pipeline: str, branch: str) -> str 
     left the one that it goes to.
     """
     run, service = work.claim.run, work.resources.service
-    if run.trigger.kind in ("tag", "manual"):
+    if run.trigger.kind in ("tag", "manual", "cron"):
         return None
     own = commit.commit.id
     known = work.keeper.insist(lambda: service.pipelines.last_success(run, pipeline, branch, own))

@@ -12,3 +12,6 @@ MAX_COMBINATIONS: Final = 64
 
 MAX_GROUP: Final = 200
 """Characters of a group's name."""
+
+MAX_SCHEDULES: Final = 20
+"""Of one file."""

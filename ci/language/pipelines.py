@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ci.cron import CronError, parse_cron, zone_of
 from ci.document import Node, Scalar
 from ci.language.jobs import DEFAULTS, JOB_SHAPE
-from ci.language.limits import MAX_JOBS
+from ci.language.limits import MAX_JOBS, MAX_SCHEDULES
 from ci.language.names import CONCURRENCY, ENV, JOB_NAME, PATTERNS
-from ci.language.scalars import Choice, Duration, Flag, Whole
+from ci.language.scalars import Choice, Duration, Flag, Whole, Words
 from ci.language.shapes import Deferred, Either, Fields, Key, ListOf, Made, MapOf, Reading, Schema, Shape, misplaced
-from ci.model import Refs, SourceOptions
+from ci.model import Refs, Schedule, SourceOptions
 
 
 class _History(Shape[int | None]):
@@ -35,6 +36,33 @@ def _event(fields: Mapping[str, Key]) -> Shape[Refs]:
     return Fields("an event", Refs, fields)
 
 
+def _cron_fault(text: str) -> str | None:
+    try:
+        parse_cron(text)
+    except CronError as error:
+        return str(error)
+    return None
+
+
+def _zone_fault(text: str) -> str | None:
+    try:
+        zone_of(text)
+    except CronError as error:
+        return str(error)
+    return None
+
+
+_SCHEDULE: Final = Fields("a time", Schedule, {
+    "at": Key(Words("five fields as cron has them", fault=_cron_fault, is_verbatim=True),
+              "minute, hour, day of the month, month, day of the week", is_required=True),
+    "branch": Key(Words("the name of a branch", r"[^\s]{1,200}", is_verbatim=True),
+                  "the branch that is run; without it, the default one"),
+    "zone": Key(Words("a time zone", fault=_zone_fault, is_verbatim=True), "whose clock counts: UTC, Europe/Berlin"),
+})  # fmt: skip
+_TIMES: Final = Made(
+    ListOf(_SCHEDULE, or_one=True, least=1, most=MAX_SCHEDULES), lambda found: Refs(schedules=tuple(found))
+)
+
 _BRANCHES: Final = Key(PATTERNS, "branches that are meant; of a pull request, the target's")
 _CHANGED: Final = Key(PATTERNS, "files of which one has to have changed")
 ON: Final[dict[str, Key]] = {
@@ -42,7 +70,7 @@ ON: Final[dict[str, Key]] = {
     "tag": Key(_event({"tags": Key(PATTERNS, "tags that are meant")}), "a new tag"),
     "pull_request": Key(_event({"branches": _BRANCHES, "paths": _CHANGED}), "a pull request's head"),
     "manual": Key(_event({}), "somebody asks for a run"),
-    "cron": Key(None, "at certain times"),
+    "cron": Key(_TIMES, "at certain times"),
 }
 
 _BY_DEFAULT: Final = ("push", "tag", "pull_request", "manual")

@@ -41,6 +41,7 @@ from pipelines.schema import (
     run_images,
     run_secrets,
     runs,
+    schedules,
     secrets,
     statuses,
     steps,
@@ -52,7 +53,7 @@ from pipelines.schema import (
 TABLES: Final = (  # each after those that it refers to
     projects, runs, jobs, gates, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
     secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
-    image_tags,
+    image_tags, schedules,
 )  # fmt: skip
 BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"

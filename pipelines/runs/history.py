@@ -14,7 +14,7 @@ from pipelines.schema import jobs, runs
 
 _LOOKED_AT: Final = 50
 _triggers: Final = msgspec.json.Decoder(Trigger)
-_SHIPPED: Final = ("push", "tag", "manual")  # a pull request says nothing about the project itself
+_SHIPPED: Final = ("push", "tag", "manual", "cron")  # a pull request says nothing about the project itself
 
 
 class Point(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import ColumnElement, insert, literal, select, update
@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
 from ci.graph import JobNode, jobs_before
+from ci.model import Schedule
 from pipelines.database import Database
 from pipelines.errors import DeniedError, InvalidRequestError
 from pipelines.logs.lines import LogLine, encode_line, text_size
@@ -30,6 +31,7 @@ from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.ownpulls import held_requests
 from pipelines.runs.queue import check_labels
 from pipelines.runs.runs import Runs
+from pipelines.runs.schedules import write_schedules
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.schema import jobs, run_images, runs
 from pipelines.sealing.vault import Secrets
@@ -91,6 +93,10 @@ class JobBasis(msgspec.Struct, frozen=True):
     outcomes: dict[str, JobOutcome]
 
 
+Times: TypeAlias = Mapping[str, Sequence[Schedule] | None]
+"""By pipeline, when it runs by itself; None: its file is wrong."""
+
+
 class Pipelines:
     """The pipelines of all runs. Thread-safe."""
 
@@ -110,6 +116,7 @@ class Pipelines:
         mark: str,
         own_secrets: Mapping[str, bytes],
         store: Callable[[Connection], None],
+        times: Times | None = None,
     ) -> list[int]:
         """Make a claimed run that of the first pipeline, and a run for each of the others; the claim ends with it.
 
@@ -117,6 +124,7 @@ class Pipelines:
         mark: what the project's marks at commits are called; empty for a run that marks none.
         own_secrets: that came with the run; each of the runs gets them.
         store: stores the rest of the planning's log.
+        times: when the pipelines run by themselves; None: this commit says nothing of that.
         Returns the numbers of the runs, in order; none when the run was cancelled while it was planned.
         Raises StaleAttemptError.
         """
@@ -136,6 +144,8 @@ class Pipelines:
             for _, plan in others:
                 numbers.append(self._add(connection, claim, plan, mark, own_secrets, now))
             self._begin_held(connection, claim.run.number)
+            if times is not None:
+                write_schedules(connection, claim.run.project, claim.run.number, times, now)
         hand_over_at_once(self._database, self._clock(), claim.run.project)
         return numbers
 

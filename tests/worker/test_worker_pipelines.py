@@ -15,7 +15,7 @@ from pipelines.logs.store import read_lines
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.pipelines import PLANNING
 from pipelines.runs.reports import History
-from pipelines.schema import jobs
+from pipelines.schema import jobs, schedules
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
@@ -401,3 +401,23 @@ jobs:
     run = repository.run({".shiplap.yml": text}, trusted=False)
     assert [view.tests.failed for view in service.reports.of_run(run.number)] == [1]
     assert service.reports.of_project("app") == []
+
+
+def test_times_of_the_default_branch_are_kept_and_a_run_begins_at_one(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    job = "jobs:\n  a:\n    image: base\n    run: echo by $SHIPLAP_EVENT of $SHIPLAP_BRANCH\n"
+    repository.run({".shiplap.yml": "on: {cron: {at: 0 3 * * *}, push: {}}\n" + job})
+    (view,) = service.schedules.list("app")
+    assert (view.pipeline, view.at, view.last_run) == ("main", "0 3 * * *", None)
+    with service.database.write() as connection:
+        connection.execute(update(schedules).values(due_at=1.0, at="*/1 * * * *"))
+    eventually(lambda: service.schedules.list("app")[0].last_run is not None, timeout_s=60)
+    number = service.schedules.list("app")[0].last_run
+    assert number is not None
+    run = finished(service, number)
+    assert (run.state, run.trigger.kind, run.domain) == ("succeeded", "cron", "protected")
+    assert "by cron of main" in log(service, number, "a")
+    repository.run({".shiplap.yml": "on: {push: {}}\n" + job})
+    assert service.schedules.list("app") == []

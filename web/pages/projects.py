@@ -53,6 +53,7 @@ def show_project(name: str) -> Response:
         deliveries=service().deliveries.list(name, limit=_SHOWN),
         statuses=list_statuses(service().database, name, limit=_SHOWN),
         badge=f"{public_url(service())}/badge/{name}.svg",
+        schedules=service().schedules.list(name),
         notice=_NOTICES.get(request.args.get("done", "")),
     )
 
