@@ -469,5 +469,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0018"
+HEAD = "0019"
 """The newest migration: what ``alembic_version`` must say for this version to work."""
