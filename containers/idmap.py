@@ -6,7 +6,7 @@ by podman and docker). Without such an entry it is FALLBACK: the first block of 
 A root of a user namespace only (``rootless``) has no such choice: its containers' IDs are its own.
 If the host's /etc/passwd or /etc/group names an ID in that block, the next block without one is taken: the choice
 depends on those files only. All build steps of a host share the range: what separates them is everything else. A
-container of a keeper's has a block for itself (``unused_blocks``).
+container of a keeper's has a block for itself (``host_blocks``).
 """
 
 from __future__ import annotations
@@ -43,21 +43,27 @@ def choose_start(subids: str, accounts: str) -> int:
     )
 
 
-def unused_blocks(accounts: tuple[str, ...], builds: tuple[int, int]) -> list[int]:
-    """The first IDs of all blocks of 65536 that a container may have for itself: that nobody of the host is in.
+def taken_blocks(accounts: tuple[str, ...], builds: tuple[int, int]) -> set[int]:
+    """The blocks of 65536, by number, that no container may have for itself.
 
     accounts: /etc/passwd and /etc/group. builds: what all build steps share, which is no container's own.
     """
     taken = {FALLBACK // SIZE}.union(*map(_blocks_of, accounts))
     for start in builds:
         taken |= {start // SIZE, (start + SIZE - 1) // SIZE}
-    return [start for start in range(FALLBACK, LAST_START + 1, SIZE) if start // SIZE not in taken]
+    return taken
 
 
-def host_blocks() -> list[int]:
-    """As ``unused_blocks``, of this host; none where containers have the IDs that are this process's own."""
+def host_blocks() -> tuple[range, set[int]]:
+    """The blocks for containers by number, and those of them that are taken by this host.
+
+    No blocks where containers have the IDs that are this process's own.
+    """
     builds = host_ranges()
-    return unused_blocks((_read("/etc/passwd"), _read("/etc/group")), builds) if any(builds) else []
+    if not any(builds):
+        return range(0), set()
+    blocks = range(FALLBACK // SIZE, LAST_START // SIZE + 1)
+    return blocks, taken_blocks((_read("/etc/passwd"), _read("/etc/group")), builds)
 
 
 def _blocks_of(accounts: str) -> set[int]:

@@ -10,7 +10,6 @@ import os
 from containers import cgroups, events, idmap, network, syscalls, wire
 from containers.birth import Births
 from containers.errors import ContainerError, NetworkError
-from containers.hierarchies import own_hierarchies
 from containers.keeper import ranges
 from containers.rootfs import Layers
 from containers.uplink import Uplink
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containers.guest import Guest
+    from containers.hierarchies import Hierarchy
     from containers.keeper.loop import Loop
 
 OOM_SCORE = 0
@@ -32,9 +32,10 @@ class Cell:
     """Makes one container after another: the same one, at each of its starts.
 
     run: of the engine. work: a private directory on a tmpfs. host_proc: a descriptor of the host's /proc.
+    hierarchies: what control groups can be made in.
     """
 
-    def __init__(self, loop: Loop, run: str, work: str, host_proc: int) -> None:
+    def __init__(self, loop: Loop, run: str, work: str, host_proc: int, hierarchies: list[Hierarchy]) -> None:
         self._loop = loop
         self._host_proc = host_proc
         self.switch = -1
@@ -44,7 +45,7 @@ class Cell:
         self.range = ranges.take(run)
         first = self.range.first
         userns = idmap.user_namespace(first) if any(first) else -1
-        self.session = cgroups.Session(os.urandom(6).hex(), own_hierarchies())
+        self.session = cgroups.Session(os.urandom(6).hex(), hierarchies)
         self.births = Births(first, Layers(f"{work}/layers", userns), OOM_SCORE, death_signal=0)
         self._uplink: Uplink | None = None
         self._count = 0

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from containers.hierarchies import Hierarchy
+
 SPARES = 2
 IDLE_S = 300.0
 _QUIET_S = 0.02  # after a start, before the next spare one is made: the start has the machine for itself
@@ -53,10 +55,14 @@ class _Child:
 
 
 class Nursery:
-    """root: of the engine. run: its directory that a boot clears. finish: the command that removes what is due."""
+    """root: of the engine. run: its directory that a boot clears. finish: the command that removes what is due.
 
-    def __init__(self, root: str, run: str, finish: list[str]) -> None:
+    found: what control groups can be made in.
+    """
+
+    def __init__(self, root: str, run: str, finish: list[str], found: list[Hierarchy]) -> None:
         self._root = root
+        self._hierarchies = found
         self._run = run
         self._finish = finish
         self._loop = Loop()
@@ -197,7 +203,7 @@ class Nursery:
         try:
             pid = syscalls.clone3(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
             if pid == 0:
-                spare.main(theirs, self._root, self._run, self._finish)
+                spare.main(theirs, self._root, self._run, self._finish, self._hierarchies)
             child = _Child(pid, os.pidfd_open(pid), ours)
         except OSError:
             ours.close()
@@ -242,7 +248,7 @@ class Nursery:
         if child.identity:
             self._see_to(child.identity)
         if status:
-            cgroups.abandoned(hierarchies.own_hierarchies())
+            cgroups.abandoned(self._hierarchies)
 
     def _adopt(self) -> None:
         """Watch the keepers of a nursery that was lost: a connection that ends tells of their end."""
@@ -449,7 +455,7 @@ def main(arguments: list[str], ready: Callable[[], None]) -> None:
         birth.make_filter_ahead()
     except SeccompError as error:
         print(f"no filter of system calls: {error}", file=sys.stderr)  # noqa: T201 - its log; a start will tell
-    nursery = Nursery(root, run, json.loads(finish))
+    nursery = Nursery(root, run, json.loads(finish), found)
     zygote.settle()
     ready()
     nursery.serve()

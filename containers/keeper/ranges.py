@@ -12,6 +12,10 @@ from containers import idmap
 from containers.errors import NamespaceError
 from core import ofdlocks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _FILE = "ids"
 _TRIES_AT_RANDOM = 64
 
@@ -35,16 +39,15 @@ class Range:
 
 def take(run: str) -> Range:
     """A range that nobody has: a random one first, so that two who look at once seldom meet. Raises NamespaceError."""
-    blocks = idmap.host_blocks()
+    blocks, taken = idmap.host_blocks()
     if not blocks:
         return Range((0, 0), -1)
     lock = os.open(f"{os.path.dirname(run.rstrip('/'))}/{_FILE}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        for start in _in_random_order(blocks):
-            at = start // idmap.SIZE
-            if ofdlocks.try_lock(lock, at):
-                ofdlocks.share_lock(lock, at)  # whoever joins this container's namespaces shares it
-                return Range((start, start), lock)
+        for block in _in_random_order(blocks):
+            if block not in taken and ofdlocks.try_lock(lock, block):
+                ofdlocks.share_lock(lock, block)  # whoever joins this container's namespaces shares it
+                return Range((block * idmap.SIZE, block * idmap.SIZE), lock)
     except BaseException:
         os.close(lock)
         raise
@@ -52,7 +55,8 @@ def take(run: str) -> Range:
     raise NamespaceError(f"all {len(blocks)} ranges of user IDs for containers are in use", hint="stop some containers")
 
 
-def _in_random_order(blocks: list[int]) -> list[int]:
+def _in_random_order(blocks: range) -> Iterator[int]:
     """Some at random, then all: each comes at least once."""
-    chosen = [blocks[number % len(blocks)] for number in memoryview(os.urandom(4 * _TRIES_AT_RANDOM)).cast("I")]
-    return chosen + blocks
+    for number in memoryview(os.urandom(4 * _TRIES_AT_RANDOM)).cast("I"):
+        yield blocks[number % len(blocks)]
+    yield from blocks

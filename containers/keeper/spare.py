@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import _socket
     from typing import NoReturn
 
+    from containers.hierarchies import Hierarchy
+
 WORK = "work"
 """The directory of RUN on which each keeper mounts a tmpfs that only it sees."""
 
@@ -31,7 +33,7 @@ _LOCK_TRIES = 5000
 _LOCK_PAUSE_S = 0.002
 
 
-def main(nursery: _socket.socket, root: str, run: str, finish: list[str]) -> NoReturn:
+def main(nursery: _socket.socket, root: str, run: str, finish: list[str], hierarchies: list[Hierarchy]) -> NoReturn:
     """The whole life of a keeper: in a new PID and mount namespace, from a fork of the nursery to its end.
 
     nursery: the channel on which it learns for which container it is; it ends when that closes before.
@@ -44,7 +46,7 @@ def main(nursery: _socket.socket, root: str, run: str, finish: list[str]) -> NoR
         loop = Loop()
         cell: Cell | ContainerError
         try:
-            cell = Cell(loop, run, f"{run}/{WORK}", host_proc)
+            cell = Cell(loop, run, f"{run}/{WORK}", host_proc, hierarchies)
             cell.prepare()
         except ContainerError as error:
             cell = error
