@@ -338,7 +338,7 @@ class Life:
         self._began = time.monotonic()
         self.joins = Joins(self._loop, self._cell, guest)
         health = self.spec.get("health")
-        self._health = Health(self._loop, self, health) if health else None
+        self._health = Health(self._loop, self, health) if health and health["test"][:1] not in ([], ["NONE"]) else None
         self.account.note(
             status="running",
             pid=self._cell.host_pid(guest.pidfd),

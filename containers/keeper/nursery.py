@@ -261,7 +261,8 @@ class Nursery:
                 continue
             try:
                 conversation = protocol.connect(records.socket_path(self._run, identity), 1.0)
-            except (KeeperError, TimeoutError):
+                conversation.ask("watch", timeout_s=1.0)
+            except (ContainerError, TimeoutError):
                 self._see_to(identity)
                 continue
             self._watch_adopted(identity, conversation.socket)

@@ -18,10 +18,11 @@ from binascii import a2b_base64
 from containers.errors import ContainerError, KeeperError, StateError
 from containers.keeper import counters, protocol, records
 from containers.keeper.cell import Cell
+from containers.keeper.following import Follower
 from containers.keeper.joining import Joined
 from containers.keeper.life import Life
 from containers.keeper.loop import Loop
-from containers.keeper.relay import PATIENCE_S, Follower, Framing, Relay, Viewer
+from containers.keeper.relay import PATIENCE_S, Framing, Relay, Viewer
 from core import packets
 
 TYPE_CHECKING = False
@@ -78,6 +79,7 @@ class Keeper:
         self.life.changed = self._changed
         self.life.relay.appended = self._appended
         self._peers: set[Peer] = set()
+        self._watchers: set[Peer] = set()
         self._followers: list[Follower] = []
         self._waiters: list[tuple[Peer, str]] = []
         self._stoppers: list[Peer] = []
@@ -127,6 +129,7 @@ class Keeper:
 
     def _lose(self, peer: Peer) -> None:
         self._peers.discard(peer)
+        self._watchers.discard(peer)
         self._waiters = [waiter for waiter in self._waiters if waiter[0] is not peer]
         peer.close()
         self._look()
@@ -253,6 +256,12 @@ class Keeper:
     def _state(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         peer.answer({"ok": True, "state": self.life.state, "execs": list(self.life.execs)})
 
+    def _watch(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        """Who waits for the end of the connection alone is nobody to be here for."""
+        self._watchers.add(peer)
+        peer.answer({"ok": True})
+        self._look()
+
     def _attach(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
         relay = self.life.relay
 
@@ -360,6 +369,7 @@ class Keeper:
         "stats": _stats,
         "root": _root,
         "state": _state,
+        "watch": _watch,
         "attach": _attach,
         "exec": _exec,
         "follow": _follow,
@@ -392,7 +402,7 @@ class Keeper:
         if self.is_over or not self.life.is_over:
             return
         if not self._was_started:
-            if not self._peers and not self.life.relay.viewers and not self._followers:
+            if not self._peers - self._watchers and not self.life.relay.viewers and not self._followers:
                 self._leave()
             return
         for follower in list(self._followers):

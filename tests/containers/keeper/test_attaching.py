@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,6 +197,34 @@ def test_who_follows_from_a_place_misses_nothing_and_sees_nothing_twice(home: Ho
         with open(read, "rb") as file:
             rest = file.read().decode()
     assert "".join(past) + rest == "".join(f"line {number}\n" for number in range(1, 601))
+
+
+def test_a_long_log_is_followed_from_its_beginning(home: Home) -> None:
+    box = home.create("sh", "-c", "seq 1 300000")
+    assert box.run() == 0
+    with box.keeper() as keeper:
+        read, write = os.pipe()
+        keeper.ask("follow", {"file": 1, "offset": 0}, [write])
+        os.close(write)
+        with open(read, "rb") as file:
+            for number in range(1, 300001):
+                assert file.readline() == b"%d\n" % number
+
+
+def test_much_input_before_the_start_is_not_lost(home: Home) -> None:
+    box = home.create("wc", "-c", process={"stdin_open": True, "stdin_once": True})
+    with _attached(box) as (_keeper, sock):
+        sent = threading.Thread(target=_send, args=(sock, 3_000_000))
+        sent.start()
+        time.sleep(0.3)
+        box.start()
+        assert _all(sock) == b"3000000\n"
+        sent.join()
+
+
+def _send(sock: socket.socket, count: int) -> None:
+    sock.sendall(b"x" * count)
+    sock.shutdown(socket.SHUT_WR)
 
 
 def test_followers_of_one_stream_with_times(home: Home) -> None:

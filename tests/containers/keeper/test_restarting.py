@@ -100,6 +100,15 @@ def test_a_lost_nursery_is_noticed_by_nobody_and_the_next_one_watches(home: Home
     eventually(lambda: box.state()["status"] == "running" and box.state()["pid"] != first)
 
 
+def test_a_keeper_that_nobody_needs_ends_though_a_new_nursery_watches_it(home: Home) -> None:
+    box = home.create("true")
+    with box.keeper():
+        os.kill(home.status()["pid"], signal.SIGKILL)
+        assert home.status()["keepers"] == [box.identity]
+    wait_until_unlocked(box)
+    eventually(lambda: home.status()["keepers"] == [])
+
+
 def test_one_that_removes_itself_is_finished_and_then_waited_for(home: Home, tmp_path: Path) -> None:
     script = tmp_path / "finish.py"
     script.write_text(_FINISH)
