@@ -17,6 +17,7 @@ import sys
 
 from containers import becoming, syscalls, wire
 from containers.errors import BY_NAME, ContainerError, NamespaceError, NotExecutedError, StateError
+from containers.events import readable
 from containers.keeper.cell import refused
 from core.openfiles import hint_if_out_of_files
 
@@ -101,6 +102,11 @@ class Joins:
         """Those that have not been reaped."""
         return list(self._all)
 
+    @property
+    def ahead(self) -> int:
+        """How many processes of ours are in the container's control groups without being the container's."""
+        return int(self._ahead is not None)
+
     def prepare(self) -> None:
         """Have a process join ahead, if none waits. That there is none shows at the next exec."""
         if self._ahead is None and not self.is_closed:
@@ -118,8 +124,7 @@ class Joins:
             if self.is_closed:
                 raise StateError("the container is not running")
             call_filter = self._cell.births.call_filter() if spec["filtered"] else None
-            ahead, self._ahead = self._ahead, None
-            ahead = ahead or self._forked()
+            ahead = self._taken() or self._forked()
             joined.channel = ahead.channel
             self._all.append(joined)
             self._loop.watch(ahead.pidfd, lambda: self._reap_helper(ahead))
@@ -144,6 +149,15 @@ class Joins:
         if ahead is not None:
             ahead.channel.close()  # it ends by that
             self._loop.watch(ahead.pidfd, lambda: self._reap_helper(ahead))
+
+    def _taken(self) -> _Ahead | None:
+        """The process that waits, if the kernel has not taken it when the container ran out of memory."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and readable(ahead.pidfd, 0):
+            ahead.channel.close()
+            self._reap_helper(ahead)
+            return None
+        return ahead
 
     def _forked(self) -> _Ahead:
         into, joins = self._cell.session.doors(self._guest.name)
@@ -242,13 +256,13 @@ def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn
             syscalls.close_all_but({0, 1, 2, channel.fileno(), container, *joins})
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            _leave_oom_score()
             for fd in joins:
                 os.write(fd, b"0")
                 os.close(fd)
             received = wire.receive(channel)
             if received is None:
                 os._exit(0)
+            _leave_oom_score()
             body, *stdio = received[1]
             spec, call_filter = wire.from_memfd(body)
             os.close(body)

@@ -244,7 +244,10 @@ class Keeper:
 
     def _stats(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         guest = self.life.guest
-        peer.answer({"ok": True, **counters.read(self._cell.session.groups(guest.name), guest.pid)})
+        counted = counters.read(self._cell.session.groups(guest.name), guest.pid)
+        if self.life.joins is not None:
+            counted["pids"] -= self.life.joins.ahead
+        peer.answer({"ok": True, **counted})
 
     def _root(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         root = os.open(f"/proc/{self.life.guest.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

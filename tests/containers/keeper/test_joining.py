@@ -149,3 +149,19 @@ def test_many_at_once_and_none_is_left_over(box: Box) -> None:
 
 def test_a_signal_ends_it_as_a_shell_tells(box: Box) -> None:
     assert box.execute("sh", "-c", "kill -TERM $$")[0] == 128 + signal.SIGTERM
+
+
+def test_who_waits_ahead_is_not_counted(box: Box) -> None:
+    assert box.execute("true")[0] == 0
+    eventually(lambda: box.ask("stats")["pids"] == 1)
+
+
+def test_who_waits_ahead_and_is_killed_is_replaced(box: Box) -> None:
+    assert box.execute("true")[0] == 0
+    keeper = int(Path(f"/proc/{box.state()['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    children = Path(f"/proc/{keeper}/task/{keeper}/children")
+    eventually(lambda: len(children.read_text().split()) == 2)
+    (ahead,) = {int(child) for child in children.read_text().split()} - {box.state()["pid"]}
+    os.kill(ahead, signal.SIGKILL)
+    assert box.execute("echo", "fine") == (0, b"fine\n")
+    eventually(lambda: not Path(f"/proc/{ahead}").exists())
