@@ -18,7 +18,7 @@ from bench.figures import Figure, measure
 from bench.tools import Shiplap, rootfs, run
 from bench.workloads import BASE
 
-_PACKAGES: Final = ("django==5.2.5", "docutils==0.22", "faker==37.5.3", "pytz==2025.2", "sympy==1.14.0")
+_PACKAGES: Final = ("django==5.2.5", "docutils==0.22", "pytz==2025.2", "sympy==1.14.0")
 _MORE: Final = "six==1.17.0"
 _JOBS: Final = ("lint", "test", "docs")
 _WAYS: Final = {"each": "each job installs", "outputs": "outputs of one job", "image": "the jobs' image"}
@@ -40,8 +40,9 @@ class Work:
 
 REAL: Final = Work(
     "debian",
-    "apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*",
-    "python3 -m venv $1 && $1/bin/pip install --quiet --no-cache-dir -r requirements.txt",
+    "apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*"
+    " && pip install --break-system-packages --no-cache-dir uv==0.8.11",
+    "uv venv --quiet $1 && uv pip install --native-tls --quiet --no-cache --python $1/bin/python -r requirements.txt",
     "$1/bin/python app.py",
 )
 SHORT: Final = Work(
