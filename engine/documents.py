@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from engine.records import Row
+from engine import published
+from engine.records import EndpointRow, NetworkRow, Row
 from engine.state import State
 from engine.times import NEVER, ago, moment_of, text_of
 
@@ -23,22 +24,25 @@ _SETTINGS: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def summary(config: Mapping[str, Any], host: Mapping[str, Any], mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a list shows, for the row. config, host: docker's Config and HostConfig."""
+def summary(
+    config: Mapping[str, Any], host: Mapping[str, Any], mounts: list[dict[str, Any]], networks: list[str]
+) -> dict[str, Any]:
+    """What a list shows, for the row. config, host: docker's Config and HostConfig. networks: their names."""
     command = [*(config["Entrypoint"] or ()), *(config["Cmd"] or ())]
     first, *rest = command
     return {
         "command": " ".join((first, *(f"'{word}'" if " " in word else word for word in rest))),
         "labels": config["Labels"] or {},
         "network": host["NetworkMode"],
+        "networks": networks,
         "mounts": mounts,
         "exposed": list(config.get("ExposedPorts", ())),
         "auto_remove": bool(host["AutoRemove"]),
     }
 
 
-def listed(row: Row, state: State, now_ns: int) -> dict[str, Any]:
-    """One entry of ``GET /containers/json``."""
+def listed(row: Row, state: State, now_ns: int, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One entry of ``GET /containers/json``. endpoints: by the network's name, see ``endpoint``."""
     shown = row.summary
     return {
         "Id": row.id,
@@ -47,18 +51,24 @@ def listed(row: Row, state: State, now_ns: int) -> dict[str, Any]:
         "ImageID": row.image_id,
         "Command": shown["command"],
         "Created": row.created_ns // 1_000_000_000,
-        "Ports": [],
+        "Ports": published.as_list(shown["exposed"], state.ports if state.has_process else ()),
         "Labels": shown["labels"],
         "State": docker_status(state),
         "Status": status_text(state, now_ns),
         "HostConfig": {"NetworkMode": shown["network"]},
-        "NetworkSettings": {"Networks": {shown["network"]: dict(_ENDPOINT)}},
+        "NetworkSettings": {"Networks": _networks(shown["networks"], endpoints)},
         "Mounts": shown["mounts"],
     }
 
 
-def inspected(row: Row, state: State, spec: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The document of ``GET /containers/ID/json``. spec: as ``spec.json`` has it."""
+def inspected(
+    row: Row,
+    state: State,
+    spec: Mapping[str, Any],
+    directory: Path,
+    endpoints: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The document of ``GET /containers/ID/json``. spec: as ``spec.json`` has it. endpoints: as for ``listed``."""
     asked = dict(spec["asked"])
     args = spec["process"]["args"]
     logs = spec["log"]["driver"] != "none"
@@ -85,8 +95,40 @@ def inspected(row: Row, state: State, spec: Mapping[str, Any], directory: Path) 
         "GraphDriver": _graph(spec, directory),
         "Mounts": row.summary["mounts"],
         "Config": asked,
-        "NetworkSettings": {**_SETTINGS, "Networks": {row.summary["network"]: dict(_ENDPOINT)}},
+        "NetworkSettings": _settings(row, state, endpoints),
     }
+
+
+def endpoint(place: EndpointRow, network: NetworkRow, state: State, name: str) -> dict[str, Any]:
+    """A container's place in a network, as docker shows it; one that does not run has no address."""
+    user_defined = network.name != "bridge"
+    found = {
+        **_ENDPOINT,
+        "Aliases": list(place.aliases) or None,
+        "NetworkID": network.id,
+        "DNSNames": [name, *place.aliases, place.container[:12]] if user_defined else None,
+    }
+    if state.has_process:
+        found |= {
+            "MacAddress": place.mac,
+            "EndpointID": f"{place.container[:32]}{network.id[:32]}",
+            "Gateway": "" if network.internal else network.gateway,
+            "IPAddress": place.ipv4,
+            "IPPrefixLen": int(network.subnet.partition("/")[2]),
+        }
+    return found
+
+
+def _networks(names: list[str], endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: dict(endpoints.get(name, _ENDPOINT)) for name in names}
+
+
+def _settings(row: Row, state: State, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    bound = state.ports if state.has_process else ()
+    # As docker: what is in the default network is at the top, too; ports only of one that runs.
+    top = {key: value for key, value in endpoints.get("bridge", {}).items() if key in _SETTINGS}
+    ports = published.as_map(row.summary["exposed"], bound) if state.has_process else {}
+    return {**_SETTINGS, **top, "Ports": ports, "Networks": _networks(row.summary["networks"], endpoints)}
 
 
 def state_document(state: State) -> dict[str, Any]:

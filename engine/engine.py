@@ -16,6 +16,7 @@ from engine.keepers import Keepers
 from engine.lifecycle import Lifecycle
 from engine.looking import Looker
 from engine.making import Created, Maker
+from engine.networks import Networks
 from engine.places import Places
 from engine.records import Records, Row
 from engine.spec import Caller
@@ -54,9 +55,11 @@ class Engine(Closing):
         self._denied_networks = denied_networks
         self.keepers = keepers or Keepers(places)
         self.volumes = Volumes(places, self.records, self._note_volume)
-        self._maker = Maker(places, self.records, self._store, self._note, self.volumes, denied_networks)
+        self.networks = Networks(self.records, self._note_network)
+        self._maker = Maker(places, self.records, self._store, self._note, self.volumes, self.networks, denied_networks)
         self._looker = Looker(places, self.records, self._image_bytes, self._image_ids, self._is_old)
-        self._life = Lifecycle(places, self.records, self._maker, self.keepers, self._store, self._note)
+        denied = tuple(filter(None, (part.strip() for part in denied_networks.split(","))))
+        self._life = Lifecycle(places, self.records, self._maker, self.keepers, self._store, self._note, denied)
 
     @classmethod
     def open(cls, settings: Settings, *, store: Store | None = None) -> Self:
@@ -308,6 +311,9 @@ class Engine(Closing):
         """Write down that something happened to a container."""
         known = {**row.summary["labels"], "image": row.image, "name": row.name}
         eventlog.append(str(self.places.run), "container", action, row.id, {**known, **attributes})
+
+    def _note_network(self, identity: str, action: str, attributes: dict[str, str]) -> None:
+        eventlog.append(str(self.places.run), "network", action, identity, attributes)
 
     def _note_volume(self, name: str, action: str) -> None:
         eventlog.append(str(self.places.run), "volume", action, name, {"driver": "local"})

@@ -6,6 +6,7 @@
     │   ├── ContainerNotFoundError
     │   ├── NoSuchImageError
     │   ├── ExecNotFoundError
+    │   ├── NetworkNotFoundError
     │   ├── PathNotFoundError
     │   └── VolumeNotFoundError
     ├── ConflictError
@@ -43,6 +44,10 @@ class NoSuchImageError(NotFoundError):
 
 class ExecNotFoundError(NotFoundError):
     """No exec has this ID."""
+
+
+class NetworkNotFoundError(NotFoundError):
+    """No network has this name or ID."""
 
 
 class PathNotFoundError(NotFoundError):

@@ -48,8 +48,8 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 # Read here, or by ``mounts``.
 _DONE: Final = frozenset({
     "AutoRemove", "Binds", "CapAdd", "CapDrop", "CpuPeriod", "CpuQuota", "CpuShares", "ExtraHosts", "Init", "LogConfig",
-    "Memory", "MemorySwap", "Mounts", "NanoCpus", "NetworkMode", "PidsLimit", "ReadonlyRootfs", "RestartPolicy",
-    "SecurityOpt", "ShmSize", "Tmpfs", "Ulimits", "VolumesFrom",
+    "Memory", "MemorySwap", "Mounts", "NanoCpus", "NetworkMode", "PidsLimit", "PortBindings", "PublishAllPorts",
+    "ReadonlyRootfs", "RestartPolicy", "SecurityOpt", "ShmSize", "Tmpfs", "Ulimits", "VolumesFrom",
 })  # fmt: skip
 # Shown by ``inspect`` and of no consequence here: they say how a client asked, or what is so anyway.
 _NOTED: Final = frozenset({"Annotations", "ConsoleSize", "ContainerIDFile", "MaskedPaths", "ReadonlyPaths"})
@@ -90,9 +90,7 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "OomKillDisable": ((), "a container without memory would hang for ever"),
     "OomScoreAdj": ((), "which process the kernel ends is not done yet"),
     "PidMode": (("private",), "containers see their own processes only; other containers' not yet"),
-    "PortBindings": ((), "published ports are not done yet"),
     "Privileged": ((), "privileged containers are not done yet"),
-    "PublishAllPorts": ((), "published ports are not done yet"),
     "Runtime": (("runc", "io.containerd.runc.v2", "shiplap"), "there is one runtime, this engine's own"),
     "StorageOpt": ((), "limits of a container's disk are not done yet"),
     "Sysctls": ((), "sysctls are not done yet"),
@@ -110,7 +108,7 @@ class HostConfig(NamedTuple):
 
     document: docker's ``HostConfig``, for ``inspect``.
     ulimits: (name, soft, hard).
-    network: ``default`` or ``none``.
+    network: the mode: ``none``, ``bridge``, or a network's name or ID.
     restart: ``policy`` and ``maximum``; log: ``driver``, ``max_size``, ``max_file``, as ``spec.json`` has them.
     warnings: for whoever asked.
     """
@@ -230,7 +228,7 @@ def _document(body: Fields, restart: Mapping[str, Any]) -> dict[str, Any]:
         if body.has(name) and (name in DEFAULTS or name in _DONE or name in _NOTED):
             found[name] = body.raw(name)
     found["RestartPolicy"] = {"Name": restart["policy"], "MaximumRetryCount": restart["maximum"]}
-    found["NetworkMode"] = "none" if found["NetworkMode"] == "none" else "bridge"
+    found["NetworkMode"] = _network(body.text("NetworkMode"))
     log = body.inner("LogConfig")
     found["LogConfig"] = {"Type": log.text("Type") or "json-file", "Config": log.pairs("Config")}
     found["ShmSize"] = found["ShmSize"] or DEFAULT_SHM_BYTES
@@ -293,12 +291,12 @@ def _ulimits(limits: list[Fields]) -> tuple[tuple[str, int, int], ...]:
 
 def _network(mode: str) -> str:
     if mode in ("", "default", "bridge"):
-        return "default"
-    if mode == "none":
-        return "none"
+        return "bridge"
     if mode == "host":
         raise NotDoneError("--network host is not done yet")
-    raise NotDoneError(f"--network {mode}: networks with names, and those of other containers, are not done yet")
+    if mode.startswith("container:"):
+        raise NotDoneError(f"--network {mode}: networks of other containers are not done yet")
+    return mode
 
 
 def _extra_hosts(entries: list[str]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from containers.errors import KeeperError, StateError
 from core.cancellation import check
 from core.digests import DiffID
-from engine import hostconfig, locking, spec
+from engine import hostconfig, locking, spec, wiring
 from engine.config import signal_number
 from engine.errors import ConflictError, InvalidRequestError, KeeperGoneError, UnchangedError
 from engine.fields import Fields
@@ -47,6 +47,7 @@ class Lifecycle:
         keepers: Keepers,
         store: Callable[[], AbstractContextManager[Store]],
         note: Callable[..., None],
+        denied: tuple[str, ...],
     ) -> None:
         self._places = places
         self._records = records
@@ -54,6 +55,7 @@ class Lifecycle:
         self._keepers = keepers
         self._store = store
         self._note = note
+        self._denied = denied
 
     def start(self, ref: str) -> None:
         """Start it; its command has been executed when this returns. Raises UnchangedError when it runs, and the
@@ -65,8 +67,13 @@ class Lifecycle:
         if state.status in ("running", "restarting"):
             raise UnchangedError(f"container {row.id} is running")
         self.make_ready(row)
-        with self._keepers.summon(row.id) as keeper:
-            keeper.ask("start", timeout_s=None)
+        directory = self._places.container(row.id)
+        document = spec.read(directory)
+        with wiring.ready(self._places, self._records, row, document, self._denied) as (network, fds):
+            if network != document["network"]:
+                spec.write(directory, {**document, "network": network})
+            with self._keepers.summon(row.id) as keeper:
+                keeper.ask("start", fds=fds, timeout_s=None)
 
     def make_ready(self, row: Row) -> None:
         """Have the layers of a container mountable, and named in its ``spec.json``: a reboot drops what was made."""

@@ -12,7 +12,7 @@ from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestE
 from engine.filters import checked, labels_match, number, text_matches
 from engine.places import Places
 from engine.ports import check_port
-from engine.records import Records, Row
+from engine.records import NetworkRow, Records, Row
 from engine.state import State, read
 from engine.times import NEVER
 from images.trees import tree_bytes
@@ -71,9 +71,10 @@ class Looker:
         chosen = self._matching(wanted, every=every or limit > 0 or bool(wanted.get("status")))
         chosen = chosen[:limit] if limit > 0 else chosen
         now = time.time_ns()
+        networks = {network.id: network for network in self._records.networks()}
         found = []
         for row, state in chosen:
-            document = documents.listed(row, state, now)
+            document = documents.listed(row, state, now, self._endpoints(row, state, networks))
             if sizes:
                 measured = self.sizes(row)
                 if measured.written:
@@ -95,11 +96,23 @@ class Looker:
                 f"container {row.id} has lost its files: {directory}/spec.json is missing",
                 hint="shiplap rm removes what is left of it",
             ) from error
-        document = documents.inspected(row, self.state(row), asked, directory)
+        state = self.state(row)
+        networks = {network.id: network for network in self._records.networks()}
+        document = documents.inspected(row, state, asked, directory, self._endpoints(row, state, networks))
         if size:
             measured = self.sizes(row)
             document["SizeRw"], document["SizeRootFs"] = measured.written, measured.image + measured.written
         return document
+
+    def _endpoints(self, row: Row, state: State, networks: Mapping[str, NetworkRow]) -> dict[str, dict[str, Any]]:
+        """By the network's name."""
+        if not networks or row.summary["networks"] == ["none"]:
+            return {}
+        places = [place for place in self._records.endpoints_of(row.id) if place.network in networks]
+        return {
+            networks[place.network].name: documents.endpoint(place, networks[place.network], state, row.name)
+            for place in places
+        }
 
     def sizes(self, row: Row) -> Sizes:
         """What it takes of the disk."""
@@ -137,7 +150,7 @@ class Looker:
         if volumes := wanted.get("volume"):
             chosen.append(lambda row: any(_is_mounted(volume, row) for volume in volumes))
         if networks := wanted.get("network"):
-            chosen.append(lambda row: row.summary["network"] in networks)
+            chosen.append(lambda row: any(name in networks for name in row.summary["networks"]))
         if exposed := [check_port(text) for text in wanted.get("expose", ())]:
             chosen.append(
                 lambda row: any(_overlap(port, check_port(own)) for port in exposed for own in row.summary["exposed"])

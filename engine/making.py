@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors
-from engine import config, documents, hostconfig, locking, spec
+from engine import config, documents, hostconfig, locking, published, spec
 from engine.errors import InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
 from engine.filling import fill
 from engine.mounts import Planned, Planner
+from engine.networks import Networks, WantedEndpoint, allocate
 from engine.places import Places
 from engine.randomnames import suggestion
 from engine.records import Records, Row
@@ -67,6 +69,7 @@ class Maker:
         store: Callable[[], contextlib.AbstractContextManager[Store]],
         note: Callable[..., None],
         volumes: Volumes,
+        networks: Networks,
         denied_networks: str,
     ) -> None:
         self._places = places
@@ -74,6 +77,7 @@ class Maker:
         self._store = store
         self._note = note
         self._volumes = volumes
+        self._networks = networks
         self._denied_networks = denied_networks
 
     def create(self, name: str | None, body: Any, caller: Caller, platform: Platform | None = None) -> Created:
@@ -90,7 +94,6 @@ class Maker:
             f"{field} is not known to this engine, and is passed over" for field in fields.names() if field not in _BODY
         ]
         host = hostconfig.read(fields.inner("HostConfig"))
-        _refuse_networks(fields)
         with self._store() as store:
             origin = fields.text("Image")
             image = resolve(store, origin, platform)
@@ -98,7 +101,15 @@ class Maker:
             self._places.make()
             self.tidy(store)
             planned = self._planned(fields, asked)
-            made = _Wanted(identity, name, time.time_ns(), caller, image, origin, asked, host, planned)
+            endpoints = [] if host.network == "none" else self._networks.wanted(fields, host.network)
+            ports = (
+                published.wanted(fields.inner("HostConfig"), asked.document.get("ExposedPorts", ()))
+                if endpoints
+                else []
+            )
+            made = _Wanted(
+                identity, name, time.time_ns(), caller, image, origin, asked, host, planned, endpoints, ports
+            )
             with self._being_made(store, identity) as aside, self._volumes_for(planned):
                 row = self._made(store, made, aside)
         self._note(row, "create")
@@ -123,9 +134,13 @@ class Maker:
             wanted.config,
             wanted.host,
             planned.mounts,
+            {"endpoints": [], "ports": wanted.ports} if wanted.endpoints else "none",
             self._places.container(wanted.identity),
         )
         return self._add(wanted, aside, spec.with_layers(document, layers))
+
+    def _place(self, connection: sqlite3.Connection, wanted: _Wanted) -> None:
+        allocate(self._records, connection, wanted.identity, wanted.endpoints)
 
     def remove(self, row: Row, lock: int | None, *, volumes: bool) -> None:
         """Let a container exist no longer. lock: its lock's descriptor, which is closed when all is gone; None: its
@@ -245,7 +260,7 @@ class Maker:
                     os.rename(aside, place)
                     fsync_directory(self._places.containers)
             try:
-                self._records.add(row, volumes)
+                self._records.add(row, volumes, lambda connection: self._place(connection, wanted))
                 return row
             except NameInUseError:
                 if wanted.name is not None or attempt == _MOST_TRIES - 1:
@@ -254,7 +269,13 @@ class Maker:
 
 
 class _Wanted(NamedTuple):
-    """A container that is to be made. name: None for one that is made up. origin: the image as it was asked for."""
+    """A container that is to be made.
+
+    name: None for one that is made up.
+    origin: the image as it was asked for.
+    endpoints: its places in networks; none for the mode ``none``.
+    ports: as ``published.wanted`` has them.
+    """
 
     identity: str
     name: str | None
@@ -265,10 +286,13 @@ class _Wanted(NamedTuple):
     config: config.Config
     host: hostconfig.HostConfig
     planned: Planned
+    endpoints: list[WantedEndpoint]
+    ports: list[dict[str, Any]]
 
     def row(self, name: str) -> Row:
         """Its row under this name."""
-        shown = documents.summary(self.config.document, self.host.document, self.planned.shown)
+        names = [each.network.name for each in self.endpoints] or ["none"]
+        shown = documents.summary(self.config.document, self.host.document, self.planned.shown, names)
         policy = self.host.restart["policy"]
         return Row(self.identity, name, self.created_ns, self.origin, str(self.image.id), policy, shown)
 
@@ -297,17 +321,3 @@ def _new_identity() -> str:
         identity = os.urandom(32).hex()
         if not identity[:12].isdecimal():  # as a host name it would be taken for a number
             return identity
-
-
-def _refuse_networks(fields: Fields) -> None:
-    """Endpoints that say nothing but which network are what docker's clients send with every create."""
-    endpoints = fields.inner("NetworkingConfig").inner("EndpointsConfig")
-    for name in endpoints.names():
-        if name not in ("default", "bridge", "none"):
-            raise InvalidRequestError(f"network {name} not found", hint="networks with names are not done yet")
-        settings = endpoints.inner(name)
-        for field in settings.names():
-            if settings.raw(field):
-                raise InvalidRequestError(f"EndpointsConfig.{name}.{field} is not done yet")
-    if fields.text("MacAddress"):
-        raise InvalidRequestError("MacAddress is not done yet")

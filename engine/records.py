@@ -10,7 +10,7 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +40,23 @@ _MIGRATIONS: Final = (
     CREATE INDEX volume_uses_container ON volume_uses (container);
     CREATE TRIGGER uses_go_with_their_container AFTER DELETE ON containers BEGIN
         DELETE FROM volume_uses WHERE container = old.id;
+    END;
+    """,
+    """
+    -- bridges of the switch. labels, options: JSON
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ns INTEGER NOT NULL, subnet TEXT NOT NULL,
+        gateway TEXT NOT NULL, subnet6 TEXT NOT NULL, gateway6 TEXT NOT NULL, internal INTEGER NOT NULL,
+        labels TEXT NOT NULL, options TEXT NOT NULL
+    ) WITHOUT ROWID;
+    -- places of containers in networks: for as long as the container exists. aliases: JSON
+    CREATE TABLE endpoints (
+        container TEXT NOT NULL, network TEXT NOT NULL, position INTEGER NOT NULL, ipv4 TEXT NOT NULL,
+        mac TEXT NOT NULL, aliases TEXT NOT NULL, PRIMARY KEY (container, network)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX endpoints_address ON endpoints (network, ipv4);
+    CREATE TRIGGER places_go_with_their_container AFTER DELETE ON containers BEGIN
+        DELETE FROM endpoints WHERE container = old.id;
     END;
     """,
 )
@@ -73,6 +90,32 @@ class VolumeRow(NamedTuple):
     anonymous: bool
     labels: dict[str, str]
     options: dict[str, str]
+
+
+class NetworkRow(NamedTuple):
+    """A network that exists. created_ns: since the epoch. subnet6, gateway6: "" without IPv6."""
+
+    id: str
+    name: str
+    created_ns: int
+    subnet: str
+    gateway: str
+    subnet6: str
+    gateway6: str
+    internal: bool
+    labels: dict[str, str]
+    options: dict[str, str]
+
+
+class EndpointRow(NamedTuple):
+    """A container's place in a network. ipv4: without prefix length. position: the first has the way out."""
+
+    container: str
+    network: str
+    position: int
+    ipv4: str
+    mac: str
+    aliases: tuple[str, ...]
 
 
 class Records:
@@ -113,8 +156,13 @@ class Records:
         """Whether a container has exactly this ID."""
         return bool(self._all("SELECT 1 FROM containers WHERE id = ?", (identity,)))
 
-    def add(self, row: Row, volumes: Iterable[str] = ()) -> None:
-        """Let a container exist, which uses these volumes. Raises NameInUseError; ConflictError without a volume."""
+    def add(
+        self, row: Row, volumes: Iterable[str] = (), then: Callable[[sqlite3.Connection], None] = lambda _: None
+    ) -> None:
+        """Let a container exist, which uses these volumes. Raises NameInUseError; ConflictError without a volume.
+
+        then: called within the transaction.
+        """
         used = list(volumes)
         with self.transaction() as connection:
             self._refuse_name(connection, row.name)
@@ -126,6 +174,7 @@ class Records:
                 (*row[:-1], json.dumps(row.summary)),
             )
             connection.executemany("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", [(v, row.id) for v in used])
+            then(connection)
 
     def rename(self, identity: str, name: str) -> None:
         """Raises NameInUseError and ContainerNotFoundError."""
@@ -184,6 +233,40 @@ class Records:
     def volumes_of(self, container: str) -> list[str]:
         """Names of the volumes that a container uses, sorted."""
         return [name for (name,) in self._all(_USED, (container,))]
+
+    # Networks.
+
+    def networks(self) -> list[NetworkRow]:
+        """All, by name."""
+        return [_network(found) for found in self._all("SELECT * FROM networks ORDER BY name")]
+
+    def network_in(self, connection: sqlite3.Connection, name: str) -> NetworkRow | None:
+        """The network of this name, as a transaction sees it."""
+        found = connection.execute("SELECT * FROM networks WHERE name = ?", (name,)).fetchone()
+        return None if found is None else _network(found)
+
+    def insert_network(self, connection: sqlite3.Connection, row: NetworkRow) -> None:
+        """Let a network exist, within a transaction."""
+        values = (*row[:-2], json.dumps(row.labels), json.dumps(row.options))
+        connection.execute("INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def remove_network(self, identity: str) -> list[str]:
+        """Let a network exist no longer, unless containers are in it: their IDs are returned then."""
+        with self.transaction() as connection:
+            sql = "SELECT container FROM endpoints WHERE network = ? ORDER BY container"
+            users = [user for (user,) in connection.execute(sql, (identity,))]
+            if not users:
+                connection.execute("DELETE FROM networks WHERE id = ?", (identity,))
+            return users
+
+    def endpoints_in(self, network: str) -> list[EndpointRow]:
+        """The places in a network."""
+        return [_endpoint(found) for found in self._all("SELECT * FROM endpoints WHERE network = ?", (network,))]
+
+    def endpoints_of(self, container: str) -> list[EndpointRow]:
+        """The places of a container, in their order."""
+        sql = "SELECT * FROM endpoints WHERE container = ? ORDER BY position"
+        return [_endpoint(found) for found in self._all(sql, (container,))]
 
     # The database.
 
@@ -267,6 +350,17 @@ def _row(found: Any) -> Row:
 
 def _volume(found: Any) -> VolumeRow:
     return VolumeRow(found[0], found[1], bool(found[2]), json.loads(found[3]), json.loads(found[4]))
+
+
+def _network(found: Any) -> NetworkRow:
+    return NetworkRow(
+        found[0], found[1], found[2], found[3], found[4], found[5], found[6], bool(found[7]),
+        json.loads(found[8]), json.loads(found[9]),
+    )  # fmt: skip
+
+
+def _endpoint(found: Any) -> EndpointRow:
+    return EndpointRow(found[0], found[1], found[2], found[3], found[4], tuple(json.loads(found[5])))
 
 
 def _as_error(error: sqlite3.Error, path: Path) -> Exception:

@@ -54,6 +54,7 @@ def build(
     config: Config,
     host: HostConfig,
     mounts: Sequence[Mapping[str, Any]],
+    network: Any,
     directory: Path,
 ) -> dict[str, Any]:
     """The document, without a name. directory: the container's. Layers are added by ``with_layers``."""
@@ -89,7 +90,7 @@ def build(
         "shm_bytes": host.shm_bytes,
         "mounts": [dict(mount) for mount in mounts],
         "read_only": host.read_only,
-        "network": host.network,
+        "network": network,
         "extra_hosts": [list(pair) for pair in host.extra_hosts],
         "stop": {"signal": config.stop_signal, "timeout_s": config.stop_timeout_s},
         "restart": host.restart,

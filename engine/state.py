@@ -6,6 +6,7 @@ Only who holds the container's lock writes the file: its keeper, or the nursery 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -30,6 +31,7 @@ class State(NamedTuple):
     stopped_by_hand: its policy does not start it again.
     health: ``status``, ``failing_streak`` and ``log``, or None.
     execs: exit codes of the last execs, by ID.
+    ports: that are published now: ``address``, ``protocol``, ``port``, ``to_port``.
     range: the first host ID of its range, 0 when not known.
     """
 
@@ -44,6 +46,7 @@ class State(NamedTuple):
     stopped_by_hand: bool = False
     health: dict[str, Any] | None = None
     execs: dict[str, int] = {}  # noqa: RUF012 - nobody changes it
+    ports: Sequence[dict[str, Any]] = ()
     range: int = 0
 
     @property

@@ -1,0 +1,280 @@
+"""Networks: bridges of the switch, with names. Their rows are in ``engine.db``; a container's place in one is, too.
+
+``bridge`` is there from the first container that is in it. It has no names, as docker's. ``none`` and ``host`` are
+listed, and nothing more is known of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from containers.addresses import mac_for, pack
+from engine import subnets
+from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundError, NotDoneError
+from engine.fields import Fields
+from engine.filters import checked, labels_match, text_matches
+from engine.records import NetworkRow, Records
+from engine.times import asked_moment, text_of
+
+DEFAULT: Final = "bridge"
+_PREDEFINED: Final = ("bridge", "host", "none")
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
+_KNOWN: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_PRUNABLE: Final = ("label", "label!", "until")
+
+
+class WantedEndpoint(NamedTuple):
+    """A place in a network that a container is to have. ipv4: one that was asked for; "" takes any."""
+
+    network: NetworkRow
+    ipv4: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class Networks:
+    """The networks of one root. note: writes an event down: ID, what happened, attributes."""
+
+    def __init__(self, records: Records, note: Callable[[str, str, dict[str, str]], None]) -> None:
+        self._records = records
+        self._note = note
+
+    def found(self, ref: str) -> NetworkRow:
+        """The network of this name or ID. Raises NetworkNotFoundError."""
+        wanted = DEFAULT if ref == "default" else ref
+        rows = self._records.networks()
+        for row in rows:
+            if wanted in (row.name, row.id):
+                return row
+        if wanted == DEFAULT:
+            return self._default()
+        begun = [row for row in rows if wanted and row.id.startswith(wanted)]
+        if len(begun) == 1:
+            return begun[0]
+        raise NetworkNotFoundError(f"network {ref} not found")
+
+    def create(self, body: Any) -> dict[str, Any]:
+        """Make a network as docker's ``POST /networks/create`` asks. Raises InvalidRequestError, ConflictError."""
+        asked = Fields(body, "body")
+        name = asked.text("Name")
+        if not _NAME.fullmatch(name):
+            raise InvalidRequestError(f"invalid network name: {name!r}")
+        if asked.text("Driver") not in ("", "bridge"):
+            raise NotDoneError(f"networks of the driver {asked.text('Driver')} are not done; bridge is")
+        if asked.flag("Ingress") or asked.has("ConfigFrom"):
+            raise NotDoneError("networks of swarms are not done")
+        if name in _PREDEFINED:
+            raise ConflictError(f"operation is not permitted on predefined {name} network ")
+        row = self._made(name, asked)
+        with self._records.transaction() as connection:
+            self._add(connection, row)
+        self._note(row.id, "create", {"name": name, "type": "bridge"})
+        return {"Id": row.id, "Warning": ""}
+
+    def listed(self, filters: Any = None) -> list[dict[str, Any]]:
+        """As docker's ``GET /networks``."""
+        wanted = checked(filters, _KNOWN)
+        rows = self._records.networks()
+        documents = [self._document(row) for row in rows]
+        if not any(row.name == DEFAULT for row in rows):
+            documents.append(_nameless(DEFAULT, "bridge"))
+        documents += [_nameless("host", "host"), _nameless("none", "null")]
+        return [document for document in documents if self._fits(document, wanted)]
+
+    def inspect(self, ref: str) -> dict[str, Any]:
+        """As docker's ``GET /networks/ID``, with the containers that are in it. Raises NetworkNotFoundError."""
+        if ref in ("host", "none"):
+            return _nameless(ref, "null" if ref == "none" else ref)
+        row = self.found(ref)
+        document = self._document(row)
+        names = {container.id: container.name for container in self._records.containers()}
+        document["Containers"] = {
+            each.container: {
+                "Name": names.get(each.container, ""),
+                "EndpointID": "",
+                "MacAddress": each.mac,
+                "IPv4Address": f"{each.ipv4}/{row.subnet.partition('/')[2]}",
+                "IPv6Address": "",
+            }
+            for each in self._records.endpoints_in(row.id)
+        }
+        return document
+
+    def remove(self, ref: str) -> NetworkRow:
+        """Remove a network that no container is in. Raises NetworkNotFoundError, ConflictError."""
+        if ref in _PREDEFINED:
+            raise ConflictError(f"{ref} is a pre-defined network and cannot be removed")
+        row = self.found(ref)
+        users = self._records.remove_network(row.id)
+        if users:
+            raise ConflictError(f"error while removing network: network {row.name} id {row.id} has active endpoints")
+        self._note(row.id, "destroy", {"name": row.name, "type": "bridge"})
+        return row
+
+    def prune(self, filters: Any = None) -> list[NetworkRow]:
+        """Remove the networks that no container is in."""
+        wanted = checked(filters, _PRUNABLE)
+        bounds = [asked_moment(text) for text in wanted.get("until", ())]
+        removed = []
+        for row in self._records.networks():
+            spared = any(labels_match([text], row.labels) for text in wanted.get("label!", ()))
+            if row.name == DEFAULT or spared or not labels_match(wanted.get("label", ()), row.labels):
+                continue
+            if any(row.created_ns > bound for bound in bounds):
+                continue
+            if not self._records.remove_network(row.id):
+                self._note(row.id, "destroy", {"name": row.name, "type": "bridge"})
+                removed.append(row)
+        return removed
+
+    def wanted(self, body: Fields, mode: str) -> list[WantedEndpoint]:
+        """The places in networks that a create body asks for; the network of its mode comes first.
+
+        Raises NetworkNotFoundError, InvalidRequestError.
+        """
+        settings = body.inner("NetworkingConfig").inner("EndpointsConfig")
+        names = [mode, *(name for name in settings.names() if name != mode and {name, mode} != {"default", "bridge"})]
+        found = []
+        for name in names:
+            own = "bridge" if name == "default" and settings.has("bridge") else name
+            found.append(self._wanted(self.found(name), settings.inner(own)))
+        return found
+
+    def _wanted(self, row: NetworkRow, settings: Fields) -> WantedEndpoint:
+        address = settings.inner("IPAMConfig").text("IPv4Address")
+        if address:
+            if row.name == DEFAULT:
+                raise InvalidRequestError("user specified IP address is supported on user defined networks only")
+            subnets.check_address(address, row.subnet)
+        if settings.texts("Links"):
+            raise NotDoneError("links to other containers are not done")
+        aliases = tuple(settings.texts("Aliases"))
+        if aliases and row.name == DEFAULT:
+            raise InvalidRequestError("network-scoped alias is supported only for containers in user defined networks")
+        return WantedEndpoint(row, address, settings.text("MacAddress"), aliases)
+
+    def _default(self) -> NetworkRow:
+        row = self._made(DEFAULT, Fields({}, "body"))
+        with self._records.transaction() as connection:
+            if (known := self._records.network_in(connection, DEFAULT)) is not None:
+                return known
+            self._add(connection, row)
+        return self.found(DEFAULT)
+
+    def _made(self, name: str, asked: Fields) -> NetworkRow:
+        pools = asked.inner("IPAM").objects("Config")
+        if len(pools) > 1:
+            raise NotDoneError("networks of several subnets are not done")
+        asked_subnet = pools[0].text("Subnet") if pools else ""
+        gateway = pools[0].text("Gateway") if pools else ""
+        if gateway and not asked_subnet:
+            raise InvalidRequestError("invalid ipam config: a gateway without a subnet")
+        if asked_subnet:
+            subnet = str(subnets.parsed(asked_subnet))
+            if gateway:
+                subnets.check_address(gateway, subnet)
+        else:
+            subnet = ""
+        prefix6 = subnets.new_prefix6() if asked.flag("EnableIPv6") else ""
+        return NetworkRow(
+            os.urandom(32).hex(),
+            name,
+            time.time_ns(),
+            subnet,
+            gateway,
+            prefix6,
+            prefix6.replace("/64", "1") if prefix6 else "",
+            asked.flag("Internal"),
+            asked.pairs("Labels"),
+            asked.pairs("Options"),
+        )
+
+    def _add(self, connection: sqlite3.Connection, row: NetworkRow) -> None:
+        if self._records.network_in(connection, row.name) is not None:
+            raise ConflictError(f"network with name {row.name} already exists")
+        used = [subnet for (subnet,) in connection.execute("SELECT subnet FROM networks")]
+        if row.subnet:
+            subnets.refuse_overlap(subnets.parsed(row.subnet), used)
+        subnet = row.subnet or str(subnets.free(used))
+        gateway = row.gateway or subnets.free_address(subnet, ())
+        self._records.insert_network(connection, row._replace(subnet=subnet, gateway=gateway))
+
+    def _document(self, row: NetworkRow) -> dict[str, Any]:
+        pools = [{"Subnet": row.subnet, "Gateway": row.gateway}]
+        if row.subnet6:
+            pools.append({"Subnet": row.subnet6, "Gateway": row.gateway6})
+        return {
+            **_nameless(row.name, "bridge"),
+            "Id": row.id,
+            "Created": text_of(row.created_ns),
+            "EnableIPv6": bool(row.subnet6),
+            "IPAM": {"Driver": "default", "Options": None, "Config": pools},
+            "Internal": row.internal,
+            "Options": row.options,
+            "Labels": row.labels,
+        }
+
+    def _fits(self, document: dict[str, Any], wanted: dict[str, list[str]]) -> bool:
+        if not text_matches(wanted.get("name", ()), document["Name"]):
+            return False
+        if not text_matches(wanted.get("id", ()), document["Id"]) or not labels_match(
+            wanted.get("label", ()), document["Labels"]
+        ):
+            return False
+        for name, value in (("driver", document["Driver"]), ("scope", "local")):
+            if (values := wanted.get(name)) and value not in values:
+                return False
+        own = document["Name"] not in _PREDEFINED
+        if (kinds := wanted.get("type")) and ("custom" if own else "builtin") not in kinds:
+            return False
+        dangling = wanted.get("dangling")
+        if not dangling:
+            return True
+        unused = own and not self._records.endpoints_in(document["Id"])
+        return (dangling[-1].lower() in ("1", "true")) == unused
+
+
+def allocate(
+    records: Records, connection: sqlite3.Connection, container: str, wanted: Sequence[WantedEndpoint]
+) -> None:
+    """Give a container its places, within a transaction. Raises ConflictError, InvalidRequestError."""
+    for position, each in enumerate(wanted):
+        row = each.network
+        if records.network_in(connection, row.name) is None:
+            raise ConflictError(f"network {row.name} was removed a moment ago")
+        taken = [
+            address for (address,) in connection.execute("SELECT ipv4 FROM endpoints WHERE network = ?", (row.id,))
+        ]
+        if each.ipv4 and each.ipv4 in (*taken, row.gateway):
+            raise ConflictError("Address already in use")
+        address = each.ipv4 or subnets.free_address(row.subnet, (row.gateway, *taken))
+        connection.execute(
+            "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?)",
+            (container, row.id, position, address, each.mac or mac_for(pack(address)), json.dumps(each.aliases)),
+        )
+
+
+def _nameless(name: str, driver: str) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "Id": "",
+        "Created": text_of(0),
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": []},
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": {},
+        "Options": {},
+        "Labels": {},
+    }

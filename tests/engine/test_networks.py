@@ -1,0 +1,129 @@
+"""Networks as rows: docker's documents, addresses, what is refused. Those of containers that run are further below."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any
+
+import pytest
+
+from engine import published, subnets
+from engine.engine import Engine
+from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundError, NotDoneError
+from engine.fields import Fields
+from tests.engine.test_life import create, output
+from tests.toolkit.bounds import eventually
+
+
+def network(engine: Engine, name: str, **body: Any) -> str:
+    identity: str = engine.networks.create({"Name": name, **body})["Id"]
+    return identity
+
+
+def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
+    engine.places.make()
+    identity = network(engine, "mine", Labels={"a": "b"}, Internal=True)
+    document = engine.networks.inspect("mine")
+    assert (document["Id"], document["Driver"], document["Internal"], document["Labels"]) == (
+        identity, "bridge", True, {"a": "b"},
+    )  # fmt: skip
+    (pool,) = document["IPAM"]["Config"]
+    assert pool["Gateway"] == pool["Subnet"].replace("0.0/16", "0.1").replace("0/20", "1")
+    with pytest.raises(ConflictError, match="network with name mine already exists"):
+        network(engine, "mine")
+    assert engine.networks.inspect(identity[:12])["Name"] == "mine"
+    assert [each["Name"] for each in engine.networks.listed()] == ["mine", "bridge", "host", "none"]
+    assert [each["Name"] for each in engine.networks.listed({"type": ["custom"]})] == ["mine"]
+    assert engine.networks.remove("mine").id == identity
+    with pytest.raises(NetworkNotFoundError, match="network mine not found"):
+        engine.networks.inspect("mine")
+    with pytest.raises(ConflictError, match="bridge is a pre-defined network and cannot be removed"):
+        engine.networks.remove("bridge")
+
+
+def test_subnets_do_not_overlap(engine: Engine) -> None:
+    engine.places.make()
+    network(engine, "mine", IPAM={"Config": [{"Subnet": "10.99.0.0/24", "Gateway": "10.99.0.254"}]})
+    with pytest.raises(InvalidRequestError, match="Pool overlaps with other one on this address space"):
+        network(engine, "other", IPAM={"Config": [{"Subnet": "10.99.0.128/25"}]})
+    with pytest.raises(InvalidRequestError, match="invalid CIDR address"):
+        network(engine, "other", IPAM={"Config": [{"Subnet": "10.99.0.1/24"}]})
+    first, second = (str(subnets.free(used)) for used in ([], [str(subnets.free([]))]))
+    assert first != second
+    with pytest.raises(NotDoneError, match="networks of the driver overlay"):
+        network(engine, "other", Driver="overlay")
+
+
+def test_containers_have_places_in_networks_for_as_long_as_they_exist(engine: Engine) -> None:
+    engine.places.make()
+    network(engine, "mine", IPAM={"Config": [{"Subnet": "10.99.0.0/29"}]})
+    endpoints = {"EndpointsConfig": {"mine": {"IPAMConfig": {"IPv4Address": "10.99.0.5"}, "Aliases": ["db"]}}}
+    asked = {"Image": "app", "HostConfig": {"NetworkMode": "mine"}}
+    engine.create("one", {**asked, "NetworkingConfig": endpoints})
+    with pytest.raises(ConflictError, match="Address already in use"):
+        engine.create("two", {**asked, "NetworkingConfig": endpoints})
+    for name in ("two", "three", "four", "five"):
+        engine.create(name, asked)
+    with pytest.raises(InvalidRequestError, match="no available IPv4 addresses"):
+        engine.create("six", asked)
+    assert len(engine.networks.inspect("mine")["Containers"]) == 5
+    with pytest.raises(ConflictError, match="has active endpoints"):
+        engine.networks.remove("mine")
+    assert engine.networks.prune() == []
+    shown = engine.inspect("one")["NetworkSettings"]["Networks"]
+    assert shown["mine"]["DNSNames"] == ["one", "db", engine.inspect("one")["Id"][:12]]
+    assert shown["mine"]["IPAddress"] == ""  # it does not run
+    for container in engine.containers(every=True):
+        engine.remove(container["Id"])
+    assert [row.name for row in engine.networks.prune()] == ["mine"]
+    with pytest.raises(NetworkNotFoundError, match="network mine not found"):
+        engine.create("one", asked)
+
+
+def test_ports_as_docker_asks_for_them() -> None:
+    def ports(**host: Any) -> list[tuple[Any, ...]]:
+        found = published.wanted(Fields(host, "HostConfig"), ["80/tcp", "53/udp"])
+        return [(tuple(each["addresses"]), each["protocol"], each["port"], each["to_port"]) for each in found]
+
+    everywhere = ("0.0.0.0", "::")
+    assert ports(PortBindings={"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}) == [(everywhere, "tcp", 8080, 80)]
+    assert ports(PortBindings={"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}) == [(("127.0.0.1",), "tcp", 0, 80)]
+    assert ports(PublishAllPorts=True) == [(everywhere, "tcp", 0, 80), (everywhere, "udp", 0, 53)]
+    for wrong in ({"80/tcp": [{"HostPort": "http"}]}, {"80/tcp": [{"HostIp": "here"}]}, {"x/tcp": []}, {"0/tcp": []}):
+        with pytest.raises(InvalidRequestError):
+            ports(PortBindings=wrong)
+    bound = [{"address": "0.0.0.0", "protocol": "tcp", "port": 8080, "to_port": 80}]
+    assert published.as_map(["80/tcp", "53/udp"], bound) == {
+        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "53/udp": None,
+    }  # fmt: skip
+    assert published.as_list(["53/udp"], bound) == [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}, {"PrivatePort": 53, "Type": "udp"},
+    ]  # fmt: skip
+
+
+def test_a_published_port_answers_and_names_are_known(living: Engine) -> None:
+    network(living, "mine")
+    create(living, "web", "httpd", "-f", "-p", "80", "-h", "/etc",
+           host={"NetworkMode": "mine", "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1"}]}})  # fmt: skip
+    living.start("web")
+    ((place,),) = living.inspect("web")["NetworkSettings"]["Ports"].values()
+    with urllib.request.urlopen(f"http://127.0.0.1:{place['HostPort']}/passwd") as answer:
+        assert b"root" in answer.read()
+    create(living, "client", "wget", "-q", "-O", "-", "http://web/passwd", host={"NetworkMode": "mine"})
+    living.start("client")
+    assert living.wait("client") == 0
+    assert b"root" in output(living, "client")
+    create(living, "stranger", "wget", "-q", "-T", "1", "-O", "-", "http://web/passwd", host={"NetworkMode": "bridge"})
+    living.start("stranger")
+    assert living.wait("stranger") != 0
+    create(living, "second", "true",
+           host={"NetworkMode": "mine", "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", **place}]}})  # fmt: skip
+    from containers.errors import NetworkError
+
+    with pytest.raises(NetworkError):
+        living.start("second")
+    living.stop("web", timeout_s=0)
+    eventually(lambda: living.inspect("web")["NetworkSettings"]["Ports"] == {})
+    for name in ("web", "client", "stranger", "second"):
+        living.remove(name)
+    living.networks.remove("mine")
