@@ -59,7 +59,9 @@ class Engine(Closing):
         self._maker = Maker(places, self.records, self._store, self._note, self.volumes, self.networks, denied_networks)
         self._looker = Looker(places, self.records, self._image_bytes, self._image_ids, self._is_old)
         denied = tuple(filter(None, (part.strip() for part in denied_networks.split(","))))
-        self._life = Lifecycle(places, self.records, self._maker, self.keepers, self._store, self._note, denied)
+        self._life = Lifecycle(
+            places, self.records, self._maker, self.keepers, self._store, self._note, self.networks, denied
+        )
 
     @classmethod
     def open(cls, settings: Settings, *, store: Store | None = None) -> Self:
@@ -235,6 +237,25 @@ class Engine(Closing):
     def rename(self, ref: str, new: str) -> None:
         """See ``Lifecycle.rename``."""
         self._life.rename(ref, new)
+
+    def connect(self, network: str, ref: str, settings: Any = None) -> None:
+        """See ``Lifecycle.connect``."""
+        self._life.connect(network, ref, settings)
+
+    def disconnect(self, network: str, ref: str) -> None:
+        """See ``Lifecycle.disconnect``."""
+        self._life.disconnect(network, ref)
+
+    def remove_network(self, ref: str) -> None:
+        """Remove a network that no container is in, with its bridge. Raises NetworkNotFoundError, ConflictError."""
+        self._life.forget(self.networks.remove(ref))
+
+    def prune_networks(self, filters: Any = None) -> list[str]:
+        """Remove the networks that no container is in; their names."""
+        removed = self.networks.prune(filters)
+        for row in removed:
+            self._life.forget(row)
+        return [row.name for row in removed]
 
     def update(self, ref: str, body: Any) -> list[str]:
         """See ``Lifecycle.update``."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from containers.errors import KeeperError, StateError
+from containers.switch import open_switch
 from core.cancellation import check
 from core.digests import DiffID
 from engine import hostconfig, locking, spec, wiring
@@ -18,8 +19,9 @@ from engine.errors import ConflictError, InvalidRequestError, KeeperGoneError, U
 from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.making import Maker, checked_name
+from engine.networks import Networks
 from engine.places import Places
-from engine.records import Records, Row
+from engine.records import NetworkRow, Records, Row
 from engine.state import State, read
 from engine.times import NEVER
 
@@ -47,6 +49,7 @@ class Lifecycle:
         keepers: Keepers,
         store: Callable[[], AbstractContextManager[Store]],
         note: Callable[..., None],
+        networks: Networks,
         denied: tuple[str, ...],
     ) -> None:
         self._places = places
@@ -55,6 +58,7 @@ class Lifecycle:
         self._keepers = keepers
         self._store = store
         self._note = note
+        self._networks = networks
         self._denied = denied
 
     def start(self, ref: str) -> None:
@@ -184,6 +188,41 @@ class Lifecycle:
         with contextlib.suppress(KeeperError), self._keepers.connect(row.id) as keeper:
             keeper.ask("rename", {"name": name})
         self._note(row._replace(name=name), "rename", oldName=f"/{row.name}")
+
+    def connect(self, network: str, ref: str, settings: Any = None) -> None:
+        """Put it into one more network, while it runs, too. settings: docker's EndpointSettings.
+
+        Raises NetworkNotFoundError, ConflictError.
+        """
+        row, state = self._found(ref)
+        place = self._networks.place(row, network, Fields(settings, "EndpointConfig"))
+        if state.has_process:
+            known = self._networks.found(network)
+            try:
+                with open_switch(str(self._places.run), denied=self._denied) as switch:
+                    switch.add_network(wiring.network_of(known))
+                with self._keepers.connect(row.id) as keeper:
+                    keeper.ask("connect", {"endpoint": wiring.told_of(self._records, row, place)})
+            except BaseException:
+                self._networks.take_away(self._records.container(row.id), known)
+                raise
+        self._networks.note(place.network, "connect", row.id)
+
+    def disconnect(self, network: str, ref: str) -> None:
+        """Take it out of a network, while it runs, too. Raises NetworkNotFoundError, ConflictError."""
+        row, state = self._found(ref)
+        known = self._networks.found(network)
+        self._networks.take_away(row, known)
+        if state.has_process:
+            with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+                keeper.ask("disconnect", {"network": known.id})
+        self._networks.note(known.id, "disconnect", row.id)
+
+    def forget(self, network: NetworkRow) -> None:
+        """Take the bridge of a network away that is none any more."""
+        if (self._places.run / "switch" / "net").exists():
+            with open_switch(str(self._places.run), denied=self._denied) as switch:
+                switch.remove_network(wiring.network_of(network))
 
     def update(self, ref: str, body: Any) -> list[str]:
         """Change its limits and its restart policy; what is not named stays. Returns warnings."""

@@ -19,13 +19,14 @@ from engine import subnets
 from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundError, NotDoneError
 from engine.fields import Fields
 from engine.filters import checked, labels_match, text_matches
-from engine.records import NetworkRow, Records
+from engine.records import EndpointRow, NetworkRow, Records, Row
 from engine.times import asked_moment, text_of
 
 DEFAULT: Final = "bridge"
 _PREDEFINED: Final = ("bridge", "host", "none")
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 _KNOWN: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_WITH_NONE: Final = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 _PRUNABLE: Final = ("label", "label!", "until")
 
 
@@ -146,6 +147,35 @@ class Networks:
             found.append(self._wanted(self.found(name), settings.inner(own)))
         return found
 
+    def note(self, identity: str, action: str, container: str) -> None:
+        """Write down that a container came into a network, or left it."""
+        row = next((row for row in self._records.networks() if row.id == identity), None)
+        if row is not None:
+            self._note(identity, action, {"container": container, "name": row.name, "type": "bridge"})
+
+    def place(self, container: Row, ref: str, settings: Fields) -> EndpointRow:
+        """Give a container a place in one more network. Raises NetworkNotFoundError, ConflictError."""
+        wanted = self._wanted(self.found(ref), settings)
+        places = self._records.endpoints_of(container.id)
+        if any(each.network == wanted.network.id for each in places):
+            raise ConflictError(f"endpoint with name {container.name} already exists in network {wanted.network.name}")
+        if container.summary["network"] == "none":
+            raise ConflictError(_WITH_NONE)
+        with self._records.transaction() as connection:
+            first = max((each.position for each in places), default=-1) + 1
+            allocate(self._records, connection, container.id, [wanted], first)
+            self._records.set_networks(connection, container, [*container.summary["networks"], wanted.network.name])
+        return next(each for each in self._records.endpoints_of(container.id) if each.network == wanted.network.id)
+
+    def take_away(self, container: Row, row: NetworkRow) -> None:
+        """Take a container out of a network. Raises ConflictError when it is not in it."""
+        if all(each.network != row.id for each in self._records.endpoints_of(container.id)):
+            raise ConflictError(f"container {container.id} is not connected to network {row.name}")
+        with self._records.transaction() as connection:
+            connection.execute("DELETE FROM endpoints WHERE container = ? AND network = ?", (container.id, row.id))
+            names = [name for name in container.summary["networks"] if name != row.name]
+            self._records.set_networks(connection, container, names)
+
     def _wanted(self, row: NetworkRow, settings: Fields) -> WantedEndpoint:
         address = settings.inner("IPAMConfig").text("IPv4Address")
         if address:
@@ -241,10 +271,13 @@ class Networks:
 
 
 def allocate(
-    records: Records, connection: sqlite3.Connection, container: str, wanted: Sequence[WantedEndpoint]
+    records: Records, connection: sqlite3.Connection, container: str, wanted: Sequence[WantedEndpoint], first: int = 0
 ) -> None:
-    """Give a container its places, within a transaction. Raises ConflictError, InvalidRequestError."""
-    for position, each in enumerate(wanted):
+    """Give a container its places, within a transaction. Raises ConflictError, InvalidRequestError.
+
+    first: of their positions.
+    """
+    for position, each in enumerate(wanted, first):
         row = each.network
         if records.network_in(connection, row.name) is None:
             raise ConflictError(f"network {row.name} was removed a moment ago")

@@ -250,6 +250,11 @@ class Records:
         values = (*row[:-2], json.dumps(row.labels), json.dumps(row.options))
         connection.execute("INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
+    def set_networks(self, connection: sqlite3.Connection, row: Row, names: Iterable[str]) -> None:
+        """Let a container's row name these networks, within a transaction."""
+        summary = json.dumps({**row.summary, "networks": list(names)})
+        connection.execute("UPDATE containers SET summary = ? WHERE id = ?", (summary, row.id))
+
     def remove_network(self, identity: str) -> list[str]:
         """Let a network exist no longer, unless containers are in it: their IDs are returned then."""
         with self.transaction() as connection:

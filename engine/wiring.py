@@ -5,34 +5,16 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from containers import kernelway
 from containers.endpoints import Network
 from containers.errors import NetworkError
-from containers.netspaces import inside
 from containers.switch import Switch, open_switch
-from containers.switchrules import OUTWARD
+from containers.switchway import ensure_way
 from engine.networks import DEFAULT
 from engine.places import Places
 from engine.records import EndpointRow, NetworkRow, Records, Row
-from images.locks import exclusive
-
-
-def give_way_out(places: Places, switch: Switch) -> None:
-    """Join the switch to the host's network, unless it is. Raises NetworkError where the kernel is no way out."""
-    with exclusive(places.run / "switch" / "out.lock"):
-        if not inside(switch.netns, _has_way_out):
-            kernelway.join(switch.netns, switch.host)
-
-
-def _has_way_out() -> bool:
-    try:
-        return socket.if_nametoindex(OUTWARD) > 0
-    except OSError:
-        return False
 
 
 def network_of(row: NetworkRow) -> Network:
@@ -67,8 +49,8 @@ def ready(
             for endpoint in mine:
                 switch.add_network(network_of(rows[endpoint.network]))
             if not all(rows[each.network].internal for each in mine):
-                give_way_out(places, switch)
-            answer = told(records, container, document), [switch.netns]
+                ensure_way(str(places.run), switch)
+            answer: tuple[Any, list[int]] = told(records, container, document), [switch.netns]
         except (NetworkError, OSError):
             if _ports(document) or [rows[each.network].name for each in mine] != [DEFAULT]:
                 raise
@@ -83,13 +65,19 @@ def told(records: Records, container: Row, document: Mapping[str, Any]) -> dict[
     way_out = next((each.network for each in places if not rows[each.network].internal), None)
     return {
         "endpoints": [
-            _endpoint(each, rows[each.network], container, number, way_out=each.network == way_out)
-            for number, each in enumerate(places)
+            _endpoint(each, rows[each.network], container, each.position, way_out=each.network == way_out)
+            for each in places
         ],
         "ports": _ports(document),
         "names": any(rows[each.network].name != DEFAULT for each in places),
         "subnets": [row.subnet for row in rows.values()],
     }
+
+
+def told_of(records: Records, container: Row, place: EndpointRow) -> dict[str, Any]:
+    """One more place, for a keeper whose container runs. It has no way out by it: it has one already."""
+    rows = {row.id: row for row in records.networks()}
+    return _endpoint(place, rows[place.network], container, place.position, way_out=False)
 
 
 def _ports(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from containers.switch import remove_switch
 from core.digests import DiffID
 from core.platforms import Platform
 from core.references import Reference
@@ -84,3 +85,5 @@ def living(busybox_root: Path, short_path: Path) -> Iterator[Engine]:
         if (engine.places.run / "nursery.sock").exists():
             with engine.keepers.nursery() as nursery:
                 nursery.ask("end")
+        if (engine.places.run / "switch").exists():
+            remove_switch(str(engine.places.run))

@@ -117,11 +117,11 @@ def test_what_makes_no_sense_is_refused_in_dockers_words(engine: Engine, host: d
         ({"PidMode": "host"}, "containers see their own processes only"),
         ({"UsernsMode": "host"}, "a container's root is never the host's"),
         ({"NetworkMode": "host"}, "--network host is not done"),
-        ({"NetworkMode": "mine"}, "networks with names"),
+        ({"NetworkMode": "container:x"}, "networks of other containers"),
         ({"CpusetCpus": "0"}, "binding to processors"),
         ({"SecurityOpt": ["seccomp={}"]}, "profiles of one's own"),
         ({"Binds": ["/tmp:/a:shared"]}, "'shared' is refused"),
-        ({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}, "published ports"),
+        ({"PortBindings": {"80/sctp": [{"HostPort": "80"}]}}, "ports of the protocol sctp"),
     ],
 )
 def test_what_docker_has_and_this_engine_does_not_do_is_refused_with_a_reason(

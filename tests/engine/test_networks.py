@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import urllib.request
+import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -13,6 +14,16 @@ from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundErr
 from engine.fields import Fields
 from tests.engine.test_life import create, output
 from tests.toolkit.bounds import eventually
+
+_SERVER = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nroot' | nc -l -p 80; done"
+
+
+def said_at(port: int) -> bytes:
+    """What is read from a port of the host; nothing when nobody listens behind it."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as client:
+        client.shutdown(socket.SHUT_WR)
+        return client.recv(1000)
+    return b""
 
 
 def network(engine: Engine, name: str, **body: Any) -> str:
@@ -89,7 +100,10 @@ def test_ports_as_docker_asks_for_them() -> None:
     assert ports(PortBindings={"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}) == [(everywhere, "tcp", 8080, 80)]
     assert ports(PortBindings={"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}) == [(("127.0.0.1",), "tcp", 0, 80)]
     assert ports(PublishAllPorts=True) == [(everywhere, "tcp", 0, 80), (everywhere, "udp", 0, 53)]
-    for wrong in ({"80/tcp": [{"HostPort": "http"}]}, {"80/tcp": [{"HostIp": "here"}]}, {"x/tcp": []}, {"0/tcp": []}):
+    bad: list[dict[str, Any]] = [
+        {"80/tcp": [{"HostPort": "http"}]}, {"80/tcp": [{"HostIp": "here"}]}, {"x/tcp": []}, {"0/tcp": []},
+    ]  # fmt: skip
+    for wrong in bad:
         with pytest.raises(InvalidRequestError):
             ports(PortBindings=wrong)
     bound = [{"address": "0.0.0.0", "protocol": "tcp", "port": 8080, "to_port": 80}]
@@ -103,17 +117,19 @@ def test_ports_as_docker_asks_for_them() -> None:
 
 def test_a_published_port_answers_and_names_are_known(living: Engine) -> None:
     network(living, "mine")
-    create(living, "web", "httpd", "-f", "-p", "80", "-h", "/etc",
+    create(living, "web", "sh", "-c", _SERVER,
            host={"NetworkMode": "mine", "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1"}]}})  # fmt: skip
     living.start("web")
     ((place,),) = living.inspect("web")["NetworkSettings"]["Ports"].values()
-    with urllib.request.urlopen(f"http://127.0.0.1:{place['HostPort']}/passwd") as answer:
-        assert b"root" in answer.read()
-    create(living, "client", "wget", "-q", "-O", "-", "http://web/passwd", host={"NetworkMode": "mine"})
+    eventually(lambda: b"root" in said_at(int(place["HostPort"])))
+    ask = "until nc web 80 </dev/null; do sleep 0.1; done"
+    create(living, "client", "sh", "-c", ask, host={"NetworkMode": "mine"})
     living.start("client")
     assert living.wait("client") == 0
     assert b"root" in output(living, "client")
-    create(living, "stranger", "wget", "-q", "-T", "1", "-O", "-", "http://web/passwd", host={"NetworkMode": "bridge"})
+    address = living.inspect("web")["NetworkSettings"]["Networks"]["mine"]["IPAddress"]
+    reach = f"nc -w 1 {address} 80 </dev/null || nc -w 1 web 80 </dev/null"
+    create(living, "stranger", "sh", "-c", reach, host={"NetworkMode": "bridge"})
     living.start("stranger")
     assert living.wait("stranger") != 0
     create(living, "second", "true",
