@@ -10,7 +10,7 @@ from typing import Any
 
 from containers.endpoints import Network
 from containers.errors import NetworkError
-from containers.switch import Switch, open_switch
+from containers.switch import open_switch
 from containers.switchway import ensure_way
 from engine.networks import DEFAULT
 from engine.places import Places
