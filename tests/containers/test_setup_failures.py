@@ -278,6 +278,16 @@ def test_missing_program(privileged: None, tmp_path: Path, program: str) -> None
 
 
 @pytest.mark.parametrize("program", ["pasta", "nft"])
+def test_program_that_cannot_be_executed(privileged: None, tmp_path: Path, program: str) -> None:
+    script = tmp_path / program
+    script.write_text("#!/nowhere/interpreter\n")
+    script.chmod(0o755)
+    (line,) = attempts('mount --bind "$2" "$(command -v "$1")"', program, script, folder=tmp_path)
+    assert line.startswith("NetworkError ")
+    assert "[Errno 2] No such file or directory" in line
+
+
+@pytest.mark.parametrize("program", ["pasta", "nft"])
 def test_program_that_is_killed(privileged: None, tmp_path: Path, program: str) -> None:
     script = tmp_path / program
     script.write_text("#!/bin/sh\nkill -9 $$\n")
