@@ -97,6 +97,8 @@ def test_how_often_a_test_failed_of_the_last_hundred(service: Service, monkeypat
     assert service.reports.of_project("app", flaky=True) == []
     cases = [case("a"), case("new"), case("b", "failed")]
     assert service.reports.histories(last, 2, cases) == [History(2, 0, 3), History(0, 0, 3), History(2, 0, 3)]
+    nothing = History(failed=0, flaky=0, of=0)
+    assert service.reports.histories(last, 9, cases) == [nothing] * 3, "of a job that reported nothing"
 
 
 def test_all_of_a_matrix_are_one_test_and_pipelines_are_not(service: Service) -> None:
