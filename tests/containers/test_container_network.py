@@ -319,10 +319,10 @@ def test_addresses_that_come_while_the_filter_is_made_are_told_to_it_afterwards(
     monkeypatch.setattr(network.Hub, "_make_namespace", lambda _hub: link)
     monkeypatch.setattr(network.Hub, "_start_pasta", lambda _hub: 1000)
     monkeypatch.setattr(network.Hub, "_start_filter", start_filter)
-    hub = network.Hub(str(tmp_path))
+    hub = network.Hub(str(tmp_path), way="pasta")
     try:
         for address in (0x0A000001, 0x0A000002):
-            monkeypatch.setattr(netlink.Netlink, "addresses", lambda _link, address=address: {address})
+            monkeypatch.setattr(netlink.Netlink, "addresses", lambda _link, address=address, **_: {address})
             assert hub.addresses_changed() is None
         update = hub.ended(1, 0)
         assert update == 2
