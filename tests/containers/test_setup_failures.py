@@ -18,6 +18,7 @@ import pytest
 from containers import wire
 from containers.errors import ContainerError, LimitError, MountError, NetworkError, PlaceError
 from containers.guest import Guest, error_message
+from containers.launcher import Launcher
 from containers.resources import Limits
 from containers.spec import ExitStatus
 from core.rootfs import DirectoryLayer
@@ -198,7 +199,19 @@ def test_memory_that_is_too_little_for_the_set_up(run: Runner) -> None:
     assert message == "the set-up of the container ran out of memory: its limit is 32768 bytes"
 
 
-def test_network_that_ends_under_a_command_is_told_when_it_fails(run: Runner) -> None:
+@pytest.fixture
+def by_pasta(run: Runner, tmp_path: Path) -> Iterator[Runner]:
+    """A runner whose network is a process, and can end."""
+    state = tmp_path / "by-pasta"
+    state.mkdir()
+    with Launcher(state, uplink="pasta") as launcher:
+        run.launcher = launcher
+        yield run
+
+
+def test_network_that_ends_under_a_command_is_told_when_it_fails(by_pasta: Runner) -> None:
+    run = by_pasta
+
     def attempt() -> None:
         reader, writer = os.pipe()
         container = run.start("sh", "-c", "echo ready; sleep 1; exit 3", stdout=writer, network="default")
@@ -211,7 +224,8 @@ def test_network_that_ends_under_a_command_is_told_when_it_fails(run: Runner) ->
     assert told(attempt, 5) == {(NetworkError, "pasta, which connects containers to the network, has ended")}
 
 
-def test_network_that_ends_under_a_command_that_succeeds_is_no_failure(run: Runner) -> None:
+def test_network_that_ends_under_a_command_that_succeeds_is_no_failure(by_pasta: Runner) -> None:
+    run = by_pasta
     container = run.start("sh", "-c", "sleep 1", network="default")
     kill_pasta(run)
     assert container.wait(stretched(60)) == ExitStatus(0)
@@ -234,7 +248,7 @@ from containers.spec import ContainerSpec
 folder = Path(sys.argv[1])
 spec = ContainerSpec(layers=(), upper=None, args=("/x",), network="default")
 for round_ in range(int(sys.argv[2])):
-    with Launcher(folder) as launcher, open("/dev/null", "r+b") as null:
+    with Launcher(folder, uplink="pasta") as launcher, open("/dev/null", "r+b") as null:
         io = dict(stdin=null.fileno(), stdout=null.fileno(), stderr=null.fileno())
         with contextlib.suppress(ContainerError):
             if round_ % 2:
