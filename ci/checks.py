@@ -9,6 +9,7 @@ from typing import Final
 from ci import matrix as matrices
 from ci.document import MappingNode, Node
 from ci.facts import FACTS, INSIDE_ONLY
+from ci.imagenames import warn_of_same_names
 from ci.language.jobs import WITHOUT_EXPORTS
 from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
@@ -45,6 +46,7 @@ def check_pipeline(
             _check_matrix(job.matrix, templates[name], problems)
         _warn(name, job, pipeline, before, templates[name], problems)
     warn_of_meeting(pipeline.jobs, before.of, problems)
+    warn_of_same_names(pipeline.jobs, lambda name: _key_span(templates[name], "build"), problems)
 
 
 class _Before:

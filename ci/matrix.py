@@ -40,6 +40,11 @@ def is_settled(matrix: Matrix) -> bool:
     return not any(isinstance(values, Directories) for values in matrix.lists.values())
 
 
+def may_be_several(matrix: Matrix | None) -> bool:
+    """Whether a run may have more than one job of it. None: no matrix."""
+    return matrix is not None and (not is_settled(matrix) or size(matrix) > 1)
+
+
 def name_of(job: str, combination: Combination) -> str:
     """What the job of a combination is called: ``test (3.11, postgres)``."""
     return f"{job} ({', '.join(combination.values())})"

@@ -31,7 +31,7 @@ def warn_of_meeting(jobs: Mapping[str, Job], before: Callable[[str], frozenset[s
         for output in () if job.when else job.outputs:
             if is_open(output.path) or is_open(output.into) or patterns.excludes(output.path):
                 continue
-            if _is_of_several(job) and (taker := takers.of({name}, output.into or output.path)):
+            if matrices.may_be_several(job.matrix) and (taker := takers.of({name}, output.into or output.path)):
                 problems.warning(
                     getattr(output.path, "span", None),
                     f'all jobs of the matrix output {output.into or output.path}, and "{taker}" needs them: '
@@ -87,9 +87,3 @@ class _Takers:
         if meant is None:
             meant = self._compiled[name] = patterns.compiled(inputs)
         return meant.matches(path) or meant.reaches_below(path)
-
-
-def _is_of_several(job: Job) -> bool:
-    if job.matrix is None:
-        return False
-    return not matrices.is_settled(job.matrix) or matrices.size(job.matrix) > 1

@@ -14,7 +14,9 @@ from typing import Any, Final, NamedTuple, Protocol
 from msgspec import Struct
 
 from builder.bases import Connect
+from builder.cacheio.used import UsedCache
 from builder.remotes.access import SourceAccess
+from builder.request.cache import CacheFrom
 from builder.request.limits import StepLimits
 from builder.result import BuildResult
 from ci.ends import JobOutcome
@@ -89,6 +91,16 @@ class Publisher(Protocol):
         """Send the image to the registries of its names. Returns the digest of its manifest there; empty: nowhere."""
 
 
+class BuildCaches(Protocol):
+    """The build cache elsewhere that builds of the run read, and leave what they made in."""
+
+    def read(self, what: Sequence[str], names: tuple[Reference, ...]) -> tuple[CacheFrom, ...]:
+        """The caches of a build. what: tells the builds of a project apart, together with the image's ``names``."""
+
+    def leave(self, read: tuple[CacheFrom, ...], used: UsedCache, names: tuple[Reference, ...]) -> None:
+        """Take what a build used and made, to be written once the job has succeeded. read: as for that build."""
+
+
 class Pins(Protocol):
     """What names of images mean in a run: the first answer counts for all of its jobs, and for its retries.
 
@@ -135,6 +147,7 @@ class JobTools(NamedTuple):
     limits: the worker's; a job's own are within them.
     pins: what images mean in this run.
     publisher: None: images of ``build`` jobs are named in the store, and never pushed.
+    caches: None: what builds make is remembered on this machine alone.
     access: how builds fetch URLs and git repositories.
     held: is given the container of a command that failed, while its files and mounts are still there, by the thread of
         the job; a run on a laptop opens a shell in it. None: nobody wants to look.
@@ -153,5 +166,6 @@ class JobTools(NamedTuple):
     limits: StepLimits = StepLimits()
     pins: Pins | None = None
     publisher: Publisher | None = None
+    caches: BuildCaches | None = None
     access: SourceAccess = SourceAccess()
     held: Callable[[ContainerSpec], None] | None = None

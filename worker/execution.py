@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -40,7 +40,7 @@ from pipelines.runs.reports import keep_reports
 from pipelines.runs.waking import wake
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Pipelined, build_and_push
-from worker.cacheexport import Outlet
+from worker.cacheexport import CacheExport, Outlet
 from worker.jobs import JobDone, run_job
 from worker.keptrows import settle_kept
 from worker.leasekeeper import Keeper
@@ -144,15 +144,24 @@ class Execution:
 
     def _succeed(self, writer: LogWriter, done: Done) -> None:
         """End the run. Its part of the shared cache is written later, while the next runs go on."""
-        token_is_needed = done.export is not None and self._outlet.offer(done.export)
+        store = self._with_token(writer.store, () if done.export is None else (done.export,))
         result = msgspec.structs.replace(done.result, duration_s=self._duration())
+        self._end(writer, "succeeded", "", result, store)
 
-        def store(connection: Connection) -> None:
-            writer.store(connection)
-            if not token_is_needed:
+    def _with_token(
+        self, store: Callable[[Connection], None], exports: Sequence[CacheExport]
+    ) -> Callable[[Connection], None]:
+        """Hand over what is left for the shared cache. Returns what stores as ``store`` does, and has the attempt's
+        token forgotten unless that is needed for the cache.
+        """
+        taken = [self._outlet.offer(export) for export in exports]
+
+        def store_and_forget(connection: Connection) -> None:
+            store(connection)
+            if not any(taken):
                 forget_token(connection, self._claim.number, self._claim.attempt)
 
-        self._end(writer, "succeeded", "", result, store)
+        return store_and_forget
 
     def _plan(self, work: Work, writer: LogWriter, found: Pipelined) -> None:
         """Make the run that of a pipeline, and runs for the commit's others: the claim ends by that."""
@@ -187,7 +196,8 @@ class Execution:
 
             self._write(give_back)
             return
-        run = self._end(writer, outcome.state, outcome.message, outcome, store)
+        ends = self._with_token(store, done.exports)
+        run = self._end(writer, outcome.state, outcome.message, outcome, ends)
         if run is not None and run.is_final:
             self._keeper.insist(lambda: settle_kept(self._service.database, work.store.kept, time.time()))
 

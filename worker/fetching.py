@@ -9,7 +9,7 @@ from builder.remotes.giturls import GitRemote
 from ci.source.commit import FetchedCommit, WantedCommit
 from pipelines.model import GitSource
 from pipelines.sources.git import as_source_errors
-from worker.work import Work, route_of
+from worker.work import Work, remote_called, route_of
 
 
 @contextlib.contextmanager
@@ -42,10 +42,13 @@ def fetched(work: Work, *, ref: str, commit: str, others: Sequence[str] = ()) ->
 
 
 def _base(work: Work, source: GitSource) -> GitRemote | None:
-    """Of a fork's commit, the project's own repository: the fork borrows what that has."""
+    """Of a fork's commit, the project's own repository: the fork borrows what the mirror of that has, if it is here.
+
+    It is named, and never fetched from: the run of a fork may not.
+    """
     if source.trusted:
         return None
     project = work.keeper.insist(lambda: work.resources.service.projects.get(work.claim.run.project))
     if not project.hook.repository:
         return None
-    return route_of(work, GitSource(project.hook.repository))[0]
+    return remote_called(work, project.hook.repository)

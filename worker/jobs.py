@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,10 +33,13 @@ from pipelines.runs.pipelines import JobBasis
 from pipelines.runs.reports import JobReports
 from registry.client import push
 from worker.building import default_names
+from worker.cacheexport import CacheExport
 from worker.connecting import bounds_of
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
+from worker.jobcaches import caches_of
 from worker.keptrows import kept_name, kept_until
+from worker.sharedcache import refuse_cache_names
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
 
 
@@ -46,11 +49,13 @@ class JobDone(NamedTuple):
     outcome: without what it reported.
     is_tried_again: it failed, and another attempt follows.
     reports: None: it reported nothing.
+    exports: what remains to be written to the shared cache.
     """
 
     outcome: JobOutcome
     is_tried_again: bool
     reports: JobReports | None = None
+    exports: Sequence[CacheExport] = ()
 
 
 def run_job(work: Work, writer: LogWriter) -> JobDone:
@@ -62,6 +67,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     domain = domain_of(claim.run)
     assert domain is not None, "planning has settled it"
     work.store.act_for(domain)
+    caches = caches_of(work, domain, basis.plan.file)
     options = SourceOptions(basis.plan.history, basis.plan.submodules, basis.plan.lfs)
     with fetched(work, ref=basis.plan.ref, commit=basis.plan.commit) as commit:
         common = Given(
@@ -73,7 +79,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
             git=commit.git_view(options),
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
-        outcome = execute(planned, given, _tools(work, writer, domain, basis))
+        outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
     outcome = replace(outcome, message=writer.masked(outcome.message))
     _keep(work, outcome, basis)
     reports = None
@@ -81,7 +87,8 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         counts = not domain.is_fork and outcome.state != "reused"
         reports = JobReports(planned.base, basis.plan.commit, counts, outcome.reports)
         outcome = replace(outcome, reports=None)
-    return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1), reports)
+    exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
+    return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1), reports, exports)
 
 
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
@@ -172,6 +179,7 @@ class _Publisher:
             own = work.keeper.insist(lambda: service.naming.number_tag(run.project, run.number))
             found = image_names(project.tag_template, self._facts(registry, own))
         work.keeper.insist(lambda: service.borders.check_names(run.project, found))
+        refuse_cache_names(found, registry)
         return found
 
     def push(self, names: tuple[Reference, ...], result: BuildResult) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from builder.request.cache import CacheFrom
 from core.references import Reference
@@ -31,10 +31,20 @@ def shared_caches(run: Run, domain: Domain, facts: TagFacts, names: tuple[Refere
 
     names: of the image.
     """
-    if not facts.registry or domain.is_fork:
+    return _caches(domain, facts.registry, _what(run, names))
+
+
+def shared_caches_of_job(
+    domain: Domain, registry: str, what: Sequence[str], names: tuple[Reference, ...]
+) -> tuple[CacheFrom, ...]:
+    """``shared_caches`` for what a pipeline's job builds. what: tells the builds of a project's pipelines apart."""
+    return _caches(domain, registry, _short(["of a job", *what, _plain(names)]))
+
+
+def _caches(domain: Domain, registry: str, what: str) -> tuple[CacheFrom, ...]:
+    if not registry or domain.is_fork:
         return ()
-    repository = f"{facts.registry}/{CACHE}/{facts.project}"
-    what = _what(run, names)
+    repository = f"{registry}/{CACHE}/{domain.project}"
     tags = dict.fromkeys(f"{_lane(each)}-{what}" for each in (domain, protected(domain.project)))
     return tuple(CacheFrom("registry", f"{repository}:{tag}", optional=True) for tag in tags)
 
@@ -64,6 +74,12 @@ def _lane(domain: Domain) -> str:
 def _what(run: Run, names: tuple[Reference, ...]) -> str:
     """What is built, as a short hash: a project may build several things from one repository."""
     options = run.options
-    images = sorted({name.familiar_name for name in names})
-    built = json.dumps([options.file, options.target, options.platform, images])
-    return hashlib.sha256(built.encode()).hexdigest()[:_HASH_DIGITS]
+    return _short([options.file, options.target, options.platform, _plain(names)])
+
+
+def _plain(names: tuple[Reference, ...]) -> list[str]:
+    return sorted({name.familiar_name for name in names})
+
+
+def _short(built: list[object]) -> str:
+    return hashlib.sha256(json.dumps(built).encode()).hexdigest()[:_HASH_DIGITS]

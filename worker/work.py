@@ -15,7 +15,7 @@ from core.settings import FetchSettings
 from core.trust import Privacy
 from images.store import Store
 from pipelines.model import Claim, GitSource, Source
-from pipelines.sources.git import Served, repositories, way_to
+from pipelines.sources.git import Served, name_of, repositories, way_to
 from registry.client import Client
 from worker.connecting import bounds_of, client_of
 from worker.leasekeeper import Keeper
@@ -88,6 +88,14 @@ def route_of(work: Work, source: GitSource) -> tuple[GitRemote, GitAccess]:
         bounds=FetchSettings.from_environ(),
     )
     return way_to(source.url, usual, repositories(settings), served_of(work))
+
+
+def remote_called(work: Work, url: str) -> GitRemote:
+    """A repository by the name that it has here, whether this run may fetch it or not.
+
+    Raises InvalidRequestError, InvalidUrlError, SourceError.
+    """
+    return name_of(url, repositories(work.resources.service.settings), served_of(work))
 
 
 def client_for(work: Work) -> Client:

@@ -86,6 +86,7 @@ class StepFailedError(StepError):
 
     exit_code: as a shell gives it (128 + n for signal n).
     output_tail: the end of what it printed, at most 64 KiB.
+    is_over_limit: a limit ended it; the message says which.
     held: the step itself, where the build was asked to hold failed ones.
     """
 
@@ -99,6 +100,7 @@ class StepFailedError(StepError):
         lines: SourceLines,
         exit_code: int,
         output_tail: bytes,
+        is_over_limit: bool = False,
         dockerfile: str = "",
         dockerfile_name: str = "",
         hint: str | None = None,
@@ -107,6 +109,7 @@ class StepFailedError(StepError):
             reason, step=step, lines=lines, dockerfile=dockerfile, dockerfile_name=dockerfile_name, hint=hint
         )
         self.exit_code = exit_code
+        self.is_over_limit = is_over_limit
         self.output_tail = output_tail
 
 

@@ -78,6 +78,7 @@ def run_step(run: StepRun, launcher: Launcher, monitor: Monitor, stopped: Callab
             lines=vertex.lines,
             exit_code=status.code,
             output_tail=output.tail(),
+            is_over_limit=bool(exceeded or status.exceeded),
             hint=None if exceeded else hint_for(op, status, output.tail()),
         )
 

@@ -44,6 +44,7 @@ def build_image(
     wanted = job.build
     assert wanted is not None, "a job of this kind has it"
     names = _names(wanted, tools)
+    caches = tools.caches.read(("job", name), names) if tools.caches is not None else ()
     with opened_context(tools, files, str(wanted.context), str(wanted.file)) as opened:
         result = build(
             BuildRequest(
@@ -63,9 +64,12 @@ def build_image(
                 fingerprint=tools.fingerprint,
                 attest=_attestations(wanted),
                 lineage=f"{given.facts.get('SHIPLAP_PROJECT', '')} {name}",
+                cache_from=caches,
             ),
             BuildTools(tools.store, tools.launcher, numbering, ending.event(), tools.connect),
         )
+    if tools.caches is not None:
+        tools.caches.leave(caches, result.cache.leaves(), names)
     pushed = tools.publisher.push(names, result) if tools.publisher is not None and wanted.push else ""
     return _outcome(names, result, pushed)
 

@@ -118,6 +118,8 @@ def _built(
     wanted: ImageBuild, platform: str, given: Given, tools: JobTools, numbering: Numbering, ending: Ending
 ) -> JobImage:
     """Build it from the commit's files. It gets no name; its steps come from the cache as those of any build."""
+    what = ("image", *map(str, (wanted.context, wanted.file, wanted.target, platform)))
+    caches = tools.caches.read(what, ()) if tools.caches is not None else ()
     with (
         _alone(f"{tools.domain.scope} {given.source} {wanted} {platform}", tools, numbering),
         opened_context(tools, Stack(tools.store, given.source), str(wanted.context), str(wanted.file)) as opened,
@@ -136,11 +138,14 @@ def _built(
                 domain=tools.domain,
                 context_privacy=tools.privacy,
                 lineage=f"{given.facts.get('SHIPLAP_PROJECT', '')} image {wanted.context}",
+                cache_from=caches,
                 fingerprint=tools.fingerprint,
             ),
             BuildTools(tools.store, tools.launcher, numbering.after_these(), ending.event(), tools.connect),
         )
     assert result.image is not None, "the store is the output"
+    if tools.caches is not None and result.executed:  # else it would be asked for nothing before each job
+        tools.caches.leave(caches, result.cache.leaves(), ())
     return _whole(f"the image of {wanted.context}", result.image, tools, numbering)
 
 

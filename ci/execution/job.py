@@ -64,7 +64,7 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
         if is_of_the_machine(error) or not isinstance(error, _OF_THE_JOB):
             raise
         if isinstance(error, StepFailedError):
-            return JobOutcome("failed", _told(error), "failure", error.exit_code)
+            return JobOutcome("failed", _told(error), "limit" if error.is_over_limit else "failure", error.exit_code)
         return JobOutcome("failed", _told(error))
     return found
 

@@ -337,7 +337,7 @@ class Pipelines:
                 "spec": msgspec.json.encode(work.spec).decode(),
                 "node": node_document(work.node),
                 "group_name": str(work.node.group),
-                **_beginning(work.taken, now),
+                **_beginning(work.taken, asked.trigger.retry_of, now),
                 "max_attempts": asked.max_attempts,
                 "worker_labels": msgspec.json.encode(check_labels((*asked.worker_labels, *work.labels))).decode(),
                 "queued_at": now,
@@ -363,11 +363,12 @@ def _is_cancelled(connection: Connection, claim: Claim, now: float) -> bool:
     return True
 
 
-def _beginning(taken: JobOutcome | None, now: float) -> dict[str, object]:
-    """The columns of a job that say how it begins. taken: its result where it has one from another run."""
+def _beginning(taken: JobOutcome | None, repeated: int, now: float) -> dict[str, object]:
+    """The columns of a job that say how it begins. taken: its result where it has that of the run that is repeated."""
     if taken is None:
         return {"state": "waiting", "reason": "", "result": None, "finished_at": None}
-    return {"state": taken.state, "reason": taken.message, "result": taken.to_json(), "finished_at": now}
+    reason = taken.message or f"taken over from run {repeated}"  # other words than of what is reused in a run
+    return {"state": taken.state, "reason": reason, "result": taken.to_json(), "finished_at": now}
 
 
 def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:

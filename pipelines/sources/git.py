@@ -72,12 +72,16 @@ class Served(msgspec.Struct, frozen=True):
     owns: Callable[[str], bool]
 
     def remote(self, url: str) -> GitRemote:
-        """The address at which a file URL's repository is served. Raises SourceError.
+        """The address at which a file URL's repository is served to this run. Raises SourceError."""
+        if not self.authorization:
+            raise SourceError("a run of what strangers wrote fetches no repository of the service's from elsewhere")
+        return self.address(url)
+
+    def address(self, url: str) -> GitRemote:
+        """The same, whether the run may fetch it or not. Raises SourceError.
 
         The service's root is not known here. Below it is ``git``, and below that the project's name.
         """
-        if not self.authorization:
-            raise SourceError("a run of what strangers wrote fetches no repository of the service's from elsewhere")
         parts = urlsplit(url).path.split("/")
         for place, name in enumerate(parts[1:], 1):
             if parts[place - 1] == _TOP and self.owns(bare_owner_below(name)):
@@ -214,6 +218,16 @@ def way_to(url: str, access: GitAccess, local: Path | None, served: Served | Non
     if not path.is_dir():
         raise SourceError(f"{remote.url} is not on this worker's machine", hint=_ELSEWHERE_HINT)
     return remote, msgspec.structs.replace(access, local=path)
+
+
+def name_of(url: str, local: Path | None, served: Served | None) -> GitRemote:
+    """The remote of ``way_to``, where nothing is fetched from it: what it is called here, with the rights of nobody.
+
+    Raises InvalidRequestError, InvalidUrlError, SourceError.
+    """
+    if not url.startswith(f"{_FILE}:"):
+        return parse_url(url)
+    return parse_url(url, local) if served is None else served.address(url)
 
 
 def _check_paths(git: Git, found: Found, source: GitSource) -> None:

@@ -340,6 +340,12 @@ jobs:
         (_MEETING.replace("run: c", "run: c, inputs: [dist/x]"), '"a" and "b" both output dist, and "c" needs both'),
         (_MEETING.replace("run: a", "run: a, matrix: {A: [1, 2]}").replace("[dist, b]", "b"),
          'all jobs of the matrix output dist, and "c" needs them: it fails when they differ (give each a directory'),
+        ("jobs: {a: {build: a}, b: {build: b}}", ':1:27: warning: "a" pushes the project\'s names, too: the last one'),
+        ("jobs: {a: {build: a, matrix: {A: [1, 2]}}}", "all jobs of the matrix push the project's names: the last one"),
+        ("jobs: {a: {build: {context: a, tags: [app]}}, b: {build: {context: b, tags: [b, app]}}}",
+         '"a" pushes the name app, too: the last one to end has it (give it `tags` of its own, or `push: false`)'),
+        ("x-b: &b {context: a, tags: ['app:${SHIPLAP_TAG}']}\njobs: {a: {build: *b}, b: {build: *b}}",
+         '"a" pushes the name app:${SHIPLAP_TAG}, too'),
     ],
 )  # fmt: skip
 def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Parsed, text: str, words: str) -> None:
@@ -347,6 +353,20 @@ def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Pars
     shown = lint(text)
     assert words in shown
     assert ": error: " not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jobs: {a: {build: a}, b: {build: {context: b, push: false}}}",
+        "jobs: {a: {build: {context: a, tags: [a]}}, b: {build: b}}",
+        "jobs: {a: {build: a, when: {branch: main}}, b: {build: b, when: {event: tag}}}",
+        "jobs: {a: {build: {context: a, tags: ['app:${A}', 'app:${SHIPLAP_JOB}']}, matrix: {A: [1, 2]}}}",
+        "jobs: {a: {build: a, matrix: {A: [1]}}}",
+    ],
+)
+def test_images_with_names_of_their_own_are_no_warning(lint: Lint, text: str) -> None:
+    assert lint(text) == ""
 
 
 def test_how_much_is_looked_at_for_outputs_that_meet_is_bounded(lint: Lint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,11 +185,11 @@ def test_retry_of_failed_jobs_takes_over_what_succeeded(clone: Clone) -> None:
     assert made(clone, again, "use") == made(clone, run, "make")
     assert f"taken over of run {run}: make, other" in clone.run("logs", again, ".plan")
     assert f"retry of #{run}" in clone.run("show", again)
-    assert f"the result of run {run}" in clone.run("jobs", again)
+    assert clone.run("jobs", again).count(f"taken over from run {run}") == 2
     third = clone.again("--failed", str(again))
     assert clone.ended(third) == "failed"
     assert made(clone, third, "use") == made(clone, run, "make")
-    assert f"the result of run {run}" in clone.run("jobs", third)
+    assert clone.run("jobs", third).count(f"taken over from run {again}") == 2
 
 
 def test_one_job_is_done_again_with_what_comes_after_it_and_what_failed_beside_it_is_left_out(clone: Clone) -> None:
@@ -215,6 +216,32 @@ def test_followed_push_shows_the_lines_of_all_jobs_with_their_names(clone: Clone
     assert told.index("lint | => echo linted") < told.index("lint | linted")
     assert any(line.startswith(f"Run {run}: failed: app: exit code 3  http://") for line in told)
     assert told.count("lint | linted") == 1
+
+
+def test_followed_push_shows_the_jobs_of_all_pipelines_and_how_each_run_ended(clone: Clone) -> None:
+    text = f"jobs:\n  a: {{image: {BUSYBOX_NAME}, run: 'echo of NAME; exit CODE'}}\n"
+    (clone.path / ".shiplap").mkdir()
+    for name, code in (("build", "0"), ("deploy", "3")):
+        (clone.path / ".shiplap" / f"{name}.yml").write_text(text.replace("NAME", name).replace("CODE", code))
+    (clone.path / ".shiplap" / "wrong.yml").write_text("jobs: {a: {imagee: x, run: x}}\n")
+    (clone.path / ".shiplap.yml").unlink()
+    git(clone.path, "add", "--all")
+    git(clone.path, "commit", "--quiet", "-m", "several")
+    done = subprocess.run(
+        ["git", "push", "-o", "follow", "origin", "main"], cwd=clone.path, capture_output=True, text=True, check=True,
+        timeout=stretched(120),
+    )  # fmt: skip
+    told = [line.removeprefix("remote: ").rstrip() for line in done.stderr.splitlines()]
+    (run,) = (int(line.rpartition("/")[2]) for line in told if line.startswith("Shiplap builds it:"))
+    clone.skip()
+    clone.skip()
+    clone.skip()
+    shutil.rmtree(clone.path / ".shiplap")
+    assert told.count("build/a | of build") == told.count("deploy/a | of deploy") == 1
+    ends = [line.rpartition("  ")[0] for line in told if line.startswith("Run ")]
+    assert ends[0] == f"Run {run + 1}: failed: a: exit code 3: of deploy"
+    assert ends[1].startswith(f"Run {run + 2}: failed: .shiplap/wrong.yml:1:")
+    assert ends[2:] == [f"Run {run}: succeeded"]
 
 
 def test_pipeline_is_run_by_its_name_and_shown_to_its_end(clone: Clone) -> None:

@@ -529,6 +529,7 @@ def test_retry_of_a_part_marks_nothing_takes_results_over_and_is_no_success_of_t
     assert service.pipelines.get_image(again.number, "base") == "base@sha256:1"
     assert end(service, use).state == "succeeded"
     assert service.jobs.get(again.number, "make").reused_from == str(number)
+    assert reasons(service, again.number)["make"] == f"taken over from run {number}"
     assert len(list_statuses(service.database, "app")) == before
     assert service.pipelines.last_success(planned(service, "3" * 40, reason="x"), "main", "main", "3" * 40) == ""
 

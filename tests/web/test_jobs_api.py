@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +18,7 @@ from pipelines.model import Claim, GitSource, RunRequest, Trigger
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork
+from pipelines.runs.together import planned_together
 from pipelines.service import Service
 from tests.web.conftest import Api
 from tests.web.test_api import submit
@@ -84,6 +88,59 @@ def test_log_and_steps_are_the_job_s_own(api: Api, run: int) -> None:
     assert b"event: end\ndata: {" in events
 
 
+def events(api: Api, path: str, **headers: str) -> Iterator[tuple[str, Any]]:
+    """Server-sent events as they come: name and data; of lines, the id and the line. Heartbeats are left out."""
+    for piece in api.send("GET", path, headers=headers).iter_encoded():
+        for text in piece.decode().split("\n\n"):
+            head, _, data = text.partition("\ndata: ")
+            if data:
+                yield head.partition(": ")[2], json.loads(data)
+
+
+def test_events_of_a_run_tell_each_change_of_its_jobs_and_then_its_end(api: Api, service: Service, run: int) -> None:
+    told = events(api, f"/runs/{run}/events")
+
+    def next_states() -> list[str]:
+        name, found = next(told)
+        assert name == "jobs"
+        assert found == api("GET", f"/runs/{run}/jobs")["jobs"]
+        return [job["state"] for job in found]
+
+    assert next_states() == ["succeeded", "failed", "queued"]
+    claim = claimed(service)
+    assert next_states() == ["succeeded", "failed", "running"]
+    service.claims.finish(claim, "succeeded", "", JobOutcome("succeeded"), store=nothing)
+    assert next_states() == ["succeeded", "failed", "succeeded"]
+    assert next(told) == ("end", api("GET", f"/runs/{run}"))
+    assert list(told) == []
+
+
+def test_events_of_a_job_are_its_own_lines_and_go_on_after_the_last_that_was_had(api: Api, service: Service) -> None:
+    number = planned(service, JobNode("slow"), JobNode("other"))
+    slow, other = claimed(service), claimed(service)
+    writers = {
+        claim.name: LogWriter(claim, service.database, service.live, Masker(), lost=lambda: None)
+        for claim in (slow, other)
+    }
+    for text in ("one", "two"):
+        for name, writer in writers.items():
+            writer.status(f"{name} {text}")
+    told = events(api, f"/runs/{number}/jobs/{slow.name}/events")
+    assert [(name, line["text"]) for name, line in itertools.islice(told, 2)] == [("1", "slow one"), ("2", "slow two")]
+    writers["slow"].status("slow three")
+    assert next(told)[1]["text"] == "slow three"
+    writers["slow"].close()
+    outcome = JobOutcome("failed", "exit code 3", "failure", 3)
+    service.claims.finish(slow, "failed", "exit code 3", outcome, store=writers["slow"].store)
+    writers["slow"].end()
+    name, job = next(told)
+    assert (name, job["name"], job["state"]) == ("end", "slow", "failed")
+    assert list(told) == [], "the run goes on, and its job has ended"
+    again = events(api, f"/runs/{number}/jobs/slow/events", **{"Last-Event-ID": "2"})
+    assert [(name, found.get("text")) for name, found in again] == [("3", "slow three"), ("end", None)]
+    writers["other"].close()
+
+
 def test_job_is_cancelled_by_its_name_once(api: Api, run: int) -> None:
     (job,) = api("POST", f"/runs/{run}/jobs/tell/cancel")["jobs"]
     assert (job["state"], job["reason"]) == ("cancelled", "cancelled by token test")
@@ -126,12 +183,14 @@ def test_build_alone_is_a_run_s_one_job(api: Api) -> None:
 
 
 def test_lines_of_all_jobs_go_on_where_somebody_left(service: Service, run: int) -> None:
+    alone = planned_together(service.database, run)
+
     def come(seen: dict[int, int]) -> list[tuple[int, str, list[int]]]:
-        found = itertools.takewhile(lambda each: each[0], lines_of_jobs(service, run, seen, lambda: False))
+        found = itertools.takewhile(lambda each: each[0], lines_of_jobs(service, alone, seen, lambda: False))
         return [(place, name, [number for number, _ in lines]) for place, name, lines in found]
 
     assert come({}) == [(2, "test (3.11)", [1])]
     assert come({2: 1}) == []
     service.jobs.cancel(run, "tell")
-    assert list(lines_of_jobs(service, run, {2: 1}, lambda: False)) == [(0, "", [])]
-    assert list(lines_of_jobs(service, run, {}, lambda: True)) == []
+    assert list(lines_of_jobs(service, alone, {2: 1}, lambda: False)) == [(0, "", [])]
+    assert list(lines_of_jobs(service, alone, {}, lambda: True)) == []

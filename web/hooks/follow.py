@@ -4,8 +4,10 @@
 
 The answer is lines: ``N TEXT`` for line N of the log, ``-`` every now and then, and ``end TEXT`` when the run has
 ended. The jobs of a pipeline follow the run's own log, with their names in front: N is then the job's place times
-10^9, and the line's number. Whoever comes back says ``"seen": {"2": 17}`` beside ``after``: by place, the last line
-that is known. Only the runs of one delivery can be asked for: the webhook's secret opens no others.
+10^9, and the line's number. Where a commit has several pipelines, all of their runs are shown, each job with its
+pipeline in front; the places of each further run begin 1000 higher, and how it ended is the line of its place 0.
+Whoever comes back says ``"seen": {"2": 17}`` beside ``after``: by place, the last line that is known. Only the runs of
+one delivery can be asked for: the webhook's secret opens no others.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from flask import Blueprint, Response
 
 from pipelines.errors import NotFoundError as NoDeliveryError
 from pipelines.logs.lines import LogLine
-from pipelines.model import FINAL_STATES
+from pipelines.model import FINAL_STATES, Run
+from pipelines.runs.together import planned_together
 from registry.server.listening.vouching import vouch
 from web.addresses import run_url
 from web.backing import hub, service
 from web.errors import NotFoundError, RequestError, UnavailableError
-from web.hooks.joblines import LINES_OF_A_JOB, lines_of_jobs
+from web.hooks.joblines import LINES_OF_A_JOB, PLACES_OF_A_RUN, lines_of_jobs
 from web.hooks.receive import refusals, signed_request
 from web.loghub import Hub
 
@@ -40,6 +43,7 @@ _MAX_LINES: Final = 100_000
 _MAX_TEXT: Final = 4000  # characters of one line
 _HEARTBEAT_S: Final = 10.0
 _SILENT: Final = ("plan", "progress")
+_MOST_SEEN: Final = 50 * 257  # jobs of all pipelines
 _following: Final = threading.BoundedSemaphore(_AT_ONCE)
 
 
@@ -47,7 +51,7 @@ class _Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delivery: Annotated[str, msgspec.Meta(max_length=200)]
     run: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
-    seen: Annotated[dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**53)]], msgspec.Meta(max_length=300)] = {}
+    seen: Annotated[dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**53)]], msgspec.Meta(max_length=_MOST_SEEN)] = {}
 
 
 _wanted: Final = msgspec.json.Decoder(_Wanted)
@@ -93,10 +97,23 @@ def _lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[bytes]:
             return
     if followed.stopping:
         return
+    yield from _ends_of_others(known, wanted)
     run = known.runs.get(number)
     if run.state in FINAL_STATES:
-        why = " ".join(run.reason.split())
-        yield f"end Run {number}: {run.state}{': ' if why else ''}{why}  {url}\n".encode()
+        yield f"end {_end(run)}  {url}\n".encode()
+
+
+def _ends_of_others(known: Service, wanted: _Wanted) -> Iterator[bytes]:
+    """How the runs of the commit's other pipelines ended."""
+    for index, (number, _) in enumerate(planned_together(known.database, wanted.run)):
+        run, place = known.runs.get(number), index * PLACES_OF_A_RUN
+        if place and place not in wanted.seen and run.state in FINAL_STATES:
+            yield f"{place * LINES_OF_A_JOB + 1} {_end(run)}  {run_url(known, number)}\n".encode()
+
+
+def _end(run: Run) -> str:
+    why = " ".join(run.reason.split())
+    return f"Run {run.number}: {run.state}{': ' if why else ''}{why}"
 
 
 def _own_lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[list[bytes]]:
@@ -108,10 +125,11 @@ def _own_lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[list[
 
 
 def _jobs_lines(known: Service, followed: Hub, wanted: _Wanted) -> Iterator[list[bytes]]:
-    """The logs of the run's other jobs, once there are any. An empty list is sent every now and then."""
+    """The logs of the other jobs, once there are any. An empty list is sent every now and then."""
     said_at = time.monotonic()
     seen = {**wanted.seen, **dict([divmod(wanted.after, LINES_OF_A_JOB)])}
-    for place, name, lines in lines_of_jobs(known, wanted.run, seen, lambda: followed.stopping):
+    runs = planned_together(known.database, wanted.run)
+    for place, name, lines in lines_of_jobs(known, runs, seen, lambda: followed.stopping):
         if lines or time.monotonic() - said_at >= _HEARTBEAT_S:
             said_at = time.monotonic()
             found = [(place * LINES_OF_A_JOB + number, _line.decode(data)) for number, data in lines]

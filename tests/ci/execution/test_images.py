@@ -261,7 +261,7 @@ jobs:
     assert shop.outcomes["ok"].state == "succeeded", shop.outcomes["ok"]
     assert "horse" not in said
     assert said.split()[-3:] == ["lo", "l", "push"]
-    assert shop.outcomes["over"].state == "failed"
+    assert (shop.outcomes["over"].state, shop.outcomes["over"].failure) == ("failed", "limit")
     assert "it could not make more processes: its limit is 8" in shop.outcomes["over"].message
     assert (outcome.state, outcome.failure) == ("failed", "timeout")
     assert shop.left() == []
