@@ -21,6 +21,7 @@ from pipelines.database import migrate
 from pipelines.runs.pipelines import PLANNING
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.git import git
 from tests.toolkit.service import PostgresServer, RedisServer, Workforce, finished, postgres_server, workforce
 from tests.worker.test_worker_pipelines import Repository, attempts, log, states
 
@@ -32,6 +33,11 @@ jobs:
   c: {image: base, needs: b, outputs: [out], run: "sleep 1; cat out/b > out/c; echo did c"}
   side: {image: base, outputs: [side], run: "sleep 2; echo s > side; echo did side"}
   last: {image: base, needs: [c, side], run: "cat out/c side; echo did last"}
+"""
+FORCED = """
+jobs:
+  a: {image: base, outputs: [seen], run: "cat turn; cat turn > seen"}
+  b: {image: base, needs: a, run: cat seen}
 """
 NAMES = ("a", "b", "c", "side", "last")
 
@@ -88,3 +94,22 @@ def test_database_away_in_the_middle_of_a_run_of_jobs(
         time.sleep(AWAY_S)
         postgres.control("start")
         check(service, number)
+
+
+def test_branch_that_is_pushed_by_force_again_and_again_while_its_commits_are_fetched(
+    service: Service, settings: ServiceSettings, workers: Workforce
+) -> None:
+    """Each run is of the commit that it was begun for, whatever the branch is when it is fetched, and when it runs."""
+    repository = Repository(service, settings.root / "git" / "app")
+    git(repository.path, "commit", "--quiet", "--allow-empty", "-m", "root")
+    base = git(repository.path, "rev-parse", "HEAD")
+    workers.start("--concurrency", "2")
+    numbers = []
+    for turn in range(8):
+        git(repository.path, "reset", "--quiet", "--hard", base)
+        numbers.append(repository.push({".shiplap.yml": FORCED, "turn": f"turn {turn}\n"}))
+    for turn, number in enumerate(numbers):
+        run = finished(service, number)
+        assert run.state == "succeeded", run.reason
+        assert {f"turn {turn}"} == {line for line in log(service, number, "a") if line.startswith("turn ")}
+        assert f"turn {turn}" in log(service, number, "b")
