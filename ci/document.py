@@ -182,7 +182,9 @@ class _Reading:
         if isinstance(event, yaml.ScalarEvent):
             self._tag(event)
             plain = event.style is None or event.style == ""
-            self._add(_Whole(Scalar(event.value, _span(event), plain), 1, 0), event.anchor)
+            # What was taken for a tag is most likely the text, and is no second mistake as an empty one.
+            text = event.value if event.tag is None else f"{_shown_tag(event.tag)} {event.value}".strip()
+            self._add(_Whole(Scalar(text, _span(event), plain), 1, 0), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event)
         elif isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
@@ -212,7 +214,7 @@ class _Reading:
         if found is None:
             hint = "a text that begins with * is written in quotes"
             self._problems.error(span, f"*{name} is an alias in YAML, and there is no &{name} before it", hint=hint)
-            found = _Whole(Scalar("", span, plain=True), 1, 0)
+            found = _Whole(Scalar(f"*{name}", span, plain=True), 1, 0)
         self._add(found, None)
 
     def _begin(self, event: Any) -> None:

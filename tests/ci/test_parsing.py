@@ -355,6 +355,11 @@ def test_what_is_hardly_meant_is_a_warning_and_no_error(lint: Lint, parsed: Pars
     assert ": error: " not in shown
 
 
+@pytest.mark.parametrize("value", ["!docs/**", "*docs"])
+def test_pattern_without_its_quotes_is_one_mistake_and_no_second(lint: Lint, value: str) -> None:
+    assert lint(_JOB + f"    inputs: {value}\n").count(": error: ") == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
