@@ -38,7 +38,7 @@ _MORE: Final[Mapping[str, str]] = {
     "build": "More: [the language](dockerfile.md), [outputs and platforms](outputs.md),\n"
     "[the build cache](cache.md), [build checks](checks.md), [when a build fails](debugging.md),\n"
     "[limits of steps](security.md#limits), [building on a service](service.md#building-on-it).",
-    "run": "More: [limits](security.md#limits).",
+    "run": "More: [containers](containers.md), [limits](security.md#limits).",
     "pull": "More: [registries](registry.md).",
     "push": "More: [registries](registry.md).",
     "login": "Credentials are shared with docker. More: [registries](registry.md#credentials).",

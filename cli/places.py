@@ -35,7 +35,8 @@ _THIS_MACHINE: Final = {
     "project hook": "script",
 }  # fmt: skip
 _CONTAINERS: Final = (
-    "run create start stop restart kill pause unpause rm ps logs exec attach top stats port diff wait rename update"
+    "run create start stop restart kill pause unpause rm ps logs exec attach top stats port diff cp export commit wait"
+    " rename update"
 )
 _STORE: Final = {
     **dict.fromkeys(_CONTAINERS.split(), ""), "events": "", "info": "",

@@ -22,10 +22,9 @@ def command(root: str | None, *, name: str, port: str | None) -> None:
             for place in published[inside] or ():
                 click.echo(f"{inside} -> {_address(place)}")
         return
-    wanted = port if "/" in port else f"{port}/tcp"
-    places = published.get(wanted.lower())
+    places = published.get((port if "/" in port else f"{port}/tcp").lower())
     if not places:
-        raise CommandError(f"No public port '{wanted}' published for {name}")
+        raise CommandError(f"No public port '{port}' published for {name}")
     for place in places:
         click.echo(_address(place))
 

@@ -13,5 +13,6 @@
 ``opening``    the engine of a root; one thing for many containers
 ``images``     the image of a new container
 ``making``     a container from those options; ``running``: and then started; ``foreground``: without the engine
+``copying``    files out of a container and into one
 ``attaching``  our terminal, streams and signals at a container
 """

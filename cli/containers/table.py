@@ -28,6 +28,9 @@ COMMANDS: Final = {
         "cli.commands.port", "Show the ports that a container publishes, or where one of them is published."
     ),
     "diff": LazyCommand("cli.commands.diff", "Show what a container changed in its root file system."),
+    "cp": LazyCommand("cli.commands.cp", "Copy files out of a container, or into one."),
+    "export": LazyCommand("cli.commands.export", "Write a container's root file system as a tar."),
+    "commit": LazyCommand("cli.commands.commit", "Make an image of what a container is now."),
     "wait": LazyCommand("cli.commands.wait", "Wait until containers have ended, and print their exit codes."),
     "rename": LazyCommand("cli.commands.rename", "Give a container another name."),
     "update": LazyCommand(

@@ -236,20 +236,45 @@ STORIES = {
         volume rm data other
         volume ls -q
         """,
+    "files in and out": """
+        create --name s9 --network none BASE sh -c 'echo new >/made'
+        cp s9:/bin/busybox HERE/out
+        cp s9:/etc/. HERE/etc
+        cp s9:/nothing-there HERE
+        cp s9:/etc HERE/out
+        cp HERE/out s9:/tmp
+        cp HERE/etc s9:/no/such/directory/
+        cp a b
+        cp a:b c:d
+        cp nothing:/x HERE
+        start -a s9
+        diff s9
+        cp s9:/made HERE/made
+        export -o HERE/tree.tar s9
+        export -o HERE/none.tar nothing
+        commit -m 'a change' -c 'CMD ["cat","/made"]' s9 changed
+        commit nothing
+        run --rm --network none changed
+        rm s9
+        rmi changed:latest nothing-there
+        """,
 }  # fmt: skip
 
 _ERRORS_DIFFER = (
     "run -d --name s6 --network none nothing-like", "run --pull never", "run --nothing", "run -m 1k", "ps -n x",
-    "kill -s NOTHING",
+    "kill -s NOTHING", "rmi ",
 )  # fmt: skip
 """Whose errors say the same in other words; the others have docker's, but for its prefix."""
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_a_story_goes_as_dockers(name: str, both: Both) -> None:
+def test_a_story_goes_as_dockers(name: str, both: Both, tmp_path: Path) -> None:
+    asked = ((both.dockers, "docker"), (both.ours, "shiplap"))
+    for _, who in asked:
+        (tmp_path / who).mkdir()
     for text in STORIES[name].strip().splitlines():
-        line = shlex.split(text.strip().replace("BASE", BASE))
-        theirs, ours = both.dockers(line), both.ours(line)
+        words = text.strip().replace("BASE", BASE)
+        theirs, ours = (ask(shlex.split(words.replace("HERE", str(tmp_path / who)))) for ask, who in asked)
         told = f"{text.strip()}\ndocker: {theirs}\nshiplap: {ours}"
         assert (ours.code, ours.out) == (theirs.code, theirs.out), told
         assert bool(ours.err) == bool(theirs.err), told
