@@ -21,6 +21,7 @@ import pytest
 from bench.tools import Docker
 from bench.workloads import BASE
 from tests.toolkit.bounds import stretched
+from tests.toolkit.containers import end_containers
 from tests.toolkit.shiplap import Shiplap
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -88,8 +89,7 @@ def both(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         docker.start(busybox_tar)
         shiplap("image", "import", busybox_tar, BASE)
         yield Both(shiplap, docker, directory)
-        for identity in shiplap("ps", "-aq").stdout.split():
-            shiplap("rm", "-f", "-v", identity)
+        end_containers(shiplap)
     finally:
         docker.stop()
         shutil.rmtree(directory)

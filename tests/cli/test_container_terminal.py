@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.containers import end_containers
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 from tests.toolkit.terminals import read_until
 
@@ -27,8 +28,7 @@ def here(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     shiplap = Shiplap(tmp_path_factory.mktemp("terminal") / "root")
     shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
     yield shiplap
-    for identity in shiplap("ps", "-aq").stdout.split():
-        shiplap("rm", "-f", "-v", identity)
+    end_containers(shiplap)
 
 
 class Terminal:

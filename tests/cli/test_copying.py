@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.containers.copying import Place
+from tests.toolkit.containers import end_containers
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 
@@ -35,7 +36,7 @@ def here(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPathF
     shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
     shiplap("create", "--name", "it", BUSYBOX_NAME, "true")
     yield shiplap
-    shiplap("rm", "-f", "it")
+    end_containers(shiplap)
 
 
 def put(here: Shiplap, *members: tarfile.TarInfo) -> None:
