@@ -95,15 +95,14 @@ def listed_commands() -> Iterator[Listed]:
 
 
 def short_forms() -> Iterator[tuple[str, str]]:
-    """docker's words for commands, each with our words in the help."""
-    shown = {
-        entry.module: f"{group} {name}"
-        for group in shiplap.lazy
-        for name, entry in getattr(shiplap.get_command(click.Context(shiplap), group), "lazy", {}).items()
-    }
-    for word, entry in shiplap.lazy.items():
+    """docker's words for commands, in groups too, each with our words in the help."""
+    groups = {word: getattr(shiplap.get_command(click.Context(shiplap), word), "lazy", {}) for word in shiplap.lazy}
+    inside = [(f"{group} {name}", entry) for group, lazy in groups.items() for name, entry in lazy.items()]
+    every = [*inside, *shiplap.lazy.items()]  # a command at the top stands for the same one in a group
+    shown = {entry.module: words for words, entry in every if not entry.hidden}
+    for words, entry in [*shiplap.lazy.items(), *inside]:
         if entry.hidden:
-            yield word, shown[entry.module]
+            yield words, shown[entry.module]
 
 
 def _inside(group: click.Group, context: click.Context) -> Iterator[Listed]:
