@@ -7,6 +7,7 @@ bytes in network order; the functions of the hub, which has IPv4 only, take an i
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import struct
 
@@ -79,6 +80,9 @@ class Netlink:
                 self._socket.recv(65536, _socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # some were lost in a crowd, and are not missed
+                    raise
 
     def change(self, *messages: Message) -> None:
         """Carry out all messages, in order. Raises the OSError of the first one that fails."""

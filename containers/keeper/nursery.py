@@ -24,6 +24,7 @@ from containers.keeper import eventlog, protocol, records, restarts, spare
 from containers.keeper.loop import Loop
 from containers.keeper.serving import Peer
 from containers.keeper.spare import WORK
+from containers.keeper.wayguard import WayGuard
 from containers.switchpin import pinned
 from core import ofdlocks, packets, zygote
 from core.release import VERSION
@@ -77,6 +78,7 @@ class Nursery:
         self._refilling = False
         self._last = time.monotonic()
         self._stamp = zygote.Stamp()
+        self._guard = WayGuard(self._loop, run)
         self._path = f"{run}/nursery.sock"
         if os.path.exists(self._path):
             os.unlink(self._path)
@@ -87,6 +89,7 @@ class Nursery:
     def serve(self) -> None:
         """Serve until there is nothing more to do."""
         self._adopt()
+        self._guard.look()
         if self._has_due():
             self._do_due()
         self._loop.later(_LOOK_S, self._look)
@@ -173,6 +176,7 @@ class Nursery:
         child.identity = identity
         child.asking = asking
         assert child.channel is not None
+        self._guard.look()
         switch = pinned(f"{self._run}/switch")
         try:
             protocol.send(child.channel, order, [switch] if switch >= 0 else [])
@@ -381,6 +385,7 @@ class Nursery:
     def _look(self) -> None:
         """End when there is nothing to do, or the directory was taken away."""
         self._loop.later(_LOOK_S, self._look)
+        self._guard.look()
         busy = len(self._children) > len(self._spares) or self._adopted or self._peers or self._finishing >= 0
         if busy:
             self._last = time.monotonic()
