@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from core.settings import ServiceSettings
 from pipelines.database import migrate
@@ -81,4 +82,14 @@ def service(settings: ServiceSettings, request: pytest.FixtureRequest) -> Iterat
             connection.execute(f"DROP DATABASE {name}")
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     with Service.open(settings) as opened:
+        number_jobs_apart(opened)
         yield opened
+
+
+def number_jobs_apart(service: Service) -> None:
+    """Give jobs other numbers than their runs have: whoever takes one for the other is found out."""
+    statement = "UPDATE sqlite_sequence SET seq = 1000 WHERE name = 'jobs'"
+    if not service.database.is_sqlite:
+        statement = "SELECT setval('jobs_number_seq', 1000)"
+    with service.database.write() as connection:
+        connection.execute(text(statement))

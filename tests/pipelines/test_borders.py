@@ -206,27 +206,27 @@ def test_run_of_no_project_has_what_is_nobodys(web: Service) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "error"])
 def test_token_of_a_run_ends_with_its_attempt(web: Service, state: RunState) -> None:
-    run = submit(web, "web")
+    submit(web, "web")
     first = web.claims.take("worker-1", ())
     assert first is not None
-    web.claims.release(run.number, 1, "the worker is gone")
+    web.claims.release(first.number, 1, "the worker is gone")
     assert web.run_tokens.log_in(first.token) is None
     second = web.claims.take("worker-2", ())
     assert second is not None
     assert web.run_tokens.log_in(first.token) is None
     rights = web.run_tokens.log_in(second.token)
     assert rights is not None
-    assert web.run_tokens.standing(run.number, rights.known) == rights
-    assert web.run_tokens.standing(run.number, "0" * 20) is None
+    assert web.run_tokens.standing(second.number, rights.known) == rights
+    assert web.run_tokens.standing(second.number, "0" * 20) is None
     assert second.token not in str(rows_of(web))
     web.claims.finish(second, state, "", RunResult(), store=lambda _: None)
     assert web.run_tokens.log_in(second.token) is None
-    assert web.run_tokens.standing(run.number, rights.known) is None
+    assert web.run_tokens.standing(second.number, rights.known) is None
 
 
 def test_token_of_a_run_that_succeeded_is_left_with_its_cache(web: Service) -> None:
     web.grants.give(Grant("web", "image", "tool"))
-    run = submit(web, "web")
+    submit(web, "web")
     claim = web.claims.take("worker-1", ())
     assert claim is not None
     before = web.run_tokens.log_in(claim.token)
@@ -235,7 +235,7 @@ def test_token_of_a_run_that_succeeded_is_left_with_its_cache(web: Service) -> N
     rights = web.run_tokens.log_in(claim.token)
     assert rights is not None
     assert rights.ended
-    assert web.run_tokens.standing(run.number, before.known) == rights
+    assert web.run_tokens.standing(claim.number, before.known) == rights
     names = ("cache/web", "web", "web/base", "tool", "other", "cache/other")
     assert [name for name in names if rights.covers(name, "push")] == ["cache/web"]
     assert [name for name in names if rights.covers(name, "pull")] == ["cache/web", "web", "web/base"]
@@ -244,18 +244,18 @@ def test_token_of_a_run_that_succeeded_is_left_with_its_cache(web: Service) -> N
     for after, is_good in ((CACHE_S - 60, True), (CACHE_S + 1, False)):
         later = RunTokens(web.database, clock=lambda: time.time() + after)  # noqa: B023 - called in the loop alone
         assert (later.log_in(claim.token) is not None) == is_good
-        assert (later.standing(run.number, rights.known) is not None) == is_good
-    web.run_tokens.forget(run.number, claim.attempt)
+        assert (later.standing(claim.number, rights.known) is not None) == is_good
+    web.run_tokens.forget(claim.number, claim.attempt)
     assert web.run_tokens.log_in(claim.token) is None
-    assert web.run_tokens.standing(run.number, rights.known) is None
+    assert web.run_tokens.standing(claim.number, rights.known) is None
 
 
 def test_run_of_a_stranger_has_no_token(web: Service) -> None:
-    run = web.runs.submit(RunRequest(GitSource("https://git.example/fork", trusted=False), "web"))
+    web.runs.submit(RunRequest(GitSource("https://git.example/fork", trusted=False), "web"))
     claim = web.claims.take("worker-1", ())
     assert claim is not None
     assert claim.token == ""
-    assert web.run_tokens.standing(run.number, "") is None
+    assert web.run_tokens.standing(claim.number, "") is None
 
 
 @pytest.mark.parametrize("text", ["", "shp_run_1_", "shp_run_1_" + "x" * 43, "shp_run_999_" + "x" * 43, "shp_x"])

@@ -116,7 +116,7 @@ def test_older_run_that_ends_later_leaves_the_newer_one_s_names(service: Service
     assert service.naming.take(newer, MAIN) == Taken(("main", "latest"), ())
     assert service.naming.take(newer, MAIN) == Taken(("main", "latest"), ())
     end(service, newer)
-    assert service.naming.take(older, MAIN) == Taken((), (("main", newer.number), ("latest", newer.number)))
+    assert service.naming.take(older, MAIN) == Taken((), (("main", newer.run.number), ("latest", newer.run.number)))
 
 
 def test_newer_run_waits_until_the_older_one_has_pushed(service: Service) -> None:
@@ -141,19 +141,19 @@ def test_older_version_takes_what_no_newer_one_has(service: Service) -> None:
     assert service.naming.take(newer, default_tags(Origin(tag="v101.2.0"))) == Taken(("101.2.0", "101.2", "101"), ())
     end(service, newer)
     assert service.naming.take(older, default_tags(Origin(tag="v101.1.9"))) == Taken(
-        ("101.1.9", "101.1"), (("101", newer.number),)
+        ("101.1.9", "101.1"), (("101", newer.run.number),)
     )
 
 
 def test_version_and_number_never_share_a_name(service: Service) -> None:
     first, second = claims(service, 2)
-    version = (Wanted(str(second.number), f"version {second.number}"),)
-    assert service.naming.take(first, version) == Taken((), ((str(second.number), second.number),))
+    version = (Wanted(str(second.run.number), f"version {second.run.number}"),)
+    assert service.naming.take(first, version) == Taken((), ((str(second.run.number), second.run.number),))
     end(service, second)
-    assert service.naming.number_tag("app", second.number) == str(second.number)
-    assert service.naming.take(first, version) == Taken((str(second.number),), ())
-    assert service.naming.number_tag("app", second.number) == f"run-{second.number}"
-    assert service.naming.number_tag("other", second.number) == str(second.number)
+    assert service.naming.number_tag("app", second.run.number) == str(second.run.number)
+    assert service.naming.take(first, version) == Taken((str(second.run.number),), ())
+    assert service.naming.number_tag("app", second.run.number) == f"run-{second.run.number}"
+    assert service.naming.number_tag("other", second.run.number) == str(second.run.number)
 
 
 def test_projects_have_names_of_their_own_and_lose_them_when_removed(service: Service) -> None:

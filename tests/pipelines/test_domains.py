@@ -317,7 +317,7 @@ def test_attempts_and_retries_keep_what_the_server_said(service: Service, reposi
     service.claims.release(claim.number, claim.attempt, "as if its worker had died")
     claim = taken(service)
     ended(service, claim)
-    for run in (claim.run, service.runs.retry(claim.number, by="bob")):
+    for run in (claim.run, service.runs.retry(claim.run.number, by="bob")):
         assert domain_of(run) == protected("p")
         assert isinstance(run.source, GitSource)
         assert repository.fetch(run.source).commit == repository.other
@@ -329,7 +329,7 @@ def test_attempt_that_was_given_up_settles_nothing(service: Service) -> None:
     service.claims.release(claim.number, claim.attempt, "as if its worker had died")
     with pytest.raises(StaleAttemptError):
         service.claims.settle_domain(claim, protected("p"), source)
-    assert service.runs.get(claim.number).domain == ""
+    assert service.runs.get(claim.run.number).domain == ""
 
 
 def test_run_of_before_there_were_domains_gets_one_when_it_is_tried_again(service: Service) -> None:

@@ -59,7 +59,7 @@ class Plant:
     def ends(self, worker: str, state: RunState = "succeeded") -> int:
         claim = self.taken(worker)
         self.claims.finish(claim, state, "", RunResult(), store=lambda connection: None)
-        return claim.number
+        return claim.run.number
 
     def state(self, worker: str) -> WorkerInfo:
         return next(info for info in self.service.workers.list() if info.name == worker)
@@ -71,15 +71,15 @@ def plant(service: Service) -> Plant:
 
 
 def test_attempts_are_further_apart_each_time(plant: Plant) -> None:
-    (number,) = plant.submit(max_attempts=4)
+    plant.submit(max_attempts=4)
     pauses = []
     for _ in range(3):
         plant.fails("w")
         began = plant.wall.now
-        while plant.take("w") is None:
+        while (claim := plant.take("w")) is None:
             plant.wall.now += 0.5
             assert plant.wall.now - began < 1000
-        plant.claims.release(number, plant.service.runs.get(number).attempt, "the test gives it back")
+        plant.claims.release(claim.number, claim.attempt, "the test gives it back")
         pauses.append(plant.wall.now - began)
         if len(pauses) == 2:
             break
@@ -117,7 +117,7 @@ def test_another_worker_has_the_run_first(plant: Plant) -> None:
     plant.fails("bad")
     plant.wall.now += pause_s(1)
     assert plant.take("bad") is None
-    assert plant.taken("good").number == number
+    assert plant.taken("good").run.number == number
 
 
 def test_nobody_waits_for_a_colleague_who_cannot_have_the_run(plant: Plant) -> None:
@@ -148,7 +148,7 @@ def test_worker_tries_again_when_no_other_will(plant: Plant, gone: str) -> None:
         assert plant.take("bad") is None
         plant.wall.now += 60
         plant.beat("other")
-    assert plant.taken("bad").number == number
+    assert plant.taken("bad").run.number == number
 
 
 def test_worker_at_which_three_runs_fail_in_a_row_takes_nothing_and_says_why(plant: Plant) -> None:
@@ -250,8 +250,8 @@ def test_trial_is_not_a_runs_last_attempt_while_others_could_have_it(plant: Plan
     (spare,) = plant.submit(max_attempts=2)
     plant.wall.now += 21
     plant.beat("bad", "good")
-    assert plant.taken("bad").number == spare
-    assert plant.taken("good").number == last
+    assert plant.taken("bad").run.number == spare
+    assert plant.taken("good").run.number == last
 
 
 def test_trial_may_be_a_runs_last_attempt_when_nobody_else_could_have_it(plant: Plant) -> None:
@@ -261,7 +261,7 @@ def test_trial_may_be_a_runs_last_attempt_when_nobody_else_could_have_it(plant: 
         plant.fails("bad")
     (last,) = plant.submit(priority=9, max_attempts=1)
     plant.wall.now += 21
-    assert plant.taken("bad").number == last
+    assert plant.taken("bad").run.number == last
 
 
 def test_reason_says_when_all_workers_are_sick(plant: Plant) -> None:

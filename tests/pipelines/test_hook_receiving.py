@@ -185,7 +185,7 @@ def test_newer_push_supersedes_the_branch_s_older_runs(service: Service) -> None
     tag = send(service, sent.github_push("refs/tags/v1")).delivery.runs[0]
     claim = service.claims.take("w", ())
     assert claim is not None
-    assert claim.number == first
+    assert claim.run.number == first
     second = send(service, sent.github_push()).delivery.runs[0]
     third = send(service, sent.github_push()).delivery.runs[0]
     assert service.runs.get(first).cancel_requested

@@ -70,7 +70,7 @@ def begin(service: Service, project: str = "app", commit: str = AFTER) -> Claim:
     number = service.runs.submit(RunRequest(SOURCE, project), trigger).number
     claim = service.claims.take("w", ())
     assert claim is not None
-    assert claim.number == number
+    assert claim.run.number == number
     return claim
 
 
@@ -118,7 +118,7 @@ def test_each_forge_is_told_in_its_words(service: Service, forge: ForgeServer, s
         assert (call.method, call.path) == ("POST", path.format(AFTER))
         assert call.headers[header] == credentials
         assert call.headers["content-type"] == "application/json"
-        assert f"https://ci.example/runs/{claim.number}" in (call.body.get("target_url"), call.body.get("url"))
+        assert f"https://ci.example/runs/{claim.run.number}" in (call.body.get("target_url"), call.body.get("url"))
     assert send_all(sender) == 0
 
 
@@ -186,13 +186,13 @@ def test_a_forge_is_told_what_superseded_a_run_and_what_one_repeats(
 ) -> None:
     set_up(service, forge)
     claim = begin(service)
-    service.runs.cancel(claim.number, superseded_by=6)
+    service.runs.cancel(claim.run.number, superseded_by=6)
     finish(service, claim, "cancelled", "cancelled: superseded by #6")
     send_all(sender)
     assert forge.calls[-1].body["description"] == "superseded by #6"
-    service.runs.retry(claim.number, by="ana")
+    service.runs.retry(claim.run.number, by="ana")
     send_all(sender)
-    assert forge.calls[-1].body["description"] == f"waits for a worker (retry of #{claim.number} by ana)"
+    assert forge.calls[-1].body["description"] == f"waits for a worker (retry of #{claim.run.number} by ana)"
 
 
 def test_forge_that_is_down_is_asked_again_later_and_told_the_newest(

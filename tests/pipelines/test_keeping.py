@@ -66,7 +66,7 @@ def ended_run(service: Service, project: str = "default") -> int:
         del connection
 
     service.claims.finish(claim, "succeeded", "", RunResult(), store=store)
-    return claim.number
+    return claim.run.number
 
 
 def test_looking_for_a_database_makes_none(tmp_path: Path) -> None:
@@ -441,7 +441,10 @@ def test_backup_of_a_running_service_restores_everything(
             assert [run.number for run in restored.runs.list()] == [number]
             run = restored.runs.get(number)
             assert run.project == "kept"
-            assert decode_line(restored.logs.read(number)[0][1]).text == "cancelled before it started"
+            assert (
+                decode_line(restored.logs.read(restored.runs.job(number).number)[0][1]).text
+                == "cancelled before it started"
+            )
             assert isinstance(run.source, ContextSource)
             assert restored.contexts.has(run.source.context)
             assert restored.secrets.reveal(["key"]) == {"key": b"correct horse"}
@@ -458,7 +461,7 @@ def test_runs_that_went_on_since_the_backup_are_fenced_and_run_again(
     went_on, retried = (service.runs.submit(RunRequest(SOURCE)).number for _ in range(2))
     claims = [service.claims.take("w", ()) for _ in range(2)]
     backup(settings, tmp_path / "backup.tar")
-    service.claims.release(retried, 1, "its worker died")
+    service.claims.release(service.runs.job(retried).number, 1, "its worker died")
     claims.append(service.claims.take("w", ()))
     later = service.runs.submit(RunRequest(SOURCE)).number
     claims.append(service.claims.take("w", ()))
@@ -470,7 +473,7 @@ def test_runs_that_went_on_since_the_backup_are_fenced_and_run_again(
     new = service.runs.submit(RunRequest(SOURCE)).number
     assert new > later
     again = [service.claims.take("w", ()) for _ in range(3)]
-    assert [(claim.number, claim.attempt) for claim in again if claim] == [(went_on, 2), (retried, 3), (new, 1)]
+    assert [(claim.run.number, claim.attempt) for claim in again if claim] == [(went_on, 2), (retried, 3), (new, 1)]
     for claim in claims:
         assert claim is not None
         with pytest.raises(StaleAttemptError):

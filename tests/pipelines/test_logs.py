@@ -79,7 +79,7 @@ def test_log_tells_the_build_as_it_was(service: Service) -> None:
     assert told[3] == StepOutput(1, 1, b"two\n", 6.0)
     assert told[4:7] == events[3:]
     assert told[7] is None
-    step = service.runs.steps(claim.number)[1]
+    step = service.runs.steps(claim.run.number)[1]
     assert (step.state, step.duration_s, step.reason) == ("done", 2.5, "not built before")
     assert (step.first_line, step.last_line) == (2, 7)
 
@@ -269,7 +269,7 @@ def test_fifty_thousand_lines_are_stored_in_bounded_chunks(service: Service) -> 
     for _ in range(500):
         writer.emit(StepOutput(1, 1, b"a line of the usual length, more or less, of a compiler\n" * 100, 1.0))
     finish(service, claim, writer)
-    run = service.runs.get(claim.number)
+    run = service.runs.get(claim.run.number)
     assert run.lines == 50_001
     assert run.log_bytes == 50_000 * 56 + len("succeeded\n")
     assert numbers(service.logs.read(claim.number, 49_990, 100)) == list(range(49_990, 50_002))
@@ -292,7 +292,7 @@ def test_any_bytes_of_the_log_can_be_had(service: Service) -> None:
     writer.emit(StepOutput(1, 1, "".join(f"{'ä€x'[n % 3] * (n % 70)} {n}\n" for n in range(5000)).encode(), 1.0))
     finish(service, claim, writer)
     whole = b"".join(service.logs.text(claim.number))
-    assert len(whole) == service.runs.get(claim.number).log_bytes
+    assert len(whole) == service.runs.get(claim.run.number).log_bytes
     randomness = random.Random(3)
     for _ in range(20):
         offset, limit = randomness.randrange(len(whole) + 10), randomness.randrange(1, 200_000)

@@ -55,7 +55,7 @@ def test_run_goes_from_queued_to_succeeded(service: Service) -> None:
     assert (run.state, run.attempt) == ("queued", 0)
     assert service.queue.depth() == 1
     claim = taken(service)
-    assert (claim.number, claim.attempt, claim.next_line) == (run.number, 1, 1)
+    assert (claim.run.number, claim.attempt, claim.next_line) == (run.number, 1, 1)
     assert service.runs.get(run.number).state == "running"
     assert service.runs.get(run.number).options == run.options
     finish(service, claim)
@@ -67,7 +67,7 @@ def test_run_goes_from_queued_to_succeeded(service: Service) -> None:
 
 def test_higher_priority_goes_first_then_older(service: Service) -> None:
     numbers = [submitted(service, priority=priority).number for priority in (0, 5, 0, 5)]
-    assert [taken(service).number for _ in numbers] == [numbers[1], numbers[3], numbers[0], numbers[2]]
+    assert [taken(service).run.number for _ in numbers] == [numbers[1], numbers[3], numbers[0], numbers[2]]
 
 
 def test_each_run_is_claimed_once_by_many_workers(service: Service) -> None:
@@ -76,7 +76,7 @@ def test_each_run_is_claimed_once_by_many_workers(service: Service) -> None:
 
     def work(name: str) -> None:
         while (claim := service.claims.take(name, ())) is not None:
-            claimed.append(claim.number)
+            claimed.append(claim.run.number)
 
     threads = [threading.Thread(target=work, args=(f"w{index}",)) for index in range(4)]
     for thread in threads:
@@ -91,14 +91,14 @@ def test_project_never_has_more_runs_going_than_its_concurrency(service: Service
     first, second = (submitted(service, project="small").number for _ in range(2))
     other = submitted(service).number
     claim = taken(service)
-    assert claim.number == first
-    assert taken(service).number == other
+    assert claim.run.number == first
+    assert taken(service).run.number == other
     assert service.claims.take("w", ()) is None
     assert service.runs.get(second).reason == "no worker is running"
     service.workers.beat("w", (), 4)
     assert service.runs.get(second).reason == "project small has 1 run going, and may have 1"
     finish(service, claim)
-    assert taken(service).number == second
+    assert taken(service).run.number == second
 
 
 def test_concurrency_holds_against_workers_that_claim_at_once(service: Service) -> None:
@@ -127,7 +127,7 @@ def test_run_goes_only_to_a_worker_with_all_its_labels(service: Service) -> None
     service.workers.beat("plain", (), 2)
     assert service.runs.get(run.number).reason == "no running worker has all of the labels big, gpu"
     assert service.claims.take("plain", ("gpu",)) is None
-    assert taken(service, "strong", ("big", "gpu", "other")).number == run.number
+    assert taken(service, "strong", ("big", "gpu", "other")).run.number == run.number
 
 
 def test_reason_of_waiting_says_what_is_in_the_way(service: Service) -> None:
@@ -153,9 +153,9 @@ def test_stale_attempt_cannot_write_or_end_the_run(service: Service) -> None:
     """Two workers that both believe they own a run: the one with the older attempt changes nothing."""
     run = submitted(service)
     stale = taken(service, "one")
-    service.claims.release(run.number, stale.attempt, "taken away by a test")
+    service.claims.release(service.runs.job(run.number).number, stale.attempt, "taken away by a test")
     current = taken(service, "two")
-    assert (current.number, current.attempt) == (run.number, 2)
+    assert (current.run.number, current.attempt) == (run.number, 2)
     with pytest.raises(StaleAttemptError):
         service.claims.renew(stale)
     with pytest.raises(StaleAttemptError):
@@ -166,7 +166,7 @@ def test_stale_attempt_cannot_write_or_end_the_run(service: Service) -> None:
     finish(service, current)
     with pytest.raises(StaleAttemptError):
         finish(service, current)
-    assert service.claims.release(run.number, stale.attempt, "late") is None
+    assert service.claims.release(service.runs.job(run.number).number, stale.attempt, "late") is None
 
 
 def test_reaper_requeues_a_run_whose_pulse_stands_still(service: Service) -> None:
@@ -179,7 +179,7 @@ def test_reaper_requeues_a_run_whose_pulse_stands_still(service: Service) -> Non
         service.claims.renew(claim)
     assert look_on(reaper, clock, 15) == 0
     assert look_on(reaper, clock, 1) == 1
-    run = service.runs.get(claim.number)
+    run = service.runs.get(claim.run.number)
     assert run.state == "queued"
     text = decode_line(service.logs.read(claim.number)[-1][1]).text
     assert text == "attempt 1 of 3 came to nothing: worker dead stopped answering"
@@ -238,7 +238,7 @@ def test_wall_clock_that_is_set_ends_no_lease(service: Service, monkeypatch: pyt
 def test_attempts_are_capped(service: Service) -> None:
     run = submitted(service, max_attempts=2)
     for attempt in (1, 2):
-        service.claims.release(run.number, taken(service).attempt, "its worker died")
+        service.claims.release(service.runs.job(run.number).number, taken(service).attempt, "its worker died")
         assert service.runs.get(run.number).attempt == attempt
     ended = service.runs.get(run.number)
     assert ended.state == "error"
@@ -248,10 +248,10 @@ def test_attempts_are_capped(service: Service) -> None:
 
 def test_secrets_of_a_run_go_with_its_last_attempt(service: Service) -> None:
     run = submitted(service, max_attempts=2, secrets={"key": b"hunter22"})
-    service.claims.release(run.number, taken(service).attempt, "its worker died")
+    service.claims.release(service.runs.job(run.number).number, taken(service).attempt, "its worker died")
     job = service.runs.job(run.number).number
     assert service.secrets.reveal(["key"], job=job) == {"key": b"hunter22"}  # the next attempt needs it
-    service.claims.release(run.number, taken(service).attempt, "its worker died")
+    service.claims.release(service.runs.job(run.number).number, taken(service).attempt, "its worker died")
     assert service.runs.get(run.number).state == "error"
     with pytest.raises(NotFoundError):
         service.secrets.reveal(["key"], job=job)
@@ -264,11 +264,11 @@ def test_reaper_takes_no_run_whose_pulse_went_on_since_it_looked(service: Servic
     seen = _pulse(service, claim.number)
     service.claims.renew(claim)
     assert service.claims.release(claim.number, claim.attempt, "stopped answering", pulse=seen) is None
-    assert service.runs.get(claim.number).state == "running"
+    assert service.runs.get(claim.run.number).state == "running"
     service.claims.renew(claim)
     seen = _pulse(service, claim.number)
     assert service.claims.release(claim.number, claim.attempt, "stopped answering", pulse=seen) is not None
-    assert service.runs.get(claim.number).state == "queued"
+    assert service.runs.get(claim.run.number).state == "queued"
 
 
 def _pulse(service: Service, number: int) -> int:
@@ -308,28 +308,29 @@ def test_no_messages_are_sent_for_runs_that_their_project_holds_back(service: Se
 
 
 def test_lines_of_a_dead_worker_that_only_redis_has_are_kept(service: Service) -> None:
-    run = submitted(service)
+    submitted(service)
     claim = taken(service)
     lines = [LogLine(number, "output", f"line {number}", 1.0) for number in (1, 2, 3)]
     data = b"\n".join(map(encode_line, lines))
-    assert service.live.add(run.number, 1, Batch(1, 3, data), create=True)
-    service.claims.release(run.number, claim.attempt, "its worker died")
+    assert service.live.add(claim.number, 1, Batch(1, 3, data), create=True)
+    service.claims.release(claim.number, claim.attempt, "its worker died")
     late = Batch(4, 4, encode_line(LogLine(4, "output", "from beyond", 1.0)))
-    assert not service.live.add(run.number, 1, late, create=False)
-    read = [decode_line(data).text for _, data in service.logs.read(run.number)]
+    assert not service.live.add(claim.number, 1, late, create=False)
+    read = [decode_line(data).text for _, data in service.logs.read(claim.number)]
     assert read == ["line 1", "line 2", "line 3", "attempt 1 of 3 came to nothing: its worker died"]
     assert taken(service).next_line == 5
 
 
 def test_queued_run_is_cancelled_at_once(service: Service) -> None:
     run = submitted(service)
+    job = service.runs.job(run.number).number
     ended = service.runs.cancel(run.number, by="ana")
     assert (ended.state, ended.reason, ended.cancelled_by) == ("cancelled", "cancelled by ana", "ana")
-    assert decode_line(service.logs.read(run.number)[-1][1]).text == "cancelled by ana before it started"
+    assert decode_line(service.logs.read(job)[-1][1]).text == "cancelled by ana before it started"
     assert service.claims.take("w", ()) is None
     with pytest.raises(ConflictError, match="has ended: cancelled"):
         service.runs.cancel(run.number)
-    assert [batch for batch in service.logs.follow(run.number) if batch]
+    assert [batch for batch in service.logs.follow(job) if batch]
 
 
 def test_running_run_is_told_to_cancel_and_not_tried_again(service: Service) -> None:
@@ -340,7 +341,7 @@ def test_running_run_is_told_to_cancel_and_not_tried_again(service: Service) -> 
     service.runs.cancel(run.number, by="bob")
     assert service.claims.why_cancelled(claim) == "cancelled by ana"
     assert service.runs.get(run.number).cancelled_by == "ana"
-    service.claims.release(run.number, claim.attempt, "its worker died")
+    service.claims.release(service.runs.job(run.number).number, claim.attempt, "its worker died")
     assert service.runs.get(run.number).state == "cancelled"
 
 
@@ -401,4 +402,4 @@ def test_submission_is_kept_while_redis_is_away(settings: ServiceSettings) -> No
         assert service.queue.depth() == 0
         Reaper(service.database, service.claims, service.queue).reap()
         assert service.queue.depth() == 1
-        assert taken(service).number == run.number
+        assert taken(service).run.number == run.number

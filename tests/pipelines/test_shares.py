@@ -82,10 +82,10 @@ def test_waiting_runs_are_listed_and_explained_in_the_order_in_which_they_are_ta
     shown = service.listing.waiting()
     assert service.listing.waiting(2) == shown[:2]
     assert waiting(service.database)[()] == [run.number for run in shown]
-    numbers = [claim.number for claim in take(service, 1)]
+    numbers = [claim.run.number for claim in take(service, 1)]
     assert "5 runs" not in service.runs.get(shown[-1].number).reason
     assert "4 runs are ahead" in service.runs.get(shown[-1].number).reason
-    assert [*numbers, *(claim.number for claim in take(service, 5))] == [run.number for run in shown]
+    assert [*numbers, *(claim.run.number for claim in take(service, 5))] == [run.number for run in shown]
 
 
 def test_turns_of_many_are_counted_quickly() -> None:
@@ -169,7 +169,7 @@ def test_claim_waits_for_no_other_on_postgresql(service: Service) -> None:
         began = time.monotonic()
         claims = take(service, 2)
         assert projects(claims) == ["other"]
-        assert claims[0].number != first
+        assert claims[0].run.number != first
         assert time.monotonic() - began < 3
     assert sorted(projects(take(service, 5))) == ["held", "held", "other"]
 
