@@ -13,11 +13,7 @@ bytes of output, depth), whatever the data is.
 ``running``   the tree and data to text
 ``functions`` what a template may call
 ``printing``  values as Go's fmt prints them
-
-(ShiplapError)
-└── TemplateError
-    ├── TemplateSyntaxError
-    └── TemplateRunError
+``errors``    what can be wrong
 """
 
 from cli.gotemplate.errors import TemplateError, TemplateRunError, TemplateSyntaxError

@@ -1,4 +1,10 @@
-"""What can be wrong with a template. The messages are Go's."""
+"""What can be wrong with a template. The messages are Go's.
+
+(ShiplapError)
+└── TemplateError
+    ├── TemplateSyntaxError
+    └── TemplateRunError
+"""
 
 from __future__ import annotations
 
