@@ -20,6 +20,7 @@ _COMMANDS = {
     "inspect": LazyCommand("cli.commands.inspect", "Show all about containers, images and volumes, as JSON."),
     "events": LazyCommand("cli.commands.events", "Show what happens to containers, and to volumes and networks."),
     "container": LazyCommand("cli.commands.container.group", "Manage containers."),
+    "network": LazyCommand("cli.commands.network.group", "Manage networks."),
     "volume": LazyCommand("cli.commands.volume.group", "Manage volumes."),
     "system": LazyCommand("cli.commands.system.group", "Look after what the engine keeps."),
     "info": LazyCommand("cli.commands.info", "Show what this engine has, and what this host offers."),

@@ -42,6 +42,7 @@ _STORE: Final = {
     **dict.fromkeys(_CONTAINERS.split(), ""), "events": "", "info": "",
     "container": f"{_CONTAINERS} ls list inspect prune",
     "volume": "create ls list inspect rm remove prune",
+    "network": "create ls list inspect connect disconnect rm remove prune",
     "system": "df prune info events",
     "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
     "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du prune", "registry": "ls gc",

@@ -12,7 +12,7 @@ from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestE
 from engine.filters import checked, labels_match, number, text_matches
 from engine.places import Places
 from engine.ports import check_port
-from engine.records import NetworkRow, Records, Row
+from engine.records import EndpointRow, NetworkRow, Records, Row
 from engine.state import State, read
 from engine.times import NEVER
 from images.trees import tree_bytes
@@ -72,9 +72,10 @@ class Looker:
         chosen = chosen[:limit] if limit > 0 else chosen
         now = time.time_ns()
         networks = {network.id: network for network in self._records.networks()}
+        places = self._records.endpoints()
         found = []
         for row, state in chosen:
-            document = documents.listed(row, state, now, self._endpoints(row, state, networks))
+            document = documents.listed(row, state, now, _endpoints(row, state, networks, places.get(row.id, ())))
             if sizes:
                 measured = self.sizes(row)
                 if measured.written:
@@ -98,21 +99,12 @@ class Looker:
             ) from error
         state = self.state(row)
         networks = {network.id: network for network in self._records.networks()}
-        document = documents.inspected(row, state, asked, directory, self._endpoints(row, state, networks))
+        endpoints = _endpoints(row, state, networks, self._records.endpoints_of(row.id))
+        document = documents.inspected(row, state, asked, directory, endpoints)
         if size:
             measured = self.sizes(row)
             document["SizeRw"], document["SizeRootFs"] = measured.written, measured.image + measured.written
         return document
-
-    def _endpoints(self, row: Row, state: State, networks: Mapping[str, NetworkRow]) -> dict[str, dict[str, Any]]:
-        """By the network's name."""
-        if not networks or row.summary["networks"] == ["none"]:
-            return {}
-        places = [place for place in self._records.endpoints_of(row.id) if place.network in networks]
-        return {
-            networks[place.network].name: documents.endpoint(place, networks[place.network], state, row.name)
-            for place in places
-        }
 
     def sizes(self, row: Row) -> Sizes:
         """What it takes of the disk."""
@@ -164,6 +156,17 @@ class Looker:
                 bound = self._records.container(refs[-1])
                 chosen.append(lambda row, bound=bound, newer=newer: _is_beyond(row, bound, newer))  # type: ignore[misc]
         return chosen
+
+
+def _endpoints(
+    row: Row, state: State, networks: Mapping[str, NetworkRow], places: Sequence[EndpointRow]
+) -> dict[str, dict[str, Any]]:
+    """A container's places, by the network's name."""
+    return {
+        networks[place.network].name: documents.endpoint(place, networks[place.network], state, row.name)
+        for place in places
+        if place.network in networks
+    }
 
 
 def _check_values(wanted: Mapping[str, Sequence[str]]) -> None:

@@ -6,6 +6,7 @@ listed, and nothing more is known of them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -296,7 +297,7 @@ def allocate(
 def _nameless(name: str, driver: str) -> dict[str, Any]:
     return {
         "Name": name,
-        "Id": "",
+        "Id": hashlib.sha256(name.encode()).hexdigest(),  # of those that have no row
         "Created": text_of(0),
         "Scope": "local",
         "Driver": driver,

@@ -268,6 +268,13 @@ class Records:
         """The places in a network."""
         return [_endpoint(found) for found in self._all("SELECT * FROM endpoints WHERE network = ?", (network,))]
 
+    def endpoints(self) -> dict[str, list[EndpointRow]]:
+        """The places of all containers, by the container's ID, in their order."""
+        found: dict[str, list[EndpointRow]] = {}
+        for row in self._all("SELECT * FROM endpoints ORDER BY container, position"):
+            found.setdefault(row[0], []).append(_endpoint(row))
+        return found
+
     def endpoints_of(self, container: str) -> list[EndpointRow]:
         """The places of a container, in their order."""
         sql = "SELECT * FROM endpoints WHERE container = ? ORDER BY position"

@@ -121,6 +121,39 @@ def _mount(mount: Mapping[str, Any], *, no_trunc: bool) -> str:
     return name if no_trunc else ellipsis(name, _MOUNT)
 
 
+NETWORKS: Final = Listing(
+    {
+        "ID": "NETWORK ID",
+        "Name": "NAME",
+        "Driver": "DRIVER",
+        "Scope": "SCOPE",
+        "IPv6": "IPV6",
+        "Internal": "INTERNAL",
+        "Labels": "LABELS",
+        "CreatedAt": "CREATED AT",
+    },
+    ("ID", "Name", "Driver", "Scope"),
+    "ID",
+    "*formatter.networkContext",
+)
+
+
+def network_row(document: Mapping[str, Any], *, no_trunc: bool = False) -> Row:
+    """A network's fields. document: as ``GET /networks`` has it."""
+    labels: Mapping[str, str] = document.get("Labels") or {}
+    return {
+        "ID": document["Id"] if no_trunc else document["Id"][:_SHORT],
+        "Name": document["Name"],
+        "Driver": document["Driver"],
+        "Scope": document["Scope"],
+        "IPv6": str(document["EnableIPv6"]).lower(),
+        "Internal": str(document["Internal"]).lower(),
+        "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+        "CreatedAt": document["Created"],
+        "Label": label_of(labels),
+    }
+
+
 VOLUMES: Final = Listing(
     {
         "Name": "VOLUME NAME",

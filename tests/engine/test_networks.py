@@ -143,3 +143,30 @@ def test_a_published_port_answers_and_names_are_known(living: Engine) -> None:
     for name in ("web", "client", "stranger", "second"):
         living.remove(name)
     living.networks.remove("mine")
+
+
+def test_a_running_container_comes_into_a_network_and_leaves_it(living: Engine) -> None:
+    network(living, "mine", IPAM={"Config": [{"Subnet": "10.98.0.0/24"}]})
+    create(living, "one", "sh", "-c", "sleep 1000", host={"NetworkMode": "bridge"})
+    create(living, "two", "sh", "-c", "until ping -c 1 -W 1 bee; do sleep 0.1; done", host={"NetworkMode": "mine"})
+    create(living, "alone", "sh", "-c", "sleep 1000")
+    living.start("one")
+    living.connect("mine", "one", {"Aliases": ["bee"]})
+    with pytest.raises(ConflictError, match="endpoint with name one already exists in network mine"):
+        living.connect("mine", "one")
+    with pytest.raises(ConflictError, match="private"):
+        living.connect("mine", "alone")
+    living.start("two")
+    assert living.wait("two") == 0
+    assert set(living.inspect("one")["NetworkSettings"]["Networks"]) == {"bridge", "mine"}
+    assert [found["Names"] for found in living.containers(every=True, filters={"network": ["mine"]})] == [
+        ["/two"], ["/one"],
+    ]  # fmt: skip
+    living.disconnect("mine", "one")
+    with pytest.raises(ConflictError, match="is not connected to network mine"):
+        living.disconnect("mine", "one")
+    assert set(living.inspect("one")["NetworkSettings"]["Networks"]) == {"bridge"}
+    for name in ("one", "two", "alone"):
+        living.remove(name, force=True)
+    living.remove_network("mine")
+    assert living.prune_networks() == []

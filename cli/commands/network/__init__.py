@@ -1,0 +1,1 @@
+"""The commands of ``shiplap network``, a module each; ``group`` puts them together."""

@@ -1,0 +1,22 @@
+"""``shiplap network inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from cli.containers.command import container_command
+from cli.containers.inspecting import print_inspected, template_of
+from cli.containers.opening import opened
+
+
+@container_command("inspect")
+@click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
+@click.option("-f", "--format", "form", metavar="FORM", default="", help="json, or a Go template.")
+@click.pass_obj
+def command(root: str | None, *, names: Sequence[str], form: str) -> int:
+    """Show all about networks, as JSON."""
+    template = template_of(form)
+    with opened(root) as engine:
+        return print_inspected(names, engine.networks.inspect, template)
