@@ -13,6 +13,7 @@ class Keepers:
     """The keepers of one root's containers."""
 
     def __init__(self, places: Places) -> None:
+        self._places = places
         self._root = str(places.root)
         self._run = str(places.run)
 
@@ -22,10 +23,12 @@ class Keepers:
 
     def summon(self, identity: str) -> Conversation:
         """Talk to the keeper; one is made when there is none. Raises KeeperError."""
+        self._places.make()  # a boot takes RUN away
         return nursery_client.keeper(self._root, self._run, identity, finish=self._finish())
 
     def nursery(self) -> Conversation:
         """Talk to the nursery, which is started when there is none. Raises KeeperError."""
+        self._places.make()
         return nursery_client.nursery(self._root, self._run, finish=self._finish())
 
     def _finish(self) -> list[str]:

@@ -43,6 +43,7 @@ def ready(
     if not mine:
         yield document["network"], []
         return
+    places.make()
     with contextlib.ExitStack() as stack:
         try:
             switch = stack.enter_context(open_switch(str(places.run), denied=denied))

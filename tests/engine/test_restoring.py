@@ -56,7 +56,6 @@ def test_after_a_boot_policies_are_kept_and_nothing_else_is_started(living: Engi
         nursery.ask("end")
     eventually(lambda: not (living.places.run / "nursery.sock").exists())
     shutil.rmtree(living.places.run)  # as a boot leaves it
-    living.places.make()
     assert living.containers() == []
     started = restore(living)
     up = sorted(found["Names"][0] for found in living.containers())

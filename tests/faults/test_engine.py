@@ -1,0 +1,109 @@
+"""The engine under faults: a full disk, many at once while images are pruned, a keeper that is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from core.errors import StorageFullError
+from engine.engine import Engine
+from engine.places import Places
+from images.store import Store
+from tests.engine.conftest import busybox_root as busybox_root
+from tests.engine.conftest import living as living
+from tests.engine.test_life import create
+from tests.toolkit.bounds import eventually, stretched
+
+_SMALL_BYTES = 64 << 20
+
+
+@pytest.fixture
+def small(privileged: None, busybox_root: Path, tmp_path: Path, short_path: Path) -> Iterator[Engine]:
+    """An engine whose root is a file system of 64 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_BYTES},mode=755", "tmpfs", str(place)]
+    subprocess.run(mount, check=True, timeout=stretched(30))
+    try:
+        shutil.copytree(busybox_root, place / "root", symlinks=True)
+        with Engine(Places(place / "root", short_path / "run")) as engine:
+            yield engine
+            if (engine.places.run / "nursery.sock").exists():
+                with engine.keepers.nursery() as nursery:
+                    nursery.ask("end")
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True, timeout=stretched(30))
+
+
+def test_on_a_full_disk_containers_are_stopped_and_removed(small: Engine) -> None:
+    create(small, "one", "sh", "-c", "while :; do echo more; sleep 0.01; done")
+    small.start("one")
+    filler = small.places.root / "filler"
+    with open(filler, "wb") as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            os.write(file.fileno(), bytes(1 << 20))
+    with open(filler, "ab") as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            os.write(file.fileno(), bytes(512))
+    assert small.inspect("one")["State"]["Running"]  # its log loses lines, it goes on
+    with suppress(StorageFullError):  # or what the store had put by for this was enough
+        create(small, "two", "true")
+    small.stop("one", timeout_s=0)
+    for found in small.containers(every=True):
+        assert small.inspect(found["Id"])["Name"] in ("/one", "/two")  # what there is, is whole
+        small.remove(found["Id"])
+    assert small.containers(every=True) == []
+    filler.unlink()
+    create(small, "three", "true")
+    small.start("three")
+    assert small.wait("three") == 0
+    small.remove("three")
+
+
+def test_many_are_started_and_removed_at_once_while_images_are_pruned(living: Engine) -> None:
+    names = [f"many{number}" for number in range(20)]
+    pruning = True
+
+    def prune() -> None:
+        while pruning:
+            with Store.open(living.places.root) as store:
+                store.images.prune(cache=True)
+
+    def live(name: str) -> int:
+        create(living, name, "sh", "-c", "exit 3")
+        living.start(name)
+        code = living.wait(name)
+        living.remove(name)
+        return code
+
+    with ThreadPoolExecutor(9) as pool:
+        pruner = pool.submit(prune)
+        codes = list(pool.map(live, names))
+        pruning = False
+        pruner.result()
+    assert codes == [3] * len(names)
+    assert living.containers(every=True) == []
+    assert list(living.places.containers.iterdir()) == []
+
+
+def test_a_killed_keepers_container_is_started_again_by_its_policy(living: Engine) -> None:
+    create(living, "one", "sh", "-c", "sleep 1000", host={"RestartPolicy": {"Name": "always"}})
+    living.start("one")
+    first = living.inspect("one")["State"]["Pid"]
+    keeper = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(keeper, signal.SIGKILL)
+
+    def is_another() -> bool:
+        state = living.inspect("one")["State"]
+        return bool(state["Running"] and state["Pid"] != first)
+
+    eventually(is_another)
+    assert not Path(f"/proc/{first}").exists()
