@@ -105,7 +105,7 @@ class Joins:
     @property
     def ahead(self) -> int:
         """How many processes of ours are in the container's control groups without being the container's."""
-        return int(self._ahead is not None)
+        return int(self._ahead is not None and readable(self._ahead.channel.fileno(), 0))  # it has said that it joined
 
     def prepare(self) -> None:
         """Have a process join ahead, if none waits. That there is none shows at the next exec."""
@@ -192,6 +192,8 @@ class Joins:
             self._on_end(joined)
             return
         message: Any = received[0]
+        if message[0] == "joined":
+            return
         if message[0] == "pid":
             joined.pid = message[1]
             joined.pidfd = os.pidfd_open(joined.pid)
@@ -259,6 +261,7 @@ def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn
             for fd in joins:
                 os.write(fd, b"0")
                 os.close(fd)
+            wire.send(channel, ("joined",))
             received = wire.receive(channel)
             if received is None:
                 os._exit(0)

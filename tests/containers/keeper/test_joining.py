@@ -163,5 +163,6 @@ def test_who_waits_ahead_and_is_killed_is_replaced(box: Box) -> None:
     eventually(lambda: len(children.read_text().split()) == 2)
     (ahead,) = {int(child) for child in children.read_text().split()} - {box.state()["pid"]}
     os.kill(ahead, signal.SIGKILL)
+    eventually(lambda: "State:\tZ" in Path(f"/proc/{ahead}/status").read_text())
     assert box.execute("echo", "fine") == (0, b"fine\n")
     eventually(lambda: not Path(f"/proc/{ahead}").exists())
