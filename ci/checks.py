@@ -15,6 +15,7 @@ from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.meeting import warn_of_meeting
 from ci.model import Fits, Job, Matrix, Need, Pipeline
+from ci.params import fault
 from ci.problems import Problems
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
 from ci.templates import replaceable, scalars
@@ -33,20 +34,42 @@ def check_pipeline(
     """Add what is wrong. templates: also those of jobs that could not be read, so that they are known by name."""
     before = _Before(pipeline, templates, problems)
     before.check()
+    _check_params(pipeline, problems)
     for part in map(root.get, ("env", "concurrency")):
         if part is not None:
-            _check_values(part, _Names(problems, frozenset(), None), problems)
+            _check_values(part, _Names(problems, frozenset(), None, frozenset(pipeline.params)), problems)
     for name, node in templates.items():
         job = pipeline.jobs.get(name)
         axes = frozenset(matrices.axes(job.matrix)) if job is not None and job.matrix is not None else frozenset()
         known = axes if job is not None or node.get("matrix") is None else None
-        _check_references(name, node, known, before, problems)
+        _check_references(name, node, known, before, frozenset(pipeline.params), problems)
     for name, job in pipeline.jobs.items():
         if job.matrix is not None:
             _check_matrix(job.matrix, templates[name], problems)
         _warn(name, job, pipeline, before, templates[name], problems)
     warn_of_meeting(pipeline.jobs, before.of, problems)
     warn_of_same_names(pipeline.jobs, lambda name: _key_span(templates[name], "build"), problems)
+
+
+def _check_params(pipeline: Pipeline, problems: Problems) -> None:
+    for name, param in pipeline.params.items():
+        place, kind = _span(name), str(param.type)
+        if (kind == "choice") != bool(param.choices):
+            problems.error(place, "a parameter has `choices` if its type is `choice`, and only then")
+        elif param.pattern and kind != "string":
+            problems.error(place, "only a parameter whose type is `string` has a `pattern`")
+        elif wrong := fault(param, str(param.default)):
+            problems.error(_span(param.default), wrong)
+    for job in pipeline.jobs.values():
+        for fits in job.when:
+            for name, values in (fits.params or {}).items():
+                known = pipeline.params.get(name)
+                if known is None:
+                    problems.error(_span(name), f"there is no parameter {name}", hint=suggestion(name, pipeline.params))
+                    continue
+                for value in values:
+                    if wrong := fault(known, str(value)):
+                        problems.error(_span(value), wrong)
 
 
 class _Before:
@@ -175,7 +198,14 @@ def _span(text: str) -> Span | None:
 class _Names:
     """Which names ``${NAME}`` may have somewhere. axes: None: they could not be read, and any is taken."""
 
-    def __init__(self, problems: Problems, axes: frozenset[str] | None, exports: tuple[str, _Before] | None) -> None:
+    def __init__(
+        self,
+        problems: Problems,
+        axes: frozenset[str] | None,
+        exports: tuple[str, _Before] | None,
+        params: frozenset[str],
+    ) -> None:
+        self._params = params
         self._problems = problems
         self._axes = axes
         self._exports = exports
@@ -192,8 +222,8 @@ class _Names:
         elif reference.name in INSIDE_ONLY:
             message = f"${{{reference.name}}} is known within a job only"
             self._problems.error(span, message, hint="its commands read it as a variable")
-        elif reference.name not in FACTS:
-            hint = suggestion(reference.name, [*self._axes, *FACTS], form="${{{}}}")
+        elif reference.name not in FACTS and reference.name not in self._params:
+            hint = suggestion(reference.name, [*self._axes, *self._params, *FACTS], form="${{{}}}")
             self._problems.error(span, f"nothing is called ${{{reference.name}}}", hint=hint)
 
     def _check_export(self, reference: Placeholder, span: Span) -> None:
@@ -226,10 +256,15 @@ class _Names:
 
 
 def _check_references(
-    name: str, node: MappingNode, axes: frozenset[str] | None, before: _Before, problems: Problems
+    name: str,
+    node: MappingNode,
+    axes: frozenset[str] | None,
+    before: _Before,
+    params: frozenset[str],
+    problems: Problems,
 ) -> None:
     for key, value in node.entries:
-        names = _Names(problems, axes, None if key.text in WITHOUT_EXPORTS else (name, before))
+        names = _Names(problems, axes, None if key.text in WITHOUT_EXPORTS else (name, before), params)
         names.only_axes = key.text == "needs"
         _check_values(replaceable(key.text, value), names, problems)
 

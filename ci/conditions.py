@@ -24,6 +24,7 @@ class Event(Struct, frozen=True):
     changed: the files that changed; None: that cannot be said, and then every pattern fits.
     directories: the names of the commit's directories that fit a pattern, sorted.
     title: of the commit; empty where ``[skip ci]`` in it is not to count.
+    params: values that somebody gave; of a job's ``when``, all that the pipeline has.
     runs_pushes: whether the project runs pushes of this branch, if the pipeline listens to them.
     """
 
@@ -37,6 +38,7 @@ class Event(Struct, frozen=True):
     directories: Callable[[str], tuple[str, ...]] = lambda _: ()
     title: str = ""
     runs_pushes: bool = True
+    params: Mapping[str, str] = {}
 
 
 def why_not_listening(pipeline: Pipeline, event: Event) -> str | None:
@@ -110,6 +112,9 @@ def _why_unfit(fits: Fits, event: Event, combination: Combination) -> str | None
     for name, values in (fits.matrix or {}).items():
         if combination.get(name) not in values:
             return f"it is not for {name}={combination.get(name, '')}"
+    for name, values in (fits.params or {}).items():
+        if event.params.get(name) not in values:
+            return f"it is not for {name}={event.params.get(name, '')}"
     if fits.paths is not None and not _has_changed(fits.paths, event):
         return "no file that it is about has changed"
     return None

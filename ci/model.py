@@ -17,6 +17,7 @@ EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 """``local`` is ``shiplap ci run`` without ``--event``; no pipeline listens to it, and a ``when`` may name it."""
 
 After: TypeAlias = Literal["success", "failure", "always"]
+ParamType: TypeAlias = Literal["string", "boolean", "number", "choice"]
 WhenBusy: TypeAlias = Literal["wait", "replace", "cancel"]
 
 HOUR_S: Final = 3600.0
@@ -115,6 +116,7 @@ class Fits(Struct, frozen=True):
     paths: tuple[str, ...] | None = None
     fork: bool | None = None
     matrix: Mapping[str, tuple[str, ...]] | None = None
+    params: Mapping[str, tuple[str, ...]] | None = None
 
 
 class Directories(Struct, frozen=True):
@@ -191,6 +193,21 @@ class Gate(Struct, frozen=True):
     by: tuple[str, ...] = ()
     not_author: bool = False
     timeout_s: float = 7 * DAY_S
+
+
+class Param(Struct, frozen=True):
+    """A parameter of runs by hand. All others get the default.
+
+    choices: of a ``choice``.
+    pattern: what all of a ``string`` has to match, an expression of RE2; empty: anything does.
+    about: for people.
+    """
+
+    default: str
+    type: ParamType = "string"
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    about: str = ""
 
 
 class Concurrency(Struct, frozen=True):
@@ -272,4 +289,5 @@ class Pipeline(Struct, frozen=True):
     stop_on_failure: bool = False
     source: SourceOptions = SourceOptions()
     statuses: Literal["run", "jobs"] = "run"
+    params: Mapping[str, Param] = _NOTHING
     concurrency: Concurrency | None = None

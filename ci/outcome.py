@@ -43,7 +43,7 @@ class Given(Struct, frozen=True):
 
     run: the run's number; of ``shiplap ci run``, ``local``.
     attempt: from 1.
-    facts: the values of ``ci.facts.FACTS``, without SHIPLAP_JOB, which is the job's name.
+    facts: the values of ``ci.facts.FACTS``, without SHIPLAP_JOB, which is the job's name; and those of parameters.
     source: the commit's files as layers, base first; their paths are relative to the workspace.
     outputs: of all jobs before it, those before these too, in the order of the file: job's name and layer.
     before: for each of these jobs the jobs before it; two that are not before each other may conflict.

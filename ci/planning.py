@@ -17,6 +17,7 @@ from ci.language.limits import MAX_COMBINATIONS, MAX_GROUP, MAX_JOBS
 from ci.language.shapes import Reading, Unreadable
 from ci.matrix import Combination
 from ci.model import Concurrency, Job
+from ci.params import resolved
 from ci.parsing import ParsedFile
 from ci.problems import Problems
 from ci.substitution import Placeholder
@@ -75,6 +76,7 @@ class Plan(Struct, frozen=True):
     reason: why the pipeline has nothing to do; empty when there are jobs.
     is_run_otherwise: it has nothing to do because another event runs it with this commit.
     concurrency: of the whole run; None: of none.
+    params: the values of all parameters.
     """
 
     jobs: tuple[PlannedJob, ...]
@@ -82,14 +84,18 @@ class Plan(Struct, frozen=True):
     reason: str = ""
     is_run_otherwise: bool = False
     concurrency: Concurrency | None = None
+    params: Mapping[str, str] = {}
 
 
 def plan(parsed: ParsedFile, event: Event) -> Plan:
-    """Decide what is run. Raises PipelineFileError for what shows only now, such as a value that does not fit."""
+    """Decide what is run. Raises PipelineFileError for what shows only now, such as a value that does not fit, and
+    ParamError for a parameter.
+    """
     reason = why_not_listening(parsed.pipeline, event)
     if reason is not None:
         return Plan((), {}, reason, is_run_otherwise(parsed.pipeline, event))
-    return _Planning(parsed, event).plan()
+    params = resolved(parsed.pipeline.params, event.params)
+    return _Planning(parsed, replace(event, params=params, facts={**params, **event.facts})).plan()
 
 
 def names(parsed: ParsedFile, event: Event) -> list[str]:
@@ -138,7 +144,7 @@ class _Planning:
             for name, one in self._candidates.items()
         )
         reason = "" if jobs else "no job of the pipeline is for this"
-        return Plan(jobs, self._left_out, reason, concurrency=self._group())
+        return Plan(jobs, self._left_out, reason, concurrency=self._group(), params=self._event.params)
 
     def _group(self) -> Concurrency | None:
         """The group of the whole run, with its values."""

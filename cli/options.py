@@ -35,6 +35,14 @@ def pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | No
     return result
 
 
+def given_params(values: Iterable[str]) -> dict[str, str]:
+    """Parameters of a pipeline, as ``--param NAME=VALUE``. Raises CommandError."""
+    for text in values:
+        if "=" not in text:
+            raise CommandError(f"--param {text!r} has no value", hint=f"write --param {text or 'NAME'}=VALUE")
+    return text_pairs(values, "--param")
+
+
 def text_pairs(values: Iterable[str], option: str, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """As ``pairs``, for values in an image's config, which is text. Raises CommandError for bytes that are no text."""
     found = pairs(values, option, environ=environ)

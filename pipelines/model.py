@@ -90,6 +90,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     redo_failed: what did not succeed is done again.
     pipeline: the only one that is wanted; empty: all that listen.
     target: the branch that a pull request is to go into.
+    params: values of the pipeline's parameters, of a run by hand.
     author: of a run that repeats another, who made the first one; see ``author_of``.
     """
 
@@ -112,6 +113,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     redo_failed: bool = False
     pipeline: str = ""
     author: str = ""
+    params: dict[str, str] = {}
 
     @property
     def is_part(self) -> bool:
@@ -152,6 +154,7 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     secrets: content by name (base64 in JSON), for this run alone. It also gets the stored secrets that ``options``
     names.
     pipeline: of a git repository, the one that is run, by its name; empty: all that listen, or else the Dockerfile.
+    params: values of the parameters of ``pipeline``. Whether they are right is known when its file is read.
     """
 
     source: Source
@@ -162,6 +165,7 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     max_attempts: int = 3
     secrets: dict[str, bytes] = {}
     pipeline: str = ""
+    params: dict[str, str] = {}
 
 
 class RunResult(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from msgspec.structs import replace
 
@@ -16,7 +16,8 @@ from ci.conditions import Event
 from ci.errors import PipelineFileError
 from ci.handover import nodes_of
 from ci.language.shapes import Text
-from ci.model import Concurrency, EventName, Schedule
+from ci.model import Concurrency, EventName, Param, ParamType, Schedule
+from ci.params import ParamError
 from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
 from ci.patterns import means
 from ci.planning import PlannedJob, names, plan
@@ -151,6 +152,7 @@ def _planned(
     try:
         found = plan(parsed, replace(event, facts=facts))
         group = found.concurrency or Concurrency("")
+        about = replace(about, facts={**found.params, **facts}, params=_declared(parsed))
         about = replace(about, group=str(group.group), group_limit=group.limit, when_busy=str(group.when_busy))
         work = tuple(
             PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
@@ -158,7 +160,7 @@ def _planned(
         )
     except PipelineFileError as error:
         return PlannedRun(name, about, error=error.render(), summary=error.message)
-    except InvalidRequestError as error:
+    except (InvalidRequestError, ParamError) as error:
         return PlannedRun(name, about, error=error.message)
     left_out = {str(job): str(reason) for job, reason in found.left_out.items()}
     if found.reason and about.statuses == "jobs":  # each job has a mark, and somebody may wait for it
@@ -196,6 +198,15 @@ def _between(commit: FetchedCommit, run: int, before: str) -> Changes:
     told, count = commits_between(objects, before, own, _SHOWN_COMMITS)
     commits = tuple(CommitTold(each.id, each.author, each.title) for each in told)
     return Changes(run, before, commits, count, len(objects.changed_paths(before, own)))
+
+
+def _declared(parsed: ParsedFile) -> dict[str, Param]:
+    """The parameters of a pipeline, without texts that know their places."""
+    found = {}
+    for name, param in parsed.pipeline.params.items():
+        kind, choices = cast("ParamType", str(param.type)), tuple(map(str, param.choices))
+        found[str(name)] = Param(str(param.default), kind, choices, str(param.pattern), str(param.about))
+    return found
 
 
 def _labels(planned: PlannedJob, of_run: Sequence[str]) -> tuple[str, ...]:
@@ -251,6 +262,7 @@ def _event(work: Work, found: Pipelined, commit: FetchedCommit, pipeline: str, r
         changed=changed,
         directories=directories,
         title="" if trigger.retry_of else commit.commit.title,  # somebody wants it, whatever the title says
+        params=trigger.params if kind == "manual" else {},
         runs_pushes=bool(found.project.hook.forge) and means(found.project.hook.branches, branch),
     )
 

@@ -23,6 +23,7 @@ def variables(job: Job, name: str, combination: Combination, given: Given) -> Va
     found: dict[str, str] = {"CI": "true", "SHIPLAP_EXPORTS": EXPORTS}
     if job.inputs is None:
         found |= {fact: given.facts.get(fact, "") for fact in FACTS}
+        found |= {name: value for name, value in given.facts.items() if name not in FACTS}  # parameters
         found |= {"SHIPLAP_JOB": name, "SHIPLAP_RUN": given.run, "SHIPLAP_ATTEMPT": str(given.attempt)}
     for values in (combination, job.env):
         found |= {str(key): str(value) for key, value in values.items()}

@@ -121,7 +121,7 @@ _WHEN: Final = Fields("`when`", Fits, {
     "paths": Key(PATTERNS, "files of which one has to have changed"),
     "fork": Key(Flag(), "whether the commit comes from a fork"),
     "matrix": Key(MapOf(VARIABLE, ListOf(ANY, or_one=True, least=1)), "values of the matrix that are meant"),
-    "params": Key(None, "values of parameters"),
+    "params": Key(MapOf(SETTABLE, ListOf(ANY, or_one=True, least=1)), "values of parameters that are meant"),
 })  # fmt: skip
 
 _AXIS_NAME: Final = r"[A-Z][A-Z0-9_]{0,49}"

@@ -9,10 +9,11 @@ from ci.cron import CronError, parse_cron, zone_of
 from ci.document import Node, Scalar
 from ci.language.jobs import DEFAULTS, JOB_SHAPE
 from ci.language.limits import MAX_JOBS, MAX_SCHEDULES
-from ci.language.names import CONCURRENCY, ENV, JOB_NAME, PATTERNS
+from ci.language.names import ANY, CONCURRENCY, ENV, JOB_NAME, PATTERNS, SETTABLE
 from ci.language.scalars import Choice, Duration, Flag, Whole, Words
 from ci.language.shapes import Deferred, Either, Fields, Key, ListOf, Made, MapOf, Reading, Schema, Shape, misplaced
-from ci.model import Refs, Schedule, SourceOptions
+from ci.model import Param, Refs, Schedule, SourceOptions
+from ci.reports.coverage import expression_fault
 
 
 class _History(Shape[int | None]):
@@ -99,10 +100,20 @@ SOURCE: Final[dict[str, Key]] = {
 }
 
 
+PARAM: Final[dict[str, Key]] = {
+    "default": Key(ANY, "its value where nobody gives one", is_required=True),
+    "type": Key(Choice("string", "boolean", "number", "choice"), "what its value may be"),
+    "choices": Key(ListOf(ANY, least=1, most=100), "the values of a `choice`"),
+    "pattern": Key(Words("a regular expression", r".{1,500}", fault=expression_fault, is_verbatim=True),
+                   "what all of a `string` has to match"),
+    "about": Key(ANY, "what people read beside it"),
+}  # fmt: skip
+_PARAM: Final = Fields("a parameter", Param, PARAM)
+
 TOP: Final[dict[str, Key]] = {
     "jobs": Key(Deferred(MapOf(JOB_NAME, JOB_SHAPE, least=1, most=MAX_JOBS)), "the jobs, by name", is_required=True),
     "on": Key(_ON, "what it listens to"),
-    "params": Key(None, "parameters of runs by hand"),
+    "params": Key(MapOf(SETTABLE, _PARAM, most=50), "parameters of runs by hand, by name"),
     "env": Key(ENV, "variables of every job"),
     "defaults": Key(Deferred(DEFAULTS), "keys for jobs that do not say otherwise"),
     "services": Key(None, "definitions of services"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ci.errors import CiError
 from ci.graph import jobs_before
 from ci.planning import Plan
@@ -23,7 +25,7 @@ def selected(plan: Plan, names: Sequence[str]) -> Plan:
         for job in _named(plan, name):
             wanted |= {job, *before[job]}
     left_out = {name: reason for name, reason in plan.left_out.items() if name in names}
-    return Plan(tuple(planned for planned in plan.jobs if planned.name in wanted), left_out)
+    return replace(plan, jobs=tuple(planned for planned in plan.jobs if planned.name in wanted), left_out=left_out)
 
 
 def _named(plan: Plan, name: str) -> list[str]:

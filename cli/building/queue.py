@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from cli.declared import Option
+from cli.options import given_params
 
 
 class QueueOptions(NamedTuple):
@@ -15,6 +16,7 @@ class QueueOptions(NamedTuple):
     priority: int | None = None
     worker_labels: tuple[str, ...] = ()
     pipeline: str = ""
+    params: tuple[str, ...] = ()
 
     def given(self) -> list[str]:
         """The names of the options that were given."""
@@ -24,6 +26,7 @@ class QueueOptions(NamedTuple):
             "--priority": self.priority is not None,
             "--worker-label": bool(self.worker_labels),
             "--pipeline": bool(self.pipeline),
+            "--param": bool(self.params),
         }
         return [name for name, is_given in named.items() if is_given]
 
@@ -32,7 +35,8 @@ class QueueOptions(NamedTuple):
         priority = {} if self.priority is None else {"priority": self.priority}
         labels = {"worker_labels": list(self.worker_labels)} if self.worker_labels else {}
         pipeline = {"pipeline": self.pipeline} if self.pipeline else {}  # older servers refuse this member
-        return {"project": self.project or "default", **priority, **labels, **pipeline}
+        params = {"params": given_params(self.params)} if self.params else {}
+        return {"project": self.project or "default", **priority, **labels, **pipeline, **params}
 
 
 QUEUE_OPTIONS: Final = (
@@ -51,6 +55,13 @@ QUEUE_OPTIONS: Final = (
         "With a server: run this pipeline of the git repository that PATH names.",
         metavar="NAME",
         default="",
+    ),
+    Option(
+        ("--param",),
+        "With a server: give a parameter of that pipeline a value. Repeatable.",
+        metavar="NAME=VALUE",
+        dest="params",
+        multiple=True,
     ),
 )
 """Their values are the members of ``QueueOptions``."""

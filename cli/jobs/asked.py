@@ -26,6 +26,13 @@ EVENT_OPTIONS: Final = (
         dest="secrets",
         multiple=True,
     ),
+    Option(
+        ("--param",),
+        "Give a parameter of the pipeline a value. Repeatable.",
+        metavar="NAME=VALUE",
+        dest="params",
+        multiple=True,
+    ),
     Option(("-f", "--file"), "The pipeline file.  [default: .shiplap.yml]", metavar="FILE", default=""),
     Option(("--pipeline",), "The pipeline, where there are several in .shiplap/.", metavar="NAME", default=""),
 )
@@ -36,7 +43,7 @@ class About(NamedTuple):
     """What is run, as it was asked for.
 
     branch: None: the one that is checked out.
-    secrets: texts as they were given.
+    secrets, params: texts as they were given.
     file: empty: the repository's.
     """
 
@@ -45,6 +52,7 @@ class About(NamedTuple):
     target: str
     tag: str
     secrets: tuple[str, ...]
+    params: tuple[str, ...]
     file: str
     pipeline: str
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from builder.bases import Connect
 from ci.errors import CiError, JobCancelledError
 from ci.local.ending import EndRequests
@@ -22,7 +24,7 @@ from cli.jobs.asked import About
 from cli.jobs.files import read_pipeline
 from cli.jobs.fingerprints import fingerprints
 from cli.jobs.tree import check_event, opened_repository, read_tree
-from cli.options import environ
+from cli.options import environ, given_params
 from cli.progress.text import one_line
 from cli.registry import open_client
 from cli.signals import Received, asking_to_end
@@ -89,14 +91,17 @@ def opened_run(
             received = stack.enter_context(asking_to_end(requests.ask, times=2, at_once=launcher.close))
             with asking(requests.check):
                 tree = read_tree(repository, about, pipeline.pipeline.source, store)
-                planned = selected(plan(pipeline, tree.event), jobs)
+                event = replace(tree.event, params=given_params(about.params))
+                planned = selected(plan(pipeline, event), jobs)
         except JobCancelledError as error:
             say(describe(error))
             raise NothingIsRunError(received.exit_code) from error
         except (CiError, CommandError) as error:
             say(describe(error))
             raise NothingIsRunError(WRONG) from error
-        given = Given(facts=tree.event.facts, source=tree.layers, secrets=secrets, git=tree.git, reuse=reuse)
+        given = Given(
+            facts={**planned.params, **tree.event.facts}, source=tree.layers, secrets=secrets, git=tree.git, reuse=reuse
+        )
         tools = _Tools(root, insecure, about, store, launcher, given)
         yield OpenedRun(store, launcher, pipeline.pipeline, planned, given, tools.of, requests, received)
 

@@ -24,7 +24,7 @@ from ci.graph import (
     to_be_ended,
     with_those_after,
 )
-from ci.model import WhenBusy
+from ci.model import Param, WhenBusy
 from ci.reasons import why_skipped
 from pipelines.model import FINAL_STATES, FIRST_PLACE, AnyRunState, JobState
 from pipelines.runs.gaterows import content_of, open_gates, take_over
@@ -40,7 +40,8 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     file: the path of the pipeline's file in the repository.
     ref: the branch's or the tag's full name; empty where there is none.
-    facts: the values of ``ci.facts.FACTS`` that it was planned with.
+    facts: the values of ``ci.facts.FACTS`` that it was planned with, and those of parameters.
+    params: those that the pipeline has.
     history, submodules, lfs: as of ``ci.model.SourceOptions``.
     timeout_s: of the run.
     statuses: which marks its commit gets.
@@ -68,6 +69,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     group: str = ""
     group_limit: int = 1
     when_busy: WhenBusy = "wait"
+    params: dict[str, Param] = {}
 
 
 class GraphRow(NamedTuple):

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ci.ends import JobOutcome
 from ci.graph import JobNode, Stop
-from ci.model import After
+from ci.model import After, Param
 from ci.reasons import why_waiting
 from core.suggestions import suggestion
 from pipelines.database import Database
@@ -87,6 +87,7 @@ class PipelineView(msgspec.Struct, frozen=True):
     left_out: by the names of jobs that are not in the run, why.
     reason: why the run has no jobs; empty where it has some.
     stop: whether the run is being ended.
+    params: its parameters. values: what they are in this run.
     """
 
     name: str
@@ -94,6 +95,8 @@ class PipelineView(msgspec.Struct, frozen=True):
     left_out: dict[str, str]
     reason: str
     stop: Stop
+    params: dict[str, Param] = {}
+    values: dict[str, str] = {}
 
 
 class Mark(NamedTuple):
@@ -159,7 +162,8 @@ class Jobs:
         if row is None or not row.pipeline:
             return None
         plan = plans.decode(row.plan)
-        return PipelineView(row.pipeline, plan.file, plan.left_out, plan.reason, row.stop)
+        values = {name: plan.facts.get(name, param.default) for name, param in plan.params.items()}
+        return PipelineView(row.pipeline, plan.file, plan.left_out, plan.reason, row.stop, plan.params, values)
 
     def marks(self, numbers: Collection[int]) -> dict[int, Marks]:
         """By run, for those of these that have pipelines with jobs: what a list shows of each."""

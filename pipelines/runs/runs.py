@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
+from ci.params import MAX_VALUE
 from core.digests import Digest
 from core.errors import InvalidReferenceError
 from core.platforms import Platform
@@ -59,6 +60,7 @@ _MAX_ATTEMPTS: Final = 10
 _MAX_LIST: Final = 500
 _MAX_PIPELINE: Final = 100
 _MAX_BRANCH: Final = 255
+_MAX_PARAMS: Final = 50
 _BY_HAND: Final = Trigger()
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -110,7 +112,7 @@ class Runs:
         """
         labels = check_request(request)
         if request.pipeline:
-            trigger = msgspec.structs.replace(trigger, pipeline=request.pipeline)
+            trigger = msgspec.structs.replace(trigger, pipeline=request.pipeline, params=request.params)
         domain = domain or told(request.source, request.project, trigger)
         now = self._clock()
         ensure_project(connection, request.project)
@@ -294,7 +296,7 @@ class Runs:
                 hint="submit it again; what several runs need is better stored: shiplap secret set",
             )
         request = RunRequest(
-            self._source_again(run), run.project, run.options, run.priority, run.worker_labels, run.max_attempts
+            self.source_again(run), run.project, run.options, run.priority, run.worker_labels, run.max_attempts
         )
         trigger = msgspec.structs.replace(
             run.trigger,
@@ -311,7 +313,7 @@ class Runs:
         self.announce(again)
         return again
 
-    def _source_again(self, run: Run) -> Source:
+    def source_again(self, run: Run) -> Source:
         """What a run is a run of; of a pipeline's, the very commit, wherever its branch is by now."""
         with self._database.read() as connection:
             document = connection.execute(select(runs.c.plan).where(runs.c.number == run.number)).scalar_one()
@@ -357,6 +359,7 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
         raise InvalidRequestError("a pipeline is run from a git repository", hint='its source is {"type": "git", …}')
     if len(request.pipeline) > _MAX_PIPELINE:
         raise InvalidRequestError(f"the name of the pipeline has more than {_MAX_PIPELINE} characters")
+    _check_params(request)
     for name, value in request.secrets.items():
         check_secret(name, value)
     for name in options.build_args:
@@ -371,9 +374,22 @@ def check_request(request: RunRequest) -> tuple[str, ...]:
             Digest.parse(request.source.context)
     except InvalidReferenceError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
-    if has_nul(msgspec.json.encode((request.source, request.project, request.pipeline, options))):
+    if has_nul(msgspec.json.encode((request.source, request.project, request.pipeline, request.params, options))):
         raise InvalidRequestError("a NUL character in the request")
     return check_labels(request.worker_labels)
+
+
+def _check_params(request: RunRequest) -> None:
+    """What can be said before the pipeline's file is read. Raises InvalidRequestError."""
+    if request.params and not request.pipeline:
+        raise InvalidRequestError("parameters are those of a pipeline", hint="`pipeline` names it")
+    if len(request.params) > _MAX_PARAMS:
+        raise InvalidRequestError(f"a pipeline has at most {_MAX_PARAMS} parameters")
+    for name, value in request.params.items():
+        if not _ARG_NAME.fullmatch(name):
+            raise InvalidRequestError(f"invalid name of a parameter: {name[:100]!r}")
+        if len(value) > MAX_VALUE:
+            raise InvalidRequestError(f"parameter {name[:100]} has more than {MAX_VALUE} characters")
 
 
 def _json(value: object) -> str:

@@ -9,17 +9,20 @@ from typing import Any, Final
 import msgspec
 from flask import Blueprint, Response, g, redirect, request
 
+from ci.params import ParamError, in_words, resolved
 from core.digests import Digest
 from core.references import Reference
 from core.trust import Domain
 from pipelines.errors import ConflictError, InvalidRequestError
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
 from pipelines.runs.domains import domain_of
+from pipelines.runs.jobs import PipelineView
 from pipelines.sources.senders import user_sender
 from registry.server.errors import SpecError
 from web.backing import registry, service
 from web.errors import NotFoundError
 from web.guard import require
+from web.guard.notes import note
 from web.pages import run_log
 from web.pages.frame import fresh, number_argument, page, told
 from web.pages.run_jobs import show_pipeline
@@ -109,7 +112,9 @@ def retry(number: int) -> Response:
 @require("member")
 def ask_again(number: int) -> Response:
     """The form for a run with other arguments."""
-    run = service().runs.get(number)
+    run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
+    if pipeline is not None:
+        return page("run_with.html", run=run, pipeline=pipeline, values=pipeline.values)
     arguments = "\n".join(f"{name}={value}" for name, value in run.options.build_args.items())
     return page("run_again.html", run=run, values={**msgspec.structs.asdict(run.options), "arguments": arguments})
 
@@ -117,8 +122,10 @@ def ask_again(number: int) -> Response:
 @blueprint.post("/runs/<int:number>/again")
 @require("member")
 def run_again(number: int) -> Response:
-    """A new run of the same source with the form's arguments."""
-    run = service().runs.get(number)
+    """A new run of the same source with the form's arguments; of a pipeline, of the same commit with its parameters."""
+    run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
+    if pipeline is not None:
+        return _run_with(run, pipeline)
     form = {name: request.form.get(name, "").replace("\r\n", "\n") for name in ("arguments", "target", "file", "ref")}
     try:
         wanted = _request(run, form, no_cache="no_cache" in request.form)
@@ -129,6 +136,21 @@ def run_again(number: int) -> Response:
         )
         shown.status_code = 422
         return shown
+    return _to(made.number, "again")
+
+
+def _run_with(run: Run, pipeline: PipelineView) -> Response:
+    values = {name: request.form.get(f"p-{name}", param.default) for name, param in pipeline.params.items()}
+    try:
+        resolved(pipeline.params, values)
+        source, options = service().runs.source_again(run), (run.options, run.priority, run.worker_labels)
+        wanted = RunRequest(source, run.project, *options, run.max_attempts, pipeline=pipeline.name, params=values)
+        made = service().runs.submit(wanted, _trigger(run), domain_of(run))
+    except (ParamError, InvalidRequestError) as error:
+        shown = page("run_with.html", run=run, pipeline=pipeline, values=values, error=told(error))
+        shown.status_code = 422
+        return shown
+    note(service(), "run with", f"run={made.number}", in_words(values))
     return _to(made.number, "again")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from ci.params import in_words
 from pipelines.errors import ConflictError
 from pipelines.logs.reading import LogLine
 from pipelines.model import FINAL_STATES, AnyRunState, ContextSource, GitSource, Run, RunRequest, Step, Trigger
@@ -128,7 +129,13 @@ def submit_run(call: Call, body: RunRequest) -> Run:
         )
     if isinstance(source, GitSource):
         parse_url(source.url, repositories(call.service.settings))
-    return call.service.runs.submit(body, Trigger(by=call.actor, sender=sender))
+    run = call.service.runs.submit(body, Trigger(by=call.actor, sender=sender))
+    if body.params:
+        address = call.request.remote_addr or ""
+        call.service.audit.add(
+            call.actor, "run with", f"run={run.number}", in_words(body.params), address=address, project=run.project
+        )
+    return run
 
 
 @api.endpoint("GET", "/runs", scope="read")
