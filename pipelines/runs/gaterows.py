@@ -20,14 +20,16 @@ from ci.ends import JobOutcome
 from ci.gates import question
 from ci.model import Gate
 from ci.planning import PlannedJob
+from ci.reports.packing import unpacked
 from pipelines.logs.lines import Kind, LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
 from pipelines.model import FIRST_PLACE, Trigger
-from pipelines.schema import gates, jobs, runs
+from pipelines.schema import gates, job_reports, jobs, runs
 
 Decision: TypeAlias = Literal["", "approved", "refused", "late"]
 
 _triggers: Final = msgspec.json.Decoder(Trigger)
+_MAX_SUMMARIES: Final = 256 << 10  # characters, of all jobs before a gate
 _HAS_RESULT: Final = ("succeeded", "reused", "failed")
 
 
@@ -57,6 +59,13 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     is_known: bool = True
 
 
+class SummaryTold(msgspec.Struct, frozen=True):
+    """What a job before the gate says of itself."""
+
+    job: str
+    text: str
+
+
 class GateTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a gate asks, of whom, and what it shows them.
 
@@ -64,6 +73,7 @@ class GateTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     is_open: but for exports of jobs before it, until its turn has come.
     by, not_author, timeout_s: as of ``ci.model.Gate``.
     changes: None: no run was approved here before.
+    summaries: of jobs before it, once its turn has come.
     """
 
     message: str
@@ -72,6 +82,7 @@ class GateTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     not_author: bool = False
     timeout_s: float = Gate("").timeout_s
     changes: Changes | None = None
+    summaries: tuple[SummaryTold, ...] = ()
 
 
 terms_of: Final = msgspec.json.Decoder(GateTerms)
@@ -90,14 +101,17 @@ def add_gate(connection: Connection, run: int, name: str, terms: GateTerms, take
     connection.execute(insert(gates).values(values))
 
 
-def open_gates(connection: Connection, numbers: Sequence[int], facts: Mapping[str, str], now: float) -> None:
+def open_gates(
+    connection: Connection, opened: Mapping[int, Sequence[int]], facts: Mapping[str, str], now: float
+) -> None:
     """Let these jobs' gates wait for people from now on. What they ask is settled by that, and is in their logs.
 
+    opened: by the numbers of the gates' jobs, those of the jobs before each.
     facts: of the run.
     """
     wanted = select(gates.c.job, gates.c.terms, jobs.c.run, jobs.c.spec).join(jobs, jobs.c.number == gates.c.job)
-    for row in connection.execute(wanted.where(gates.c.job.in_(numbers))).all():
-        terms = terms_of.decode(row.terms)
+    for row in connection.execute(wanted.where(gates.c.job.in_(opened))).all():
+        terms = replace(terms_of.decode(row.terms), summaries=_summaries(connection, opened[row.job]))
         if terms.is_open:
             terms = replace(terms, message=_question(connection, row.run, row.spec, facts), is_open=False)
         due_at = now + terms.timeout_s
@@ -105,6 +119,22 @@ def open_gates(connection: Connection, numbers: Sequence[int], facts: Mapping[st
         connection.execute(update(gates).where(gates.c.job == row.job).values(values))
         until = datetime.fromtimestamp(due_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         _log(connection, row.job, "output", [*terms.message.splitlines(), f"waits for an answer until {until}"], now)
+
+
+def _summaries(connection: Connection, before: Sequence[int]) -> tuple[SummaryTold, ...]:
+    """What these jobs say of themselves, as far as there is room."""
+    wanted = select(job_reports.c.name, job_reports.c.document).where(job_reports.c.job.in_(before))
+    texts: dict[str, str] = {}
+    for row in connection.execute(wanted.order_by(job_reports.c.job, job_reports.c.attempt)):
+        reports = unpacked(row.document)
+        if reports is not None and reports.summary:
+            texts[row.name] = reports.summary
+    found, left = [], _MAX_SUMMARIES
+    for name, text in texts.items():
+        left -= len(text)
+        if left >= 0:
+            found.append(SummaryTold(name, text))
+    return tuple(found)
 
 
 def _question(connection: Connection, run: int, spec: str, facts: Mapping[str, str]) -> str:

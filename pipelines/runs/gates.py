@@ -17,7 +17,7 @@ from pipelines.database import Database
 from pipelines.errors import ConflictError, DeniedError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run, Trigger
 from pipelines.runs.authors import author_of, is_same
-from pipelines.runs.gaterows import Changes, Decision, GateTerms, content_of, decide, terms_of
+from pipelines.runs.gaterows import Changes, Decision, GateTerms, SummaryTold, content_of, decide, terms_of
 from pipelines.runs.graphs import graph_of, plans
 from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.queue import Queue
@@ -62,6 +62,7 @@ class GateView(msgspec.Struct, frozen=True):
     decision: empty: there is none.
     taken_from: the run in which it was approved; 0: in this one.
     changes: since the run that was approved last; null: none was.
+    summaries: of jobs before it.
     """
 
     message: str
@@ -76,6 +77,7 @@ class GateView(msgspec.Struct, frozen=True):
     comment: str
     taken_from: int
     changes: Changes | None
+    summaries: tuple[SummaryTold, ...] = ()
 
 
 class Gates:
@@ -97,6 +99,7 @@ class Gates:
         return GateView(
             terms.message, terms.by, terms.not_author, author_of(_triggers.decode(row.trigger)), row.opened_at,
             row.due_at, row.decision, row.decided_by, row.decided_at, row.comment, row.taken_from, changes,
+            terms.summaries,
         )  # fmt: skip
 
     def why_not(self, run: int, place: int, user: str) -> str:

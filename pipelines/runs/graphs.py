@@ -208,7 +208,13 @@ def _moved(
         if found:
             connection.execute(update(jobs).where(jobs.c.number.in_(found)).values(state=going, queued_at=now))
         if found and going == "blocked":
-            open_gates(connection, found, plan.facts, now)
+            before = jobs_before(nodes)
+            opened = {
+                numbers[name]: [numbers[other] for other in before if other in before[name]]
+                for name, state in changes.items()
+                if state == "blocked"
+            }
+            open_gates(connection, opened, plan.facts, now)
     if reasons:
         ended = update(jobs).where(jobs.c.number == bindparam("this"))
         connection.execute(

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select, update
 
+from ci.reports.model import Reports
 from core.digests import DiffID
 from core.errors import ShiplapError
 from core.settings import ServiceSettings
@@ -19,10 +20,11 @@ from pipelines.accounts.users import Role
 from pipelines.errors import ConflictError, DeniedError, NotFoundError
 from pipelines.model import HookSettings, Project, RunRequest, Trigger
 from pipelines.runs.authors import author_of
-from pipelines.runs.gaterows import Changes, CommitTold, GateTerms
+from pipelines.runs.gaterows import Changes, CommitTold, GateTerms, SummaryTold
 from pipelines.runs.gates import Approver, end_late_gates
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
+from pipelines.runs.reports import JobReports, keep_reports
 from pipelines.schema import gates, runs
 from pipelines.service import Service
 from pipelines.statuses.outbox import list_statuses
@@ -348,6 +350,18 @@ def test_what_changed_leaves_out_what_was_approved_since(service: Service) -> No
     view = service.gates.view(waiting, GATE)
     assert view is not None
     assert view.changes == Changes(newer, "1" * 40, commits[:2], 2, 0)
+
+
+def test_summaries_of_jobs_before_it_are_what_an_approver_looks_at(service: Service) -> None:
+    number = begun(service)
+    claim = claimed(service)
+    reports = JobReports("a", COMMIT, True, Reports(summary="2 to change, <0> to destroy"))
+    with service.database.write() as connection:
+        keep_reports(connection, claim, reports, 1.0)
+    end(service, claim)
+    view = service.gates.view(number, GATE)
+    assert view is not None
+    assert view.summaries == (SummaryTold("a", "2 to change, <0> to destroy"),)
 
 
 def test_kill_while_a_gate_is_decided_leaves_it_asking(service: Service, settings: ServiceSettings) -> None:
