@@ -45,4 +45,4 @@ def test_values_are_checked_when_the_file_is_read_and_are_never_run(
     assert f"[{evil}] [{evil}{evil}] high" in log(service, again.number, "say"), "a retry has the same"
     wrong = run(LEVEL="middle")
     assert (wrong.state, wrong.reason) == ("failed", 'parameter LEVEL: expected low or high, and this is "middle"')
-    assert run(LEVLE="low").reason.startswith('the pipeline has no parameter "LEVLE"')
+    assert run(COLOUR="low").reason.startswith('the pipeline has no parameter "COLOUR"')
