@@ -18,7 +18,7 @@ from bench.figures import Figure, measure
 from bench.tools import Shiplap, rootfs, run
 from bench.workloads import BASE
 
-_PACKAGES: Final = ("django==5.2.5", "docutils==0.22", "pytz==2025.2", "sympy==1.14.0")
+_PACKAGES: Final = ("django==5.2.5", "plotly==5.24.1", "pytz==2025.2")
 _MORE: Final = "six==1.17.0"
 _JOBS: Final = ("lint", "test", "docs")
 _WAYS: Final = {"each": "each job installs", "outputs": "outputs of one job", "image": "the jobs' image"}
@@ -72,7 +72,9 @@ class Repository:
         """What a run takes, in seconds."""
         began = time.perf_counter()
         run(["env", "-C", self._path, *self.shiplap.words("ci", "run", "--progress", "plain")])
-        return time.perf_counter() - began
+        took = time.perf_counter() - began
+        print(f"{self._path.parent.name}: {took:.1f} s", file=sys.stderr, flush=True)
+        return took
 
     def disk_mb(self) -> float:
         """What the store takes on the disk."""
@@ -127,22 +129,26 @@ def _tools(directory: Path, work: Work) -> Path:
 
 
 def _measure(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
+    """The ways take turns, so that each has the same share of what else the machine does."""
     tools = _tools(directory / "tools", work)
+    samples: dict[tuple[str, str], list[float]] = {}
+    for number in range(runs):
+        repositories = {way: Repository(directory / f"{way}-{number}", tools, work, way) for way in _WAYS}
+        before = {way: repository.disk_mb() for way, repository in repositories.items()}
+        for what in ("new", "source", "packages"):
+            for way, repository in repositories.items():
+                if what == "source":
+                    repository.write("app.py", "import sys, os")
+                if what == "packages":
+                    repository.write("requirements.txt", "\n".join((*_PACKAGES, _MORE)))
+                samples.setdefault((way, what), []).append(repository.run_s())
+                if what == "new":
+                    samples.setdefault((way, "disk"), []).append(repository.disk_mb() - before[way])
     for way, title in _WAYS.items():
-        samples: dict[str, list[float]] = {"new": [], "source": [], "packages": [], "disk": []}
-        for number in range(runs):
-            repository = Repository(directory / f"{way}-{number}", tools, work, way)
-            before = repository.disk_mb()
-            samples["new"].append(repository.run_s())
-            samples["disk"].append(repository.disk_mb() - before)
-            repository.write("app.py", "import sys, os")
-            samples["source"].append(repository.run_s())
-            repository.write("requirements.txt", "\n".join((*_PACKAGES, _MORE)))
-            samples["packages"].append(repository.run_s())
-        yield _figure(f"{way}-new", f"{title}: new", samples["new"], "s")
-        yield _figure(f"{way}-source", f"{title}: a source file changed", samples["source"], "s")
-        yield _figure(f"{way}-packages", f"{title}: the packages changed", samples["packages"], "s")
-        yield _figure(f"{way}-disk", f"{title}: on disk, when new", samples["disk"], "MB")
+        yield _figure(f"{way}-new", f"{title}: new", samples[way, "new"], "s")
+        yield _figure(f"{way}-source", f"{title}: a source file changed", samples[way, "source"], "s")
+        yield _figure(f"{way}-packages", f"{title}: the packages changed", samples[way, "packages"], "s")
+        yield _figure(f"{way}-disk", f"{title}: on disk, when new", samples[way, "disk"], "MB")
 
 
 def _figure(key: str, title: str, samples: list[float], unit: str) -> Figure:
