@@ -82,6 +82,7 @@ def living(busybox_root: Path, short_path: Path) -> Iterator[Engine]:
         yield engine
         for container in engine.containers(every=True):
             engine.remove(container["Id"], force=True, volumes=True)
+        engine.volumes.prune({"all": ["true"]})
         if (engine.places.run / "nursery.sock").exists():
             with engine.keepers.nursery() as nursery:
                 nursery.ask("end")

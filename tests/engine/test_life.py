@@ -192,7 +192,7 @@ def test_wait_tells_the_next_exit_also_when_it_began_before_the_start(living: En
 
 
 def test_top_and_stats_of_a_running_container(living: Engine) -> None:
-    create(living, "one", "sh", "-c", "sleep 1000 & sleep 2000")
+    create(living, "one", "sh", "-c", "sleep 1000 & sleep 2000; true")  # so that the shell stays
     living.start("one")
     eventually(lambda: len(living.top("one")["Processes"]) == 3)
     assert living.top("one")["Titles"][1] == "PID"
