@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -59,11 +58,6 @@ def check_address(address: str, subnet: str) -> None:
         raise InvalidRequestError(f"invalid IPv4 address: {address}") from error
     if not inside:
         raise InvalidRequestError(f"no configured subnet contains IP address {address}")
-
-
-def new_prefix6() -> str:
-    """A prefix of one's own for IPv6.  RFC 4193"""
-    return str(ipaddress.IPv6Network((int.from_bytes(b"\xfd" + os.urandom(7) + bytes(8)), 64)))
 
 
 def _candidates() -> Iterator[Subnet]:

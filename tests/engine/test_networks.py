@@ -52,6 +52,13 @@ def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
         engine.networks.remove("bridge")
 
 
+def test_network_with_ipv6_is_refused_as_long_as_no_container_would_get_an_address_of_it(engine: Engine) -> None:
+    with pytest.raises(NotDoneError, match="networks with IPv6 are not done yet"):
+        network(engine, "six", EnableIPv6=True)
+    with pytest.raises(NetworkNotFoundError):
+        engine.networks.inspect("six")
+
+
 def test_subnets_do_not_overlap(engine: Engine) -> None:
     engine.places.make()
     network(engine, "mine", IPAM={"Config": [{"Subnet": "10.99.0.0/24", "Gateway": "10.99.0.254"}]})
