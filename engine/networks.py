@@ -55,7 +55,7 @@ class Networks:
             if wanted in (row.name, row.id):
                 return row
         if wanted == DEFAULT:
-            return self._default()
+            return self._made_default()
         begun = [row for row in rows if wanted and row.id.startswith(wanted)]
         if len(begun) == 1:
             return begun[0]
@@ -74,6 +74,7 @@ class Networks:
         if name in _PREDEFINED:
             raise ConflictError(f"operation is not permitted on predefined {name} network ")
         row = self._made(name, asked)
+        self._made_default()  # which has the first subnet, whoever comes first
         with self._records.transaction() as connection:
             self._add(connection, row)
         self._note(row.id, "create", {"name": name, "type": "bridge"})
@@ -190,7 +191,7 @@ class Networks:
             raise InvalidRequestError("network-scoped alias is supported only for containers in user defined networks")
         return WantedEndpoint(row, address, settings.text("MacAddress"), aliases)
 
-    def _default(self) -> NetworkRow:
+    def _made_default(self) -> NetworkRow:
         row = self._made(DEFAULT, Fields({}, "body"))
         with self._records.transaction() as connection:
             if (known := self._records.network_in(connection, DEFAULT)) is not None:

@@ -43,7 +43,7 @@ def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
     with pytest.raises(ConflictError, match="network with name mine already exists"):
         network(engine, "mine")
     assert engine.networks.inspect(identity[:12])["Name"] == "mine"
-    assert [each["Name"] for each in engine.networks.listed()] == ["mine", "bridge", "host", "none"]
+    assert [each["Name"] for each in engine.networks.listed()] == ["bridge", "mine", "host", "none"]
     assert [each["Name"] for each in engine.networks.listed({"type": ["custom"]})] == ["mine"]
     assert engine.networks.remove("mine").id == identity
     with pytest.raises(NetworkNotFoundError, match="network mine not found"):
@@ -57,6 +57,13 @@ def test_network_with_ipv6_is_refused_as_long_as_no_container_would_get_an_addre
         network(engine, "six", EnableIPv6=True)
     with pytest.raises(NetworkNotFoundError):
         engine.networks.inspect("six")
+
+
+def test_first_subnet_is_the_default_network_s_whoever_comes_first(engine: Engine) -> None:
+    engine.places.make()
+    network(engine, "mine")
+    subnet = engine.networks.inspect("mine")["IPAM"]["Config"][0]["Subnet"]
+    assert engine.networks.inspect("bridge")["IPAM"]["Config"][0]["Subnet"] == str(subnets.free([])) != subnet
 
 
 def test_subnets_do_not_overlap(engine: Engine) -> None:
