@@ -48,6 +48,7 @@ def command(
     shiplap ps -a --filter status=exited --format '{{.Names}}: {{.Status}}'
     """
     wanted = read_filters(filters)
+    CONTAINERS.check(form)
     limit = last if last > 0 else 1 if latest else 0
     sizes = size or ".Size" in form
     with opened(root) as engine:

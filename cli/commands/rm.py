@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from cli.containers.command import container_command
-from cli.containers.opening import for_all, opened
+from cli.containers.opening import NoMatterError, for_all, opened
 
 
 @container_command("rm")
@@ -19,15 +19,14 @@ def command(root: str | None, *, names: Sequence[str], force: bool, volumes: boo
     """Remove containers, with what they wrote."""
     from engine.errors import ContainerNotFoundError
 
-    missing: list[str] = []
     with opened(root) as engine:
 
         def remove(name: str) -> None:
             try:
                 engine.remove(name, force=force, volumes=volumes)
-            except ContainerNotFoundError:
-                if not force:
-                    raise
-                missing.append(name)
+            except ContainerNotFoundError as error:
+                if force:
+                    raise NoMatterError(error) from error
+                raise
 
         return for_all(names, remove)

@@ -56,6 +56,13 @@ class Listing(NamedTuple):
             raise TemplateRunError(f"failed to execute template: {error.message}", hint=error.hint) from error
         return shown(aligned(text) if is_table else text)
 
+    def check(self, form: str) -> None:
+        """Raise TemplateError for a field that there is not, also where there are no rows."""
+        try:
+            self._parsed(self._template(form)[0]).run(self._header())
+        except TemplateRunError as error:
+            raise TemplateRunError(f"failed to execute template: {error.message}", hint=error.hint) from error
+
     def line(self, row: Row, form: str) -> str:
         """One row, without a header. Raises TemplateError."""
         return self.lines([row], self._template(form)[0])

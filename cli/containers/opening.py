@@ -31,6 +31,14 @@ def opened(root: str | None, *, store: Store | None = None) -> Iterator[Engine]:
         yield engine
 
 
+class NoMatterError(Exception):
+    """What ``for_all`` is to say of a name without counting it as failed. error: what was wrong."""
+
+    def __init__(self, error: ShiplapError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 def for_all(names: Sequence[str], act: Callable[[str], object]) -> int:
     """Call ``act`` with each name, all at once; print the names, in order, for which it worked, and what went wrong.
 
@@ -45,17 +53,20 @@ def for_all(names: Sequence[str], act: Callable[[str], object]) -> int:
         return max(_told(name, outcome) for name, outcome in zip(names, outcomes, strict=True))
 
 
-def _tried(act: Callable[[str], object], name: str) -> ShiplapError | None:
+def _tried(act: Callable[[str], object], name: str) -> ShiplapError | NoMatterError | None:
     try:
         act(name)
-    except ShiplapError as error:
+    except (ShiplapError, NoMatterError) as error:
         return error
     return None
 
 
-def _told(name: str, error: ShiplapError | None) -> int:
+def _told(name: str, error: ShiplapError | NoMatterError | None) -> int:
     if error is None:
         click.echo(name)
+        return 0
+    if isinstance(error, NoMatterError):
+        say(describe(error.error))
         return 0
     say(describe(error))
     return 1
