@@ -122,7 +122,7 @@ def test_inspect_has_dockers_members(shiplap_here: Command, ids: dict[str, str])
 def test_inspect_shows_what_it_found_and_fails_for_the_rest(shiplap_here: Command, ids: dict[str, str]) -> None:
     text = shiplap_here("inspect", "app", "nothing", code=1)
     assert '"Id"' in text
-    assert "error: no such image: nothing" in text
+    assert "error: No such object: nothing" in text
 
 
 def test_unknown_image_is_answered_with_a_near_name(shiplap_here: Command, ids: dict[str, str]) -> None:
