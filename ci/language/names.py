@@ -79,7 +79,7 @@ INSIDE: Final = Words("a path of the workspace", r"[\s\S]+", fault=inside_fault)
 PLATFORM: Final = Words("a platform, such as linux/arm64", r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", fault=platform_fault)
 MEMBER: Final = Words("the name of a member", r"[a-z0-9][a-z0-9._@-]{0,63}", is_verbatim=True)
 GROUP: Final[dict[str, Key]] = {
-    "group": Key(Words("the name of a group", r"[^\0]*\S[^\0]*", most=MAX_GROUP), "its name, in the project",
+    "group": Key(Words("the name of a group", r"[^\x00]*\S[^\x00]*", most=MAX_GROUP), "its name, in the project",
                  is_required=True),
     "limit": Key(Whole(1, 1000), "how many go on at once"),
     "when_busy": Key(Choice("wait", "replace", "cancel"), "`replace`: of those that wait, the newest stays; `cancel`: "

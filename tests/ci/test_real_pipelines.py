@@ -85,7 +85,7 @@ def test_each_is_in_order_and_nothing_in_it_is_warned_of(name: str) -> None:
     assert parse_pipeline((_DIRECTORY / f"{name}.yml").read_bytes(), f"{name}.yml").problems.render() == ""
 
 
-@pytest.mark.parametrize("name", _FILES)
+@pytest.mark.parametrize("name", [name for name in _FILES if _LATER.search((_DIRECTORY / f"{name}.yml").read_text())])
 def test_what_comes_later_is_refused_by_name_and_place(name: str) -> None:
     text = (_DIRECTORY / f"{name}.yml").read_text()
     whole = _LATER.sub("", text)

@@ -17,6 +17,12 @@ MIRROR = CacheItem("abcd", "mirror", "mirror of r", 30, _NOW - 3590, _NOW - 3590
 ITEMS = [LAYER, MOUNT, MIRROR]
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the suite takes, it is the time at which things were made."""
+    monkeypatch.setattr(time, "time", lambda: _NOW + 1)
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [

@@ -25,12 +25,13 @@ def readme_commands(root: Path) -> list[list[str]]:
 def test_git_push_starts_a_green_build_in_four_commands_after_the_install(
     privileged: None, shiplap: Shiplap, tmp_path: Path, busybox_tar: Path
 ) -> None:
-    programs, install, import_base, build, run, serve, add, push, follow = readme_commands(shiplap.root)
+    programs, install, import_base, build, run, *jobs, serve, add, push, follow = readme_commands(shiplap.root)
     assert programs[0] == "scripts/install-debian"
     assert install[:2] == ["pipx", "install"]  # tests/project installs the wheel
     assert import_base[:3] == ["shiplap", "image", "import"]  # this, build and run: as `make demo` does them
     assert build[1] == "build"
     assert run[1] == "run"
+    assert ["shiplap", "ci", "run"] in jobs
     shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
     clone = tmp_path / "hello"
     clone.mkdir()

@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from containers.keeper import udprelay
 from containers.keeper.loop import Loop
 from containers.keeper.ports import Asked, Ports, Target, sockets_of
 from tests.containers.lans import Lan, Machine, address6_of, address_of, lan
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import Deadline, stretched
 
 HERE, THERE, HERE6, THERE6 = "198.51.100.137", "198.51.100.138", "fd78::1", "fd78::2"
 _numbers = itertools.count()
@@ -116,6 +117,18 @@ def scene(privileged: None, tmp_path: Path) -> Iterator[Scene]:
 def patient(sock: socket.socket) -> socket.socket:
     sock.settimeout(stretched(5))
     return sock
+
+
+def answered(server: socket.socket, peer: Any, client: socket.socket, text: bytes) -> bytes:
+    """What the client is told, which is said again until it comes: datagrams may be lost."""
+    deadline = Deadline(30, "an answer")
+    client.settimeout(0.5)
+    while True:
+        server.sendto(text, peer)
+        try:
+            return client.recv(100)
+        except TimeoutError:
+            deadline.check()
 
 
 def dial(machine: Machine | None, address: str, port: int) -> socket.socket:
@@ -292,8 +305,7 @@ def test_datagrams_come_from_the_client_and_go_back_from_the_address_asked(scene
                 client.send(text)
                 data, peer = server.recvfrom(100)
                 assert (data, peer[0]) == (text, there)
-                server.sendto(b"answer", peer)
-                assert client.recv(100) == b"answer"
+                assert answered(server, peer, client, b"answer") == b"answer"
 
 
 def test_clients_of_datagrams_are_bounded_and_forgotten(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,8 +322,7 @@ def test_clients_of_datagrams_are_bounded_and_forgotten(scene: Scene, monkeypatc
         relay = scene.ports._relays[0]
         assert isinstance(relay, udprelay.UdpRelay)
         assert len(relay._clients) == 5
-        server.sendto(b"for the last", peer)
-        assert clients[-1].recv(100) == b"for the last"
+        assert answered(server, peer, clients[-1], b"for the last") == b"for the last"
         monkeypatch.setattr(udprelay, "_IDLE_S", 0.0)
         deadline = threading.Event()
         for _ in range(400):

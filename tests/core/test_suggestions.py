@@ -59,7 +59,7 @@ def test_wording() -> None:
     assert aside(None) == ""
 
 
-DOCKER = "ps exec stop start restart kill logs attach wait top stats port rename diff pause search commit"
+DOCKER = "search swarm node stack plugin manifest trust"
 
 
 @pytest.mark.parametrize("word", DOCKER.split())

@@ -274,7 +274,7 @@ def test_binds_and_tmpfs_and_read_only(living: Engine, tmp_path: Path) -> None:
     said = output(living, "one")
     assert said.startswith(b"host\n")
     assert b"yes\n" in said
-    assert said.endswith(b"no\n")
+    assert b"no\n" in said  # standard error comes by a pipe of its own, before or after
     assert (tmp_path / "file").read_text() == "host\n"
 
 

@@ -244,4 +244,5 @@ def outside(net: Lan) -> socket.socket:
 
 def _host_addresses() -> list[str]:
     done = subprocess.run(["ip", "-4", "-o", "addr"], check=True, capture_output=True, text=True)
-    return [line.split()[3].partition("/")[0] for line in done.stdout.splitlines() if " lo " not in line]
+    found = [line.split()[3].partition("/")[0] for line in done.stdout.splitlines() if " lo " not in line]
+    return [address for address in found if not address.startswith("198.19.")]  # ways out that other tests make
