@@ -45,7 +45,7 @@ def replaceable(key: str, node: Node) -> Node:
 
 
 def _replaced_but(kept: frozenset[str] | None, node: Node, value: Value) -> Node:
-    """kept: of a map, the keys whose values stay as they are."""
+    """The node with its names replaced. kept: of a map, the keys whose values stay as they are."""
     if not kept or not isinstance(node, MappingNode):
         return _replaced(node, value)
     entries = ((key, part if key.text in kept else _replaced(part, value)) for key, part in node.entries)

@@ -108,6 +108,20 @@ class Guest:
         untold = self.report is None and not self.executing
         return self.was_spare and untold and os.WIFSIGNALED(status)
 
+    def hear(self, message: Any) -> bool:
+        """Take what set-up or an init says of itself; False: the message asks something of who reads it."""
+        if message[0] == "exit":
+            self.message = message[2]
+        elif message[0] == "made":
+            self.made = message[1]
+        elif message[0] == "executing":
+            self.executing = True
+        elif message[0] == "ended":
+            self.status = message[1]
+        else:
+            return False
+        return True
+
     def signal(self, number: int) -> None:
         """Send a signal; nothing happens when it has ended."""
         try:

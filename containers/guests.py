@@ -248,17 +248,9 @@ class Guests:
             if guest.client is not None:
                 reply(guest.client, message, received[1])
             close_all(received[1])
-        elif message[0] == "exit":
-            guest.message = message[2]
-        elif message[0] == "made":
-            guest.made = message[1]
-        elif message[0] == "executing":
-            guest.executing = True
         elif message[0] == "begun":
             self._tell_begun(guest)
-        elif message[0] == "ended":
-            guest.status = message[1]
-        else:
+        elif not guest.hear(message):
             guest.report = message
             self._kill(guest)
 

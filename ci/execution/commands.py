@@ -157,7 +157,10 @@ def _run(
     ending: Ending,
     heard: Monitor,
 ) -> None:
-    """heard: gets what the commands print, too, after the steps."""
+    """Run the container to its end. Raises what went wrong with it.
+
+    heard: gets the events of what the commands print, and passes them on.
+    """
     job = commands.job
     planned = numbering.planned(text.names, _lines(job, text))
     output = Output(planned[0].id, heard, secret_forms(tools.masked))

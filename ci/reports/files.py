@@ -7,6 +7,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from typing import Final, NamedTuple
 
 from ci import patterns
@@ -107,12 +108,12 @@ def _checked(names: Sequence[str]) -> Iterator[str]:
         yield name
 
 
-def _chunks(first: bytes, file: object) -> Iterator[bytes]:
+def _chunks(first: bytes, file: FileIO) -> Iterator[bytes]:
     chunk = first
     while chunk:
         check()
         yield chunk
-        chunk = file.read(_CHUNK)  # type: ignore[attr-defined]
+        chunk = file.read(_CHUNK)
 
 
 def _counted(chunks: Iterator[bytes], room: Room) -> Iterator[bytes]:

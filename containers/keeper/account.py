@@ -16,8 +16,12 @@ _SYNC_PAUSE_S = 0.05
 
 
 class Account:
-    """run: of the engine. folder: the container's directory. identity: its ID. spec: as it is now.
+    """What is written down of one container: its state, and its events.
 
+    run: of the engine.
+    folder: the container's directory.
+    identity: its ID.
+    spec: as it is now.
     state: as ``records`` has it; what a last keeper that was killed left is put right.
     """
 

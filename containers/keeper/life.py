@@ -315,17 +315,9 @@ class Life:
         message: Any = received[0]
         if message[0] == "terminal":
             self.relay.set_terminal(received[1][0], has_input=bool(self.spec["process"].get("stdin_open")))
-        elif message[0] == "exit":
-            guest.message = message[2]
-        elif message[0] == "made":
-            guest.made = message[1]
-        elif message[0] == "executing":
-            guest.executing = True
         elif message[0] == "begun":
             self._begun(guest)
-        elif message[0] == "ended":
-            guest.status = message[1]
-        else:
+        elif not guest.hear(message):
             guest.report = message
             self._cell.kill(guest)
 

@@ -56,8 +56,11 @@ class _Child:
 
 
 class Nursery:
-    """root: of the engine. run: its directory that a boot clears. finish: the command that removes what is due.
+    """The process itself: who asks it, its keepers, and what is due.
 
+    root: of the engine.
+    run: its directory that a boot clears.
+    finish: the command that removes what is due.
     found: what control groups can be made in.
     """
 

@@ -115,7 +115,7 @@ class _Printer:
             self.print(line)
 
     def print(self, line: LogLine, job: str = "") -> None:
-        """job: its name, to stand in front; empty: nothing does."""
+        """Print a line that is wanted. job: its name, to stand in front; empty: nothing does."""
         if line.n < self.first or self._wanted not in line.text.casefold():
             return
         text = f"{line.n:6} {harmless(line.text)}" if self._numbers else harmless(line.text)
