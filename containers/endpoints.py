@@ -117,3 +117,8 @@ class Publication:
 def bridge_of(network: str) -> str:
     """The name of the bridge of the network with this ID."""
     return "b-" + blake2b(network.encode(), digest_size=_DIGITS // 2).hexdigest()
+
+
+def mac_of(network: str) -> bytes:
+    """The MAC address of the bridge of the network with this ID: the same for as long as there is the network."""
+    return b"\x02" + blake2b(network.encode(), digest_size=5, person=b"mac").digest()

@@ -15,7 +15,7 @@ _NETLINK_ROUTE = 0
 _RTMGRP_LINK = 0x1
 _RTMGRP_ADDRESSES = 0x10 | 0x100  # IPv4's and IPv6's
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP, _CREATE_EXCL = 0x1, 0x4, 0x300, 0x600
+_REQUEST, _ACK, _DUMP, _CREATE_EXCL, _CREATE_REPLACE = 0x1, 0x4, 0x300, 0x600, 0x500
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWNEIGH, _NEWRULE = (
     16,
     17,
@@ -34,7 +34,7 @@ _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _BR_MCAST_SNOOPING = 1, 2, 1, 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_F_NODAD = 1, 2, 3, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_TABLE, _RTAX_RTO_MIN = 1, 4, 5, 8, 15, 13
 _MAIN_TABLE, _PROTO_BOOT, _UNICAST, _LOCAL = 254, 3, 1, 2
-_NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
+_NDA_DST, _NDA_LLADDR, _NUD_STALE, _NUD_PERMANENT = 1, 2, 0x04, 0x80
 _SCOPE_HOST, _FRA_FWMARK, _FR_ACT_TO_TABLE = 254, 10, 1
 _AF_INET, _AF_INET6 = 2, 10
 _NESTED = 0x8000
@@ -182,7 +182,17 @@ class Netlink:
         return found
 
     def link(self, name: str) -> tuple[int, int] | None:
-        """Index and MTU of an interface; None when there is none of that name."""
+        """As ``look_up``, without the MAC address."""
+        found = self.look_up(name)
+        return None if found is None else found[:2]
+
+    def look_up(self, name: str) -> tuple[int, int, bytes] | None:
+        """Index, MTU and MAC address of an interface; None when there is none of that name.
+
+        A pair's end that is up before the other one sends nothing until the kernel has got round to it, which asking
+        waits for (linkwatch_sync_dev, since Linux 6.6). What is lost until then, a neighbour's answer, is asked for
+        again after a second.
+        """
         self._sequence += 1
         body = _link(0) + text_attribute(_IFLA_IFNAME, name)
         self._socket.sendall(struct.pack("=IHHII", 16 + len(body), _GETLINK, _REQUEST, self._sequence, 0) + body)
@@ -196,8 +206,9 @@ class Netlink:
                 if number == 19:  # ENODEV
                     return None
                 raise OSError(number, f"rtnetlink: {os.strerror(number)}", name)
-            mtu = struct.unpack("=I", attributes_of(data[32:])[_IFLA_MTU])[0]
-            return int(struct.unpack_from("=i", data, 20)[0]), int(mtu)
+            attributes = attributes_of(data[32:])
+            mtu = struct.unpack("=I", attributes[_IFLA_MTU])[0]
+            return int(struct.unpack_from("=i", data, 20)[0]), int(mtu), attributes.get(_IFLA_ADDRESS, b"")
 
 
 def new_veth(index: int, name: str, peer_index: int, peer_name: str, peer_netns: int, mtu: int) -> Message:
@@ -236,11 +247,28 @@ def add_neighbour(index: int, address: bytes, mac: bytes) -> Message:
     return _NEWNEIGH, _CREATE_EXCL, body + attribute(_NDA_DST, address) + attribute(_NDA_LLADDR, mac)
 
 
-def new_bridge(name: str) -> Message:
-    """A bridge, up, that floods multicast: nobody asks who wants it."""
+def expect_neighbour(index: int, address: bytes, mac: bytes) -> Message:
+    """Who probably has an address behind an interface: packets go there at once, and the kernel asks meanwhile.
+
+    What was known before is replaced; the kernel forgets it like what it has learnt itself.
+    """
+    family = _AF_INET if len(address) == 4 else _AF_INET6
+    body = struct.pack("=BxxxiHBB", family, index, _NUD_STALE, 0, 0)
+    return _NEWNEIGH, _CREATE_REPLACE, body + attribute(_NDA_DST, address) + attribute(_NDA_LLADDR, mac)
+
+
+def new_bridge(name: str, mac: bytes) -> Message:
+    """A bridge, up, that floods multicast: nobody asks who wants it.
+
+    mac: its address for ever; a bridge without one takes that of some port, and another when that port goes.
+    """
     data = attribute(_INFO_DATA, attribute(_BR_MCAST_SNOOPING, b"\0"))
     info = attribute(_IFLA_LINKINFO, text_attribute(_INFO_KIND, "bridge") + data)
-    return _NEWLINK, _CREATE_EXCL, _link(0, up=True) + text_attribute(_IFLA_IFNAME, name) + info
+    return (
+        _NEWLINK,
+        _CREATE_EXCL,
+        _link(0, up=True) + text_attribute(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac) + info,
+    )
 
 
 def delete_link(index: int) -> Message:

@@ -21,7 +21,7 @@ from _blake2 import blake2b
 
 from containers import netlink, network, nftwire, syscalls
 from containers.addresses import link_local, pack, pack_mac, pack_prefix
-from containers.endpoints import Endpoint, Network, Publication, bridge_of
+from containers.endpoints import Endpoint, Network, Publication, bridge_of, mac_of
 from containers.errors import NetworkError
 from containers.netspaces import inside
 from containers.switchpin import apply, leave_bridged_alone, locked, make, pinned, read, write
@@ -72,7 +72,7 @@ class Switch:
             changes += [_add(_for("reachable", gateway), gateway) for gateway in gateways]
         self._nft.change(*changes)
         if self._link.link(net.bridge) is None:
-            _even_if(errno.EEXIST, lambda: self._link.change(netlink.new_bridge(net.bridge)))
+            _even_if(errno.EEXIST, lambda: self._link.change(netlink.new_bridge(net.bridge, mac_of(net.id))))
         index = self._bridge(net.id)[0]
         own = [(net.subnet, net.gateway), (net.subnet6, net.gateway6)]
         if net.subnet6 is not None:
@@ -105,7 +105,7 @@ class Switch:
         What is there of the same endpoint, in this or an earlier namespace, is replaced. Raises OSError, and
         NetworkError when the network is not there.
         """
-        bridge, mtu = self._bridge(endpoint.network)
+        bridge, mtu, mac = self._bridge(endpoint.network)
         self._nft.change(*_elements_of(endpoint, add=True))
         old = self._link.link(endpoint.port)
         if old is not None:
@@ -117,9 +117,11 @@ class Switch:
         (fd,) = inside(netns, lambda: [netlink.Netlink().detach()])
         link = netlink.Netlink(fd=fd)
         try:
-            _configure(link, endpoint)
+            _configure(link, endpoint, mac)
         finally:
             link.close()
+        self._link.link(endpoint.port)  # who asks waits until it carries
+        self._link.change(*_neighbours(bridge, pack_mac(endpoint.mac), endpoint.ipv4, endpoint.ipv6))
 
     def detach(self, endpoint: Endpoint) -> None:
         """Take a container's interface away, if it is there."""
@@ -203,8 +205,8 @@ class Switch:
         change = nftwire.delete_elements(family, TABLE, name, key)
         _even_if(errno.ENOENT, lambda: self._nft.change(change))
 
-    def _bridge(self, network_id: str) -> tuple[int, int]:
-        found = self._link.link(bridge_of(network_id))
+    def _bridge(self, network_id: str) -> tuple[int, int, bytes]:
+        found = self._link.look_up(bridge_of(network_id))
         if found is None:
             raise NetworkError(f"the switch has no network {network_id[:12]}", hint="it was removed, or never added")
         return found
@@ -261,7 +263,7 @@ def remove_switch(run: str) -> None:
         os.close(lock)
 
 
-def _configure(link: netlink.Netlink, endpoint: Endpoint) -> None:
+def _configure(link: netlink.Netlink, endpoint: Endpoint, gateway_mac: bytes) -> None:
     """Addresses and routes of a new interface, and up with it."""
     found = link.link(endpoint.interface)
     if found is None:
@@ -276,8 +278,16 @@ def _configure(link: netlink.Netlink, endpoint: Endpoint) -> None:
             changes.append(netlink.add_address(index, address, prefix))
     changes.append(netlink.link_up(index))
     gateways = (endpoint.gateway, endpoint.gateway6)
+    changes += _neighbours(index, gateway_mac, *gateways)
     changes += [netlink.add_default_route(pack(gateway)) for gateway in gateways if gateway is not None]
     link.change(*changes)
+
+
+def _neighbours(index: int, mac: bytes, *addresses: str | None) -> list[netlink.Message]:
+    """Nobody has to ask for the first packet: a question that comes before the answerer is ready costs a second."""
+    return [
+        netlink.expect_neighbour(index, pack(text.partition("/")[0]), mac) for text in addresses if text is not None
+    ]
 
 
 def _elements_of(endpoint: Endpoint, *, add: bool) -> list[Change]:

@@ -142,7 +142,7 @@ def test_other_firewall_is_noticed_and_named_with_the_rule_that_would_help(
     def add() -> None:
         with contextlib.closing(netlink.Netlink()) as link:
             for name in links:
-                link.change(netlink.new_bridge(name))
+                link.change(netlink.new_bridge(name, b"\x02outer"))
 
     scene.host.do(add)
     with pytest.raises(NetworkError, match=said) as caught:

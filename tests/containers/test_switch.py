@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from containers import netlink, nftwire, switchpin
+from containers import addresses, netlink, nftwire, switchpin
 from containers.endpoints import Endpoint, Network, Publication
 from containers.errors import NetworkError
 from containers.netspaces import inside
@@ -55,6 +55,49 @@ def test_container_in_two_networks_talks_in_both_and_carries_nothing_across(net:
         assert both.reaches(server)
         assert both.reaches(other)
         assert not left.reaches(other)
+
+
+def test_gateway_keeps_its_mac_address_whoever_comes_and_goes(net: Lan) -> None:
+    network = net.network(1)
+
+    def mac() -> bytes:
+        (fd,) = inside(net.switch.netns, lambda: [netlink.Netlink().detach()])
+        link = netlink.Netlink(fd=fd)
+        try:
+            found = link.look_up(network.bridge)
+            assert found is not None
+            return found[2]
+        finally:
+            link.close()
+
+    before = mac()
+    ends = [net.endpoint(network) for _ in range(8)]
+    for end in ends:
+        net.machine(end)
+    assert mac() == before
+    net.switch.detach(ends[0])
+    assert mac() == before
+
+
+def test_first_packets_to_and_from_a_container_wait_for_no_neighbours_answer(net: Lan) -> None:
+    """A question that comes before the answerer is ready would be asked again a second later."""
+    network = net.network(1, ipv6=True)
+    end = net.endpoint(network)
+    machine = net.machine(end)
+    known = []
+    for netns, address in ((net.switch.netns, end.ipv4), (net.switch.netns, end.ipv6), (machine.netns, end.gateway)):
+        (fd,) = inside(netns, lambda: [netlink.Netlink().detach()])
+        link = netlink.Netlink(fd=fd)
+        known.append(addresses.pack((address or "").partition("/")[0]) in neighbours(link))
+        link.close()
+    assert known == [True, True, True]
+
+
+def neighbours(link: netlink.Netlink) -> set[bytes]:
+    """The addresses that a namespace knows the machines of."""
+    get_neigh, nda_dst = 30, 1
+    entries = link._dump(get_neigh, bytes(12))
+    return {attributes[nda_dst] for _, attributes in entries if nda_dst in attributes}
 
 
 def test_ping_of_the_gateway_is_answered_and_nothing_else_of_it(net: Lan) -> None:

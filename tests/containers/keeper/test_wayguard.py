@@ -89,7 +89,7 @@ def test_lost_interfaces_are_noticed_and_a_refusal_is_tried_again(run: str, mend
 def _make_and_remove_links() -> list[int]:
     link = netlink.Netlink()
     for _ in range(25):
-        link.change(netlink.new_bridge("short"))
+        link.change(netlink.new_bridge("short", b"\x02short"))
         found = link.link("short")
         assert found is not None
         link.change(netlink.delete_link(found[0]))
