@@ -73,7 +73,7 @@ def execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: b
     Raises ContainerError, CommandError, OSError.
     """
     env = dict(spec["env"])
-    user = users.resolve(spec["user"], _lines("/etc/passwd"), _lines("/etc/group"))
+    user = users.resolve(spec["user"], _lines("/etc/passwd"), _lines("/etc/group"), spec["extras"].get("groups") or ())
     env.setdefault("PATH", DEFAULT_PATH)
     env.setdefault("HOME", user.home)
     for target, fd in enumerate(stdio):

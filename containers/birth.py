@@ -102,8 +102,15 @@ class Births:
         finally:
             close_all(trees)
 
+    def filter_of(self, spec: Any) -> bytes | None:
+        """The filter of system calls for what is asked for. Raises SeccompError."""
+        if not spec["filtered"]:
+            return None
+        own: bytes | None = spec["extras"].get("call_filter")
+        return own or self.call_filter()
+
     def call_filter(self) -> bytes:
-        """The filter of system calls. Raises SeccompError."""
+        """Ours. Raises SeccompError."""
         if self._filter is None:
             self._filter = seccomp.program()
         return self._filter
@@ -165,7 +172,10 @@ class Births:
                         source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
                     )
                 )
-        order["filter"] = self.call_filter() if spec["filtered"] else None
+            elif kind == "device":
+                binds[number] = len(trees)
+                trees.append(self._layers.device(details[0], self._ranges))
+        order["filter"] = self.filter_of(spec)
         return order
 
 

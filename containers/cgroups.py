@@ -14,9 +14,9 @@ import fcntl
 import os
 import time
 
-from containers import delegation, limits
+from containers import delegation, finelimits, limits
 from containers.errors import LimitError
-from containers.hierarchies import Hierarchy, listed
+from containers.hierarchies import Hierarchy, listed, rare_hierarchies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Session:
         self.name = name
         self.hierarchies: list[Hierarchy] = []
         self._locks: list[int] = []
+        self._claimed: dict[str, Hierarchy] = {}
+        self._rare: dict[str, list[Hierarchy]] = {}
         self._doomed: list[str] = []
         for hierarchy in found:
             try:
@@ -89,7 +91,8 @@ class Session:
 
     def groups(self, container: str) -> list[tuple[Hierarchy, str]]:
         """The directories of a container's groups."""
-        return [(hierarchy, f"{hierarchy.parent}/{self.name}/{container}") for hierarchy in self.hierarchies]
+        hierarchies = [*self.hierarchies, *self._rare.get(container, ())]
+        return [(hierarchy, f"{hierarchy.parent}/{self.name}/{container}") for hierarchy in hierarchies]
 
     def freeze(self, container: str, *, frozen: bool) -> bool:
         """Stop all processes of a container where they are, or let them go on; whether this host can. Raises OSError.
@@ -118,8 +121,50 @@ class Session:
                 f"this host cannot limit {lacking}: no cgroup controller of that name can be used",
                 hint=f"{delegation.remedy()}; `shiplap doctor` lists those that can be used",
             )
-        for hierarchy in self.hierarchies:
-            limits.apply(wanted, f"{hierarchy.parent}/{self.name}/{container}", hierarchy)
+        if wanted.get("fine"):
+            self._join_rare(container, wanted)
+        for hierarchy, group in self.groups(container):
+            limits.apply(wanted, group, hierarchy)
+
+    def _join_rare(self, container: str, wanted: dict[str, Any]) -> None:
+        """Have a container in the hierarchies that only its finer limits need. Raises LimitError."""
+        offered = {name for hierarchy, _ in self.groups(container) for name in hierarchy.controllers}
+        lacking = [name for name in finelimits.controllers(wanted, io="io" in offered) if name not in offered]
+        rare = rare_hierarchies() if lacking else []
+        for name in lacking:
+            hierarchy = next((each for each in rare if name in each.controllers), None)
+            if hierarchy is None or not self._join(container, hierarchy):
+                raise LimitError(f"this host cannot limit {name}: no cgroup controller of that name can be used")
+
+    def _join(self, container: str, hierarchy: Hierarchy) -> bool:
+        """Move a container, with all that is in it, into a group of one hierarchy more; whether this host lets us."""
+        path = f"{hierarchy.parent}/{self.name}/{container}"
+        try:
+            if hierarchy.path not in self._claimed:
+                self._locks.append(_claim(hierarchy, self.name))
+                self._claimed[hierarchy.path] = hierarchy
+            os.mkdir(path, 0o755)
+            if "cpuset" in hierarchy.controllers:
+                for folder in (hierarchy.parent, os.path.dirname(path), path):
+                    _fill_cpuset(folder)
+        except OSError as error:
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                return False
+            raise
+        first = next((group for _, group in self.groups(container)), None)
+        self._rare.setdefault(container, []).append(hierarchy)
+        if first is None:
+            return False
+        for _ in range(_FREEZE_TRIES):
+            missing = set(_content(f"{first}/cgroup.procs").split()) - set(_content(f"{path}/cgroup.procs").split())
+            if not missing:
+                break
+            for pid in missing:
+                try:
+                    _write(f"{path}/cgroup.procs", pid)
+                except ProcessLookupError:
+                    continue
+        return True
 
     def exceeded(self, container: str) -> list[str]:
         """Which limits a container that still has its groups ran into: see ``limits.exceeded``."""
@@ -151,7 +196,8 @@ class Session:
 
     def doom(self, container: str) -> None:
         """Leave a container's groups to the next ``sweep``; sweep now when many wait, as none has come for long."""
-        self._doomed += [f"{hierarchy.parent}/{self.name}/{container}" for hierarchy in self.hierarchies]
+        self._doomed += [group for _, group in self.groups(container)]
+        self._rare.pop(container, None)
         if len(self._doomed) > _MANY_DOOMED:
             self.sweep()
 
@@ -166,13 +212,13 @@ class Session:
 
     def close(self) -> None:
         """Remove the session's own directories."""
-        for hierarchy in self.hierarchies:
+        for hierarchy in (*self.hierarchies, *self._claimed.values()):
             remove_tree(f"{hierarchy.parent}/{self.name}")
             if not hierarchy.group:
                 _rmdir(hierarchy.parent)
         for fd in self._locks:
             os.close(fd)
-        self.hierarchies, self._locks = [], []
+        self.hierarchies, self._locks, self._claimed, self._rare = [], [], {}, {}
 
 
 def abandoned(found: list[Hierarchy]) -> list[str]:
@@ -261,7 +307,14 @@ def _as_it_is(hierarchy: Hierarchy, name: str) -> Hierarchy:
     if hierarchy.version == 1:
         return hierarchy
     passed_on = listed(f"{hierarchy.parent}/{name}/cgroup.subtree_control")
-    return Hierarchy(hierarchy.path, 2, passed_on, hierarchy.group, is_delegated=hierarchy.is_delegated)
+    return hierarchy.having(passed_on)
+
+
+def _fill_cpuset(folder: str) -> None:
+    """Let a new group of a version 1 cpuset have what the one above it has: without that nobody can join it."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not _content(f"{folder}/{name}").strip():
+            _write(f"{folder}/{name}", _content(f"{os.path.dirname(folder)}/{name}").strip())
 
 
 def _pass_on(folder: str, controllers: tuple[str, ...]) -> None:

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from core.mountinfo import Mount
 
 PARENT = "shiplap"
-# Version 1 controllers that carry limits or the freezer. cpuset needs its masks filled in before it takes a process,
-# and blkio, devices and the like limit nothing that we do: joining them costs and gives nothing.
+# Version 1 controllers that carry limits or the freezer. Joining one costs, so those that hardly any container asks for
+# are joined by these alone: cpuset, which needs its masks filled in before it takes a process, and blkio.
 _V1_WANTED = frozenset({"cpu", "memory", "pids", "freezer"})
-_V2_WANTED = ("cpu", "memory", "pids", "io")
+_V1_RARE = frozenset({"cpuset", "blkio"})
+_V2_WANTED = ("cpu", "memory", "pids", "io", "cpuset")
 
 
 class Hierarchy:
@@ -36,6 +37,10 @@ class Hierarchy:
         self.controllers = controllers
         self.group = group
         self.is_delegated = is_delegated
+
+    def having(self, controllers: tuple[str, ...]) -> Hierarchy:
+        """The same with other controllers."""
+        return Hierarchy(self.path, self.version, controllers, self.group, is_delegated=self.is_delegated)
 
     @property
     def top(self) -> str:
@@ -67,6 +72,15 @@ def hierarchies(mountinfo: str, cgroup: str, group: str = "") -> list[Hierarchy]
 def own_hierarchies(group: str = "") -> list[Hierarchy]:
     """The hierarchies that are of use to this process. group: see Hierarchy."""
     return hierarchies(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"), group)
+
+
+def rare_hierarchies() -> list[Hierarchy]:
+    """The hierarchies of version 1 that only containers with finer limits join: each once."""
+    found: dict[tuple[str, ...], Hierarchy] = {}
+    for mount in mounts(_read("/proc/self/mountinfo")):
+        if mount.kind == "cgroup" and (controllers := tuple(sorted(_V1_RARE.intersection(mount.options)))):
+            found.setdefault(controllers, Hierarchy(mount.place, 1, controllers))
+    return list(found.values())
 
 
 def make_room(found: list[Hierarchy]) -> None:

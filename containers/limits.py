@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from containers import finelimits
 from containers.errors import LimitError
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ _NONE_V1: Final = 1 << 62  # no limit is 2**63, rounded to pages
 def settings(limits: dict[str, Any], hierarchy: Hierarchy) -> list[tuple[str, str]]:
     """The files of a container's group in ``hierarchy``, and what to write to them, in this order.
 
-    limits: ``Limits._asdict()``.
+    limits: ``Limits._asdict()``; of a keeper's container with ``fine`` in it, see ``finelimits``.
     """
     found: list[tuple[str, str]] = []
     memory, total, pids = limits["memory_bytes"], limits["memory_swap_bytes"], limits["pids"]
@@ -55,7 +56,7 @@ def settings(limits: dict[str, Any], hierarchy: Hierarchy) -> list[tuple[str, st
             found.append(("cpu.weight", str(1 + (shares - 2) * 9999 // 262142)) if v2 else ("cpu.shares", str(shares)))
     if "pids" in hierarchy.controllers and pids:
         found.append(("pids.max", str(pids)))
-    return found
+    return found + finelimits.settings(limits, hierarchy) if limits.get("fine") else found
 
 
 def apply(limits: dict[str, Any], group: str, hierarchy: Hierarchy) -> None:

@@ -7,6 +7,7 @@ a root filesystem, which may be hostile. ``attach`` moves the finished trees to 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -128,6 +129,18 @@ class BindMount(Operation):
         syscalls.mount(self.source, self.path, None, MS_BIND | (MS_REC if self.recursive else 0))
 
 
+class Flags(Operation):
+    """Give a mount other flags. Its file system keeps its own, so that this can be taken back."""
+
+    __slots__ = ("flags", "path")
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.path, self.flags = path, flags
+
+    def execute(self) -> None:
+        syscalls.mount(None, self.path, None, syscalls.MS_REMOUNT | MS_BIND | self.flags)
+
+
 class ReadOnly(Operation):
     """Make what exists at a path read-only, by a bind on itself where it is no mount. Nothing there: nothing done."""
 
@@ -180,6 +193,22 @@ class FirstOf(Operation):
         self.alternatives[-1].execute()
 
 
+def open_system_trees(*, writable_sys: bool) -> None:
+    """Take back what hides or protects something in a container's ``proc`` and ``sys``.
+
+    writable_sys: /sys, which shows its own network alone, and its control groups can be written, too. Raises OSError.
+    """
+    for path in reversed((*MASKED_PATHS, *READONLY_PATHS)):
+        try:
+            syscalls.umount2(path, syscalls.MNT_DETACH)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EACCES):  # this kernel has none of it
+                raise
+    if writable_sys:
+        for path in ("sys", "sys/fs/cgroup"):
+            Flags(path, _HARD).execute()
+
+
 def resize_shm(size_bytes: int) -> None:
     """Give the container's /dev/shm another size than the 64 MiB that it was made with."""
     syscalls.mount("tmpfs", SHM, None, syscalls.MS_REMOUNT | _HARD, f"size={size_bytes}")
@@ -213,7 +242,8 @@ def plan_system_trees(*, own_network: bool) -> list[Operation]:
     ]
     if own_network:
         plan += [
-            Filesystem("sysfs", "sys", MS_RDONLY | _HARD),
+            Filesystem("sysfs", "sys", _HARD),
+            Flags("sys", MS_RDONLY | _HARD),
             FirstOf(
                 Filesystem("cgroup2", "sys/fs/cgroup", MS_RDONLY | _HARD),
                 Filesystem("tmpfs", "sys/fs/cgroup", MS_RDONLY | _HARD, "size=0,mode=755"),

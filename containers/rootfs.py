@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from containers import mounts, syscalls
 from containers.errors import MountError
-from containers.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, MS_NODEV, MS_NOSUID, MS_RDONLY, OPEN_TREE_CLONE
+from containers.syscalls import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    OPEN_TREE_CLONE,
+)
 from core.filesystems import GOOD_KINDS
 
 _IDMAP_HINT = f"put Shiplap's root (SHIPLAP_ROOT or --root) on {GOOD_KINDS}; `shiplap doctor` tries it"
@@ -113,6 +123,34 @@ class Layers:
             what = "its file system does not support idmapped mounts" if hint else error.strerror
             raise MountError(f"cannot mount {path} in a container: {what}", hint=hint) from error
         return tree
+
+    def device(self, source: str, owner: tuple[int, int]) -> int:
+        """A descriptor of a mount of a device node: as the host's ``source``, but of ``owner``. Raises MountError.
+
+        The node of the host itself belongs to a user whom containers do not know. Where containers have the IDs of
+        this process (owner is (0, 0)), nobody may make nodes, and the mount is of the host's.
+        """
+        try:
+            status = os.stat(source)
+            if stat.S_IFMT(status.st_mode) not in (stat.S_IFCHR, stat.S_IFBLK):
+                raise MountError(f"{source} is no device")
+            if not any(owner):
+                return syscalls.open_tree(AT_FDCWD, os.path.realpath(source), OPEN_TREE_CLONE)
+            place = self._node(status, owner)
+            return syscalls.open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
+        except OSError as error:
+            raise MountError(f"cannot have the device {source} in a container: {error.strerror}") from error
+
+    def _node(self, status: os.stat_result, owner: tuple[int, int]) -> str:
+        folder = f"{self._folder}/dev"
+        if not os.path.isdir(folder):
+            self._new_directory("dev")
+            syscalls.mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700")
+        place = f"{folder}/{len(os.listdir(folder))}"
+        os.mknod(place, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev)
+        os.chown(place, *owner)
+        os.chmod(place, stat.S_IMODE(status.st_mode))
+        return place
 
     def view(self, layers: list[tuple[str, ...]]) -> int:
         """A descriptor of a read-only merged directory; the mount behind it lives as long as the descriptor."""

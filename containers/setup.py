@@ -20,7 +20,7 @@ import os
 import stat
 import sys
 
-from containers import mounts, netlink, stubs, syscalls, wire
+from containers import extras, mounts, netlink, stubs, syscalls, wire
 from containers.becoming import CommandError, execute, open_terminal, refusal
 from containers.errors import ContainerError, MountError, NamespaceError
 from containers.limits import DEFAULT_SHM_BYTES
@@ -104,6 +104,7 @@ def _finish(channel: _socket.socket) -> None:
     syscalls.sethostname(hostname)
     if spec["shm_bytes"] != DEFAULT_SHM_BYTES:
         mounts.resize_shm(spec["shm_bytes"])
+    extras.apply(spec["extras"])
     places = _write_etc(spec, order, hostname, address)
     _mount_layers(trees[: order["layer_trees"]])
     places.update(_extra_mounts(spec, order, trees))
@@ -190,7 +191,7 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     found = {}
     for number, (kind, target, *details) in enumerate(spec["mounts"]):
         place = f"t{number}"
-        if kind == "bind":
+        if kind in ("bind", "device"):
             found[target] = trees[order["binds"][number]]
         elif kind == "file":
             found[target] = _file(place, target, *details)

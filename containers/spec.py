@@ -169,6 +169,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "reaper": spec.reaper,
         "durable": spec.durable,
         "no_new_privileges": spec.no_new_privileges,
+        "extras": {},
     }
 
 

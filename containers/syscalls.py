@@ -162,6 +162,12 @@ def sethostname(name: str) -> None:
     _check(_libc.sethostname(data, len(data)), "sethostname", name)
 
 
+def setdomainname(name: str) -> None:
+    """setdomainname(2)"""
+    data = name.encode()
+    _check(_libc.setdomainname(data, len(data)), "setdomainname", name)
+
+
 def close_all_but(kept: set[int]) -> None:
     """Close all other descriptors."""
     first = 0

@@ -26,10 +26,11 @@ class User:
         self.home = home
 
 
-def resolve(text: str, passwd: Iterable[str], group: Iterable[str]) -> User:
+def resolve(text: str, passwd: Iterable[str], group: Iterable[str], more: Iterable[str] = ()) -> User:
     """The user that ``text`` (``[user|uid][:[group|gid]]``, empty for root) names.
 
-    passwd, group: lines of those files; broken lines are passed over. Raises UserError.
+    passwd, group: lines of those files; broken lines are passed over. more: further groups, by name or number.
+    Raises UserError.
     """
     user_text, _, group_text = text.partition(":")
     account = _find_account(user_text or "0", passwd)
@@ -47,6 +48,7 @@ def resolve(text: str, passwd: Iterable[str], group: Iterable[str]) -> User:
         gid = _find_group(group_text, group)
     elif account is not None:
         groups = tuple(number for number, members in _groups(group) if name in members[1:])
+    groups += tuple(_find_group(each, group) for each in more)
     for number in (uid, gid, *groups):
         if number > MAX_ID:
             raise UserError(

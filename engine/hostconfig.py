@@ -10,12 +10,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from containers.capabilities import DEFAULT_CAPABILITIES, NAMES
 from containers.limits import DEFAULT_SHM_BYTES, MIN_MEMORY_BYTES
 from containers.resources import Limits
 from core.quantities import parse_size
+from engine import finelimits, privileges
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
+from engine.privileges import Privileges
 
 ULIMITS: Final = (
     "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
@@ -25,7 +26,6 @@ POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
 LOG_BYTES: Final = 20 << 20
 LOG_FILES: Final = 5
 _LOG_DRIVERS: Final = ("json-file", "local", "none")
-_ALL_CAPABILITIES: Final = frozenset(f"CAP_{name}" for name in NAMES)
 
 # docker's ``HostConfig`` as ``inspect`` shows it where nothing was asked for, in docker's order.
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -47,20 +47,17 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 
 # Read here, or by ``mounts``.
 _DONE: Final = frozenset({
-    "AutoRemove", "Binds", "CapAdd", "CapDrop", "CpuPeriod", "CpuQuota", "CpuShares", "ExtraHosts", "Init", "LogConfig",
-    "Memory", "MemorySwap", "Mounts", "NanoCpus", "NetworkMode", "PidsLimit", "PortBindings", "PublishAllPorts",
-    "ReadonlyRootfs", "RestartPolicy", "SecurityOpt", "ShmSize", "Tmpfs", "Ulimits", "VolumesFrom",
+    "AutoRemove", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps",
+    "BlkioWeight", "BlkioWeightDevice", "CapAdd", "CapDrop", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus",
+    "CpusetMems", "Devices", "ExtraHosts", "GroupAdd", "Init", "LogConfig", "MaskedPaths", "Memory",
+    "MemoryReservation", "MemorySwap", "MemorySwappiness", "Mounts", "NanoCpus", "NetworkMode", "OomScoreAdj",
+    "PidsLimit", "PortBindings", "Privileged", "PublishAllPorts", "ReadonlyPaths", "ReadonlyRootfs", "RestartPolicy",
+    "SecurityOpt", "ShmSize", "Sysctls", "Tmpfs", "Ulimits", "VolumesFrom",
 })  # fmt: skip
 # Shown by ``inspect`` and of no consequence here: they say how a client asked, or what is so anyway.
-_NOTED: Final = frozenset({"Annotations", "ConsoleSize", "ContainerIDFile", "MaskedPaths", "ReadonlyPaths"})
+_NOTED: Final = frozenset({"Annotations", "ConsoleSize", "ContainerIDFile"})
 # Fields with the values that change nothing (beside null, "", 0, false and empty lists), and why others are refused.
 _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "BlkioDeviceReadBps": ((), "limits of block devices are not done yet"),
-    "BlkioDeviceReadIOps": ((), "limits of block devices are not done yet"),
-    "BlkioDeviceWriteBps": ((), "limits of block devices are not done yet"),
-    "BlkioDeviceWriteIOps": ((), "limits of block devices are not done yet"),
-    "BlkioWeight": ((), "weights of block devices are not done yet"),
-    "BlkioWeightDevice": ((), "weights of block devices are not done yet"),
     "Capabilities": ((), "no client of docker sends it"),
     "Cgroup": ((), "control groups of other containers cannot be joined"),
     "CgroupParent": ((), "control groups are made where this engine's are"),
@@ -69,15 +66,11 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "CpuPercent": ((), "it is for Windows"),
     "CpuRealtimePeriod": ((), "real-time scheduling is not for containers here"),
     "CpuRealtimeRuntime": ((), "real-time scheduling is not for containers here"),
-    "CpusetCpus": ((), "binding to processors is not done yet"),
-    "CpusetMems": ((), "binding to memory nodes is not done yet"),
     "DeviceCgroupRules": ((), "in a user namespace nobody makes device nodes"),
-    "DeviceRequests": ((), "GPUs are not done yet"),
-    "Devices": ((), "devices are not done yet"),
+    "DeviceRequests": ((), "GPUs are not looked for: name their nodes with --device, and bind their libraries"),
     "Dns": ((), "name servers of a container's own are not done yet"),
     "DnsOptions": ((), "name servers of a container's own are not done yet"),
     "DnsSearch": ((), "name servers of a container's own are not done yet"),
-    "GroupAdd": ((), "further groups are not done yet"),
     "IOMaximumBandwidth": ((), "it is for Windows"),
     "IOMaximumIOps": ((), "it is for Windows"),
     "IpcMode": (("private", "shareable"), "containers share no System V IPC with the host; other containers' not yet"),
@@ -85,21 +78,15 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "KernelMemory": ((), "kernels have no such limit any more"),
     "KernelMemoryTCP": ((), "version 2 of control groups has no such limit"),
     "Links": ((), "links to other containers are not done yet"),
-    "MemoryReservation": ((), "soft limits of memory are not done yet"),
-    "MemorySwappiness": ((-1,), "version 2 of control groups has no such setting"),
     "OomKillDisable": ((), "a container without memory would hang for ever"),
-    "OomScoreAdj": ((), "which process the kernel ends is not done yet"),
     "PidMode": (("private",), "containers see their own processes only; other containers' not yet"),
-    "Privileged": ((), "privileged containers are not done yet"),
     "Runtime": (("runc", "io.containerd.runc.v2", "shiplap"), "there is one runtime, this engine's own"),
-    "StorageOpt": ((), "limits of a container's disk are not done yet"),
-    "Sysctls": ((), "sysctls are not done yet"),
+    "StorageOpt": ((), "a container's disk has no limit of its own: put it, or its volumes, on a file system that has"),
     "UTSMode": ((), "the host's name is not for containers"),
     "UsernsMode": (("private",), "a container's root is never the host's"),
     "VolumeDriver": (("local",), "there is one driver of volumes, local"),
 }
 _PERIOD_US: Final = 100_000
-_HARMLESS_SECURITY: Final = (("apparmor", "unconfined"), ("apparmor", "docker-default"), ("label", "disable"))
 _DOCKERS_LOG_OPTIONS: Final = ("compress", "env", "env-regex", "labels", "labels-regex", "mode", "tag")
 
 
@@ -107,6 +94,7 @@ class HostConfig(NamedTuple):
     """What was asked of the host.
 
     document: docker's ``HostConfig``, for ``inspect``.
+    limits: ``Limits``, and ``fine`` as ``containers.finelimits`` has it, for ``spec.json``.
     ulimits: (name, soft, hard).
     network: the mode: ``none``, ``bridge``, or a network's name or ID.
     restart: ``policy`` and ``maximum``; log: ``driver``, ``max_size``, ``max_file``, as ``spec.json`` has them.
@@ -114,10 +102,8 @@ class HostConfig(NamedTuple):
     """
 
     document: dict[str, Any]
-    capabilities: frozenset[str]
-    filtered: bool
-    no_new_privileges: bool
-    limits: Limits
+    privileges: Privileges
+    limits: dict[str, Any]
     shm_bytes: int
     ulimits: tuple[tuple[str, int, int], ...]
     init: bool
@@ -139,15 +125,12 @@ def read(body: Fields) -> HostConfig:
     shm_bytes = body.number("ShmSize")
     if shm_bytes < 0:
         raise InvalidRequestError("SHM size can not be less than 0")
-    filtered, no_new_privileges = _security(body.texts("SecurityOpt"))
     log = _log(body.inner("LogConfig"))
     network = _network(body.text("NetworkMode"))
     return HostConfig(
         _document(body, restart),
-        _capabilities(body.texts("CapAdd"), body.texts("CapDrop")),
-        filtered,
-        no_new_privileges,
-        read_limits(body),
+        privileges.read(body),
+        {**read_limits(body)._asdict(), **({"fine": fine} if (fine := finelimits.read(body)) else {})},
         shm_bytes or DEFAULT_SHM_BYTES,
         _ulimits(body.objects("Ulimits")),
         body.flag("Init"),
@@ -235,46 +218,6 @@ def _document(body: Fields, restart: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("CgroupnsMode", "IpcMode", "Runtime"):
         found[name] = DEFAULTS[name] if not found[name] or name == "Runtime" else found[name]
     return found
-
-
-def _capabilities(added: list[str], dropped: list[str]) -> frozenset[str]:
-    add, drop = ({_capability(name) for name in names} for names in (added, dropped))
-    if "ALL" in add:
-        return _ALL_CAPABILITIES - drop if "ALL" not in drop else _ALL_CAPABILITIES
-    kept = frozenset[str]() if "ALL" in drop else DEFAULT_CAPABILITIES - drop
-    return kept | (add - {"ALL"})
-
-
-def _capability(name: str) -> str:
-    full = name.upper() if name.upper() == "ALL" else f"CAP_{name.upper().removeprefix('CAP_')}"
-    if full != "ALL" and full not in _ALL_CAPABILITIES:
-        raise InvalidRequestError(f'invalid capability: "{name}"')
-    return full
-
-
-def _security(options: list[str]) -> tuple[bool, bool]:
-    """Whether system calls are filtered, and whether programs gain no privileges."""
-    filtered, no_new_privileges = True, False
-    for option in options:
-        name, separator, value = option.partition("=" if "=" in option else ":")
-        if name == "no-new-privileges" and value in ("", "true", "false"):
-            no_new_privileges = value != "false"
-        elif name == "seccomp" and value in ("unconfined", "builtin"):
-            filtered = value == "builtin"
-        elif name == "seccomp":
-            raise NotDoneError("--security-opt seccomp: profiles of one's own are not done; builtin and unconfined are")
-        elif (name == "apparmor" and value in ("unconfined", "docker-default")) or (name, value) == (
-            "label",
-            "disable",
-        ):
-            continue  # there is neither AppArmor nor SELinux here to be without
-        elif name in ("apparmor", "label", "systempaths", "credentialspec", "writable-cgroups"):
-            raise NotDoneError(f"--security-opt {name}: this engine does not do it")
-        else:
-            raise InvalidRequestError(
-                f'invalid --security-opt 2: "{option}"' if separator else f"invalid --security-opt 1: {option!r}"
-            )
-    return filtered, no_new_privileges
 
 
 def _ulimits(limits: list[Fields]) -> tuple[tuple[str, int, int], ...]:

@@ -236,7 +236,7 @@ class Lifecycle:
             raise InvalidRequestError(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container"
             )
-        changed = {**document, "limits": read.limits._asdict(), "restart": read.restart}
+        changed = {**document, "limits": read.limits, "restart": read.restart}
         changed["asked"] = {**document["asked"], "HostConfig": read.document}
         if state.is_up:
             with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:

@@ -94,6 +94,7 @@ class Maker:
             f"{field} is not known to this engine, and is passed over" for field in fields.names() if field not in _BODY
         ]
         host = hostconfig.read(fields.inner("HostConfig"))
+        host.privileges.check_caller(caller.uid)
         with self._store() as store:
             origin = fields.text("Image")
             image = resolve(store, origin, platform)

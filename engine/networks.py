@@ -145,8 +145,11 @@ class Networks:
         names = [mode, *(name for name in settings.names() if name != mode and {name, mode} != {"default", "bridge"})]
         found = []
         for name in names:
-            own = "bridge" if name == "default" and settings.has("bridge") else name
+            called = ("bridge", "default") if name in ("bridge", "default") else (name,)
+            own = next((each for each in called if settings.has(each)), name)
             found.append(self._wanted(self.found(name), settings.inner(own)))
+        if body.text("MacAddress") and not found[0].mac:  # where clients older than 1.44 have it
+            found[0] = found[0]._replace(mac=body.text("MacAddress"))
         return found
 
     def note(self, identity: str, action: str, container: str) -> None:
@@ -184,6 +187,12 @@ class Networks:
             if row.name == DEFAULT:
                 raise InvalidRequestError("user specified IP address is supported on user defined networks only")
             subnets.check_address(address, row.subnet)
+        if settings.inner("IPAMConfig").text("IPv6Address"):
+            raise NotDoneError(f"--ip6 is refused: network {row.name} has no IPv6")
+        if settings.inner("IPAMConfig").texts("LinkLocalIPs"):
+            raise NotDoneError("--link-local-ip is refused: link-local addresses of one's own are not done")
+        if settings.pairs("DriverOpts"):
+            raise NotDoneError("options of an endpoint's driver are refused: bridges here have none")
         if settings.texts("Links"):
             raise NotDoneError("links to other containers are not done")
         aliases = tuple(settings.texts("Aliases"))

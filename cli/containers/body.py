@@ -152,6 +152,7 @@ def _host(options: Mapping[str, Any]) -> dict[str, Any]:
         "CgroupnsMode": options["cgroupns"],
         "CgroupParent": options["cgroup_parent"],
         "Runtime": options["runtime"],
+        "Isolation": options["isolation"],
         "ContainerIDFile": options["cidfile"] or "",
         "OomScoreAdj": options["oom_score_adj"],
     }
@@ -200,6 +201,13 @@ def _limits(options: Mapping[str, Any]) -> dict[str, Any]:
             {"Name": one.name, "Soft": one.soft, "Hard": one.hard} for one in resource_limits(options["ulimits"])
         ],
         "ShmSize": size(options["shm_size"], "--shm-size") if options["shm_size"] else 0,
+        "KernelMemory": size(options["kernel_memory"] or "0", "--kernel-memory"),
+        "CpuRealtimePeriod": options["cpu_rt_period"],
+        "CpuRealtimeRuntime": options["cpu_rt_runtime"],
+        "CpuCount": options["cpu_count"],
+        "CpuPercent": options["cpu_percent"],
+        "IOMaximumBandwidth": size(options["io_maxbandwidth"] or "0", "--io-maxbandwidth"),
+        "IOMaximumIOps": options["io_maxiops"],
         "BlkioWeight": options["blkio_weight"],
         "BlkioWeightDevice": [devices.weight(text) for text in options["blkio_weight_device"]],
         **{

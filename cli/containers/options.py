@@ -101,6 +101,8 @@ PRIVILEGE_OPTIONS: Final = (
     Option(("--cgroupns",), "Whose control group namespace it has.", metavar="MODE", default=""),
     Option(("--cgroup-parent",), "Its control group's parent.", metavar="PATH", default=""),
     Option(("--runtime",), "What runs it.", metavar="NAME", default=""),
+    Option(("--isolation",), "Refused: it is for Windows.", metavar="NAME", default=""),
+    Option(("--disable-content-trust",), "Accepted: there is no content trust to leave out.", flag=True),
 )  # fmt: skip
 
 MORE_LIMITS: Final = (
@@ -116,6 +118,13 @@ MORE_LIMITS: Final = (
     Option(("--device-write-bps",), "Bytes a second.", metavar="PATH:RATE", multiple=True),
     Option(("--device-read-iops",), "Operations a second.", metavar="PATH:RATE", multiple=True),
     Option(("--device-write-iops",), "Operations a second.", metavar="PATH:RATE", multiple=True),
+    Option(("--kernel-memory",), "Refused: kernels have no such limit any more.", metavar="SIZE", default=""),
+    Option(("--cpu-rt-period",), "Refused: no real-time scheduling.", metavar="US", default=0, integer=True),
+    Option(("--cpu-rt-runtime",), "Refused: no real-time scheduling.", metavar="US", default=0, integer=True),
+    Option(("--cpu-count",), "Refused: it is for Windows.", metavar="NUMBER", default=0, integer=True),
+    Option(("--cpu-percent",), "Refused: it is for Windows.", metavar="NUMBER", default=0, integer=True),
+    Option(("--io-maxbandwidth",), "Refused: it is for Windows.", metavar="SIZE", default=""),
+    Option(("--io-maxiops",), "Refused: it is for Windows.", metavar="NUMBER", default=0, integer=True),
 )  # fmt: skip
 
 ENGINE_OPTIONS: Final = (*LIFE_OPTIONS, *NETWORK_OPTIONS, *STORAGE_OPTIONS, *PRIVILEGE_OPTIONS, *MORE_LIMITS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from containers import cgroups, events, idmap, network, syscalls, wire
+from containers import cgroups, events, extras, idmap, network, syscalls, wire
 from containers.birth import Births
 from containers.errors import ContainerError, NetworkError
 from containers.keeper import ranges
@@ -100,6 +100,10 @@ class Cell:
         if spec["limited"]:
             self.session.limit(guest.name, spec["limits"])
             guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]
+        if spec["extras"].get("privileged") and any(self.range.first):
+            extras.delegate(self.session.groups(guest.name), self.range.first)
+        if spec["extras"].get("oom_score"):
+            extras.set_oom_score(f"/proc/{guest.pid}", spec["extras"]["oom_score"])
         body = wire.to_memfd(spec)
         try:
             self.births.order(guest, spec, [body, *stdio], resolv_conf)

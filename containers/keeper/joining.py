@@ -123,7 +123,7 @@ class Joins:
         try:
             if self.is_closed:
                 raise StateError("the container is not running")
-            call_filter = self._cell.births.call_filter() if spec["filtered"] else None
+            call_filter = self._cell.births.filter_of(spec)
             ahead = self._taken() or self._forked()
             joined.channel = ahead.channel
             self._all.append(joined)
@@ -265,10 +265,10 @@ def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn
             received = wire.receive(channel)
             if received is None:
                 os._exit(0)
-            _leave_oom_score()
             body, *stdio = received[1]
             spec, call_filter = wire.from_memfd(body)
             os.close(body)
+            _leave_oom_score(spec["extras"].get("oom_score") or 0)
             _enter(channel, container, spec, stdio, call_filter)
         except ContainerError as error:
             wire.send(channel, ("error", type(error).__name__, error.message, error.hint))
@@ -312,11 +312,11 @@ def _enter(
     becoming.execute(channel, spec, stdio, call_filter)
 
 
-def _leave_oom_score() -> None:
+def _leave_oom_score(score: int) -> None:
     """Be for the kernel's memory killer what the container is, not what the keeper is."""
     fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
-        if int(os.read(fd, 16)) < 0:
-            os.write(fd, b"0")
+        if score or int(os.read(fd, 16)) < 0:
+            os.write(fd, b"%d" % score)
     finally:
         os.close(fd)

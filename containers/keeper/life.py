@@ -278,7 +278,8 @@ class Life:
             self._wiring = Wiring(self._loop, self._run, switch, self.identity, self.spec["network"])
         self._wiring.bind()
         if self._wiring.address is not None:
-            hosts = [*told["extra_hosts"], (told["hostname"] or self.identity[:12], self._wiring.address)]
+            name, domain = told["hostname"] or self.identity[:12], told["extras"].get("domainname")
+            hosts = [*told["extra_hosts"], (f"{name}.{domain} {name}" if domain else name, self._wiring.address)]
             told["extra_hosts"] = tuple(hosts)
 
     def _order(self, guest: Guest, told: dict[str, Any], error: ContainerError | None) -> None:

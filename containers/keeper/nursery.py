@@ -255,7 +255,7 @@ class Nursery:
         if child.identity:
             self._see_to(child.identity)
         if status:
-            cgroups.abandoned(self._hierarchies)
+            cgroups.abandoned([*self._hierarchies, *hierarchies.rare_hierarchies()])
 
     def _adopt(self) -> None:
         """Watch the keepers of a nursery that was lost: a connection that ends tells of their end."""
@@ -457,7 +457,7 @@ def main(arguments: list[str], ready: Callable[[], None]) -> None:
     _spare_from_oom_killer()
     found = hierarchies.own_hierarchies()
     hierarchies.make_room(found)
-    cgroups.abandoned(found)
+    cgroups.abandoned([*found, *hierarchies.rare_hierarchies()])
     for name in ("k", WORK, "events", "due"):
         os.makedirs(f"{run}/{name}", 0o700, exist_ok=True)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from containers.errors import ContainerError
 from containers.limits import DEFAULT_SHM_BYTES
 
@@ -52,6 +54,7 @@ def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
         "reaper": bool(process.get("init")),
         "durable": True,
         "no_new_privileges": bool(process.get("no_new_privileges")),
+        "extras": _extras(spec.get("extras") or {}),
     }
 
 
@@ -80,8 +83,17 @@ def exec_to_wire(spec: dict[str, Any], asked: dict[str, Any], every_capability: 
         "terminal_size": tuple(asked.get("terminal_size") or (24, 80)),
         "capabilities": every_capability if privileged else whole["capabilities"],
         "filtered": whole["filtered"] and not privileged,
+        "extras": {**whole["extras"], "call_filter": None} if privileged else whole["extras"],
         "reaper": False,
     }
+
+
+def _extras(extras: dict[str, Any]) -> dict[str, Any]:
+    """As ``containers.extras`` has them; in ``spec.json`` the filter is text."""
+    found = dict(extras)
+    if found.get("call_filter"):
+        found["call_filter"] = base64.b64decode(found["call_filter"])
+    return found
 
 
 def _network(network: Any) -> str:
@@ -102,6 +114,8 @@ def _mount(mount: dict[str, Any]) -> tuple[Any, ...]:
         layers = [tuple(layer) for layer in mount["layers"]]
         owner = tuple(mount.get("owner", (0, 0)))
         return ("tree", target, layers, mount.get("source", "/"), mount.get("upper"), owner)
+    if kind == "device":
+        return ("device", target, mount["source"])
     raise ContainerError(f"this keeper has no mounts of the kind {kind!r}")
 
 

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from cli.containers.body import create_body
-from cli.containers.command import ContainerCommand, WrongNumberError, WrongOptionError
+from cli.containers.command import WrongNumberError, WrongOptionError
 from cli.containers.options import CREATE_OPTIONS, ENGINE_OPTIONS, needs_engine
-from cli.declared import declared
 from cli.errors import CommandError
+from tests.toolkit.createbody import read
 from tests.toolkit.dockercli import FakeDaemon, fake_daemon
 
 LINES = """\
@@ -148,22 +146,6 @@ def words(line: str, files: dict[str, str]) -> list[str]:
     import shlex
 
     return [files.get(word, word) for word in shlex.split(line)]
-
-
-def read(line: list[str]) -> dict[str, Any]:
-    """The body that our command line makes of these words, as ``create`` does."""
-    found: dict[str, Any] = {}
-
-    @click.command("create", cls=ContainerCommand, context_settings={"allow_interspersed_args": False})
-    @click.argument("image")
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    @click.option("-d", "--detach", is_flag=True)
-    @declared(CREATE_OPTIONS)
-    def command(*, image: str, arguments: tuple[str, ...], detach: bool, **options: Any) -> None:
-        found.update(create_body(image, arguments, options, detached=detach))
-
-    command.main(line, standalone_mode=False)
-    return found
 
 
 def without_empty(value: Any) -> Any:
