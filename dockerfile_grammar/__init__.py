@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dockerfile_grammar.expansion import expand, expand_body, expand_with_names, expand_words
     from dockerfile_grammar.globs import match
     from dockerfile_grammar.ignore import IgnorePatterns
-    from dockerfile_grammar.parsing import parse, parse_onbuild
+    from dockerfile_grammar.parsing import parse, parse_change, parse_onbuild
     from dockerfile_grammar.source import Position, Source, Span
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "expand_words",
     "match",
     "parse",
+    "parse_change",
     "parse_onbuild",
 ]
 
@@ -45,7 +46,7 @@ _HOMES = {
     "expansion": ("expand", "expand_body", "expand_with_names", "expand_words"),
     "globs": ("match",),
     "ignore": ("IgnorePatterns",),
-    "parsing": ("parse", "parse_onbuild"),
+    "parsing": ("parse", "parse_change", "parse_onbuild"),
     "source": ("Position", "Source", "Span"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from core.gobool import parse_bool
 from dockerfile_grammar.ast import (
@@ -35,6 +36,8 @@ from dockerfile_grammar.lines import LineReader, LogicalLine, RawDirective, deco
 from dockerfile_grammar.source import Position, Source, Span
 from dockerfile_grammar.syntax import parse_line
 
+_BROKEN_BASE: Final = "the base image is broken; rebuild it"
+
 
 def parse(text: str | bytes, filename: str = "Dockerfile") -> Dockerfile:
     """Parse a whole Dockerfile. filename: as errors show it. Raises DockerfileError, and nothing else."""
@@ -52,23 +55,32 @@ def parse_onbuild(trigger: str, *, filename: str = "ONBUILD trigger") -> AnyInst
     Raises DockerfileError also for what cannot be a trigger: several instructions, FROM, MAINTAINER, ONBUILD.
     """
     reader = LineReader(trigger, filename)
-    instructions = list(_instructions(reader))
-    if len(instructions) != 1:
-        raise DockerfileSyntaxError(
-            f"an ONBUILD trigger is one instruction, not {len(instructions)}",
-            hint="the base image is broken; rebuild it",
-            source=reader.source,
-            span=instructions[1].span if instructions else Span(Position(1, 1), Position(1, 1)),
-        )
-    instruction = instructions[0]
+    instruction = _one(reader, "an ONBUILD trigger", _BROKEN_BASE)
     if isinstance(instruction, From | Maintainer | Onbuild):
         raise DockerfileSyntaxError(
             f"{instruction.NAME} isn't allowed as an ONBUILD trigger",
-            hint="the base image is broken; rebuild it",
+            hint=_BROKEN_BASE,
             source=reader.source,
             span=instruction.keyword.span,
         )
     return instruction
+
+
+def parse_change(text: str, *, filename: str = "--change") -> AnyInstruction:
+    """Parse one instruction that stands by itself. Raises DockerfileError, also for none and for several."""
+    return _one(LineReader(text, filename), "a change", f"give {filename} once for each instruction")
+
+
+def _one(reader: LineReader, what: str, hint: str) -> AnyInstruction:
+    instructions = list(_instructions(reader))
+    if len(instructions) != 1:
+        raise DockerfileSyntaxError(
+            f"{what} is one instruction, not {len(instructions)}",
+            hint=hint,
+            source=reader.source,
+            span=instructions[1].span if instructions else Span(Position(1, 1), Position(1, 1)),
+        )
+    return instructions[0]
 
 
 def parse_parts(text: str | bytes, filename: str = "Dockerfile") -> list[Context]:

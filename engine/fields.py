@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from engine.errors import InvalidRequestError
@@ -21,7 +21,7 @@ class Fields:
         self._members: dict[str, Any] = members
         self._where = where
 
-    def __iter__(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._members)
 
     def names(self) -> list[str]:

@@ -262,16 +262,7 @@ def _log(body: Fields) -> dict[str, Any]:
         )
     taken = {"max-size": LOG_BYTES, "max-file": LOG_FILES}
     for name, value in options.items():
-        if driver == "none" or name not in (
-            *taken,
-            "compress",
-            "labels",
-            "labels-regex",
-            "env",
-            "env-regex",
-            "tag",
-            "mode",
-        ):
+        if driver == "none" or name not in (*taken, *_DOCKERS_LOG_OPTIONS):
             raise InvalidRequestError(f"unknown log opt '{name}' for {driver} log driver")
         if name not in taken:
             raise NotDoneError(f"log opt '{name}' is not done: max-size and max-file are")

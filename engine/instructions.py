@@ -9,7 +9,7 @@ from typing import Any, Final
 from dockerfile_grammar import ast
 from dockerfile_grammar.errors import DockerfileError
 from dockerfile_grammar.expansion import expand, expand_words
-from dockerfile_grammar.parsing import parse_onbuild
+from dockerfile_grammar.parsing import parse_change
 from engine.errors import InvalidRequestError
 from engine.ports import check_port
 
@@ -23,7 +23,7 @@ def changed(config: Mapping[str, Any], changes: list[str]) -> dict[str, Any]:
     found = dict(config)
     for change in changes:
         try:
-            _apply(found, parse_onbuild(change, filename="--change"), change)
+            _apply(found, parse_change(change), change)
         except DockerfileError as error:
             raise InvalidRequestError(error.message, hint=error.hint) from error
     return found

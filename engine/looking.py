@@ -147,8 +147,6 @@ class Looker:
             chosen.append(
                 lambda row: any(_overlap(port, check_port(own)) for port in exposed for own in row.summary["exposed"])
             )
-        if wanted.get("publish"):
-            chosen.append(lambda _: False)  # nothing is published yet
         if tasks := wanted.get("is-task"):
             chosen.append(lambda _: "true" not in tasks)
         for name, newer in (("before", False), ("since", True)):
@@ -184,6 +182,8 @@ def _state_filters(wanted: Mapping[str, Sequence[str]]) -> list[Callable[[State]
         chosen.append(lambda state: not state.is_up and state.started != NEVER and state.exit_code in codes)
     if health := wanted.get("health"):
         chosen.append(lambda state: (state.health["status"] if state.health is not None else "none") in health)
+    if published := [check_port(text) for text in wanted.get("publish", ())]:
+        chosen.append(lambda state: _publishes(state, published))
     return chosen
 
 
@@ -196,8 +196,10 @@ def _is_beyond(row: Row, bound: Row, newer: bool) -> bool:
     return ours > theirs if newer else ours < theirs
 
 
-def _exposes(row: Row, port: tuple[int, int, str]) -> bool:
-    return any(_overlap(port, check_port(own)) for own in row.summary["exposed"])
+def _publishes(state: State, wanted: Sequence[tuple[int, int, str]]) -> bool:
+    """Whether one of these ports of the host leads to it now."""
+    ports = [(each["port"], each["port"], each["protocol"]) for each in state.ports if state.has_process]
+    return any(_overlap(port, asked) for port in ports for asked in wanted)
 
 
 def _overlap(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:

@@ -76,7 +76,7 @@ def _apply(network: dict[str, Any], options: Mapping[str, Any], *, is_dockers: b
             raise CommandError(
                 f"conflicting options: cannot specify both --{option.replace('_', '-')} and per-network {key}"
             )
-        if key in ("alias", "ip", "ip6", "link-local-ip") and is_dockers and key == "alias":
+        if key == "alias" and is_dockers:
             raise CommandError(
                 "network-scoped aliases are only supported for user-defined networks",
                 hint=f"shiplap network create NAME makes one; {network['name']} is none",

@@ -114,5 +114,5 @@ def _float(value: float) -> str:
     if value and not -4 <= exponent < 21:
         digits, _, power = repr(value).partition("e") if "e" in repr(value) else f"{value:.17g}".partition("e")
         return f"{digits.removesuffix('.0')}e{int(power or exponent):+03d}"
-    text = repr(value) if "e" not in repr(value) else f"{value:f}"
+    text = repr(value) if "e" not in repr(value) else f"{value:.0f}"  # from 1e16 on: without a fraction
     return text.removesuffix(".0")

@@ -22,6 +22,7 @@ _ALLOWED = (
     "EXPOSE",
     "HEALTHCHECK",
     "LABEL",
+    "ONBUILD",
     "SHELL",
     "STOPSIGNAL",
     "USER",
@@ -43,10 +44,10 @@ def changed_config(platform: Platform, changes: Sequence[str], *, scratch: Path)
     from builder.contexts.context import Context
     from builder.frontend.stages import plan
     from builder.request.request import BuildRequest
-    from dockerfile_grammar import parse, parse_onbuild
+    from dockerfile_grammar import parse, parse_change
 
     for change in changes:
-        instruction = parse_onbuild(change, filename=_NAME)
+        instruction = parse_change(change, filename=_NAME)
         if instruction.NAME not in _ALLOWED:
             raise CommandError(
                 f"{_NAME} {change!r}: {instruction.NAME} is not possible here", hint=f"possible: {', '.join(_ALLOWED)}"
