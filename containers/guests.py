@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from containers.cgroups import Session
     from containers.events import Loop
+    from containers.joining import Joins
     from containers.rootfs import Layers
     from containers.uplink import Uplink
 
@@ -47,6 +48,7 @@ class Guests:
         uplink.changed = self._uplink_changed
         self._count = 0
         self._all: dict[str, Guest] = {}
+        self._joins: dict[str, Joins] = {}
         self._spares: list[Guest] = []
         self._waiting: list[Guest] = []
         self._kinds: set[str] = set()
@@ -62,6 +64,8 @@ class Guests:
 
     def start(self, client: _socket.socket, spec: Any, fds: list[int]) -> None:
         """Start a container for a client. fds: memfd of the spec, stdin, stdout, stderr; owned from here on.
+
+        A container of a segment has that as one more.
 
         The client gets ``started`` or an error, and ``exit`` at the end.
         """
@@ -183,9 +187,11 @@ class Guests:
             if spec["limited"]:
                 self._session.limit(guest.name, spec["limits"])
                 guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]
+            if spec["segment"]:
+                _attach(guest, fds[4], spec["segment"])
             connected = guest.network == "default"
             resolv_conf = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
-            self._births.order(guest, spec, fds, resolv_conf)
+            self._births.order(guest, spec, fds[:4], resolv_conf)
         except ContainerError as error:
             self._fail(guest, error)
         except OSError as error:
@@ -220,8 +226,27 @@ class Guests:
         if message[0] == "kill":
             guest.killed = True
             self._kill(guest)
-        else:
+        elif message[0] == "signal":
             guest.signal(message[1])
+        else:
+            self._ask(guest, message, received[1])
+
+    def _ask(self, guest: Guest, message: Any, fds: list[int]) -> None:
+        """Do what a client asks of a running container. fds: the socket for the answers; of ``exec``, others."""
+        from containers.joiners import Joiner, is_listening  # its import takes time, which builds are not to spend
+
+        client = wire.from_fd(fds[0])
+        if message[0] == "listens":
+            reply(client, ("listens", guest.executing and is_listening(guest.pid, *message[1:])))
+            client.close()
+            return
+        if guest.name not in self._joins:
+            from containers.joining import Joins
+
+            self._joins[guest.name] = Joins(self._loop, self._births, self._session, guest)
+        spec = wire.from_memfd(fds[1])
+        os.close(fds[1])
+        Joiner(self._loop, self._joins[guest.name], client, fds[2:]).start(spec)
 
     def _tell_begun(self, guest: Guest) -> None:
         """Tell the client, once, that the command is being executed, if it is."""
@@ -263,6 +288,9 @@ class Guests:
     def _on_exit(self, guest: Guest) -> None:
         while guest.channel is not None:
             self._on_channel(guest)
+        joins = self._joins.pop(guest.name, None)
+        if joins is not None:
+            joins.close()
         _pid, status = os.waitpid(guest.pid, 0)
         self._loop.unwatch(guest.pidfd)
         os.close(guest.pidfd)
@@ -303,6 +331,17 @@ def reply(client: _socket.socket, value: object, fds: list[int] | tuple[int, ...
         wire.send(client, value, fds)
     except (BrokenPipeError, ConnectionResetError):
         return
+
+
+def _attach(guest: Guest, segment_fd: int, address: str) -> None:
+    """Put a container into a segment. Raises ContainerError, OSError."""
+    from containers import segment
+
+    netns = os.open(f"/proc/{guest.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        segment.attach(segment_fd, netns, address)
+    finally:
+        os.close(netns)
 
 
 def _refused(what: str, error: OSError) -> ContainerError:

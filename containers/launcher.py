@@ -14,15 +14,16 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from containers import wire
-from containers.errors import BY_NAME, ContainerError, LauncherError, NamespaceError
+from containers.errors import ContainerError, LauncherError, NamespaceError
 from containers.events import readable
-from containers.spec import ContainerSpec, ExitStatus, layers_to_wire, to_wire
+from containers.handles import Container as Container
+from containers.handles import answer, started
+from containers.spec import ContainerSpec, layers_to_wire, to_wire
 from core.cancellation import check
 from core.closing import Closing
 from core.openfiles import hint_if_out_of_files
@@ -35,100 +36,6 @@ _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from containers.server 
 _BOOT = ("-I", "-S", "-E", "-c", _PROGRAM)
 _CLOSE_TIMEOUT_S = 10.0
 _PLACE_POLL_S = 0.2
-
-
-class Container(Closing):
-    """A container that was started, as its starter sees it.
-
-    Made by: ``Launcher.start``, once the command is being executed.
-    Threads: one waits; while it does, any other may send a signal or change the terminal's size.
-    Ended by: ``wait``, when the command has ended and everything of it is gone; or ``close``, which kills it. It also
-    ends with the launcher process, and with the launcher's ``close``.
-
-    terminal: the other end of the container's terminal when the spec asked for one, else None.
-    over: is called once, when it has ended.
-    """
-
-    def __init__(self, answers: _socket.socket, terminal: int | None, over: Callable[[], object]) -> None:
-        self.terminal = terminal
-        self._over: Callable[[], object] | None = over
-        self._answers = answers
-        self._lock = threading.Lock()
-        self._status: ExitStatus | None = None
-        self._error: ContainerError | None = None
-
-    def wait(self, timeout_s: float | None = None) -> ExitStatus:
-        """Wait until the container has ended and everything of it is gone.
-
-        Raises TimeoutError after ``timeout_s``; LauncherError when the launcher died (the container with it);
-        NetworkError when its command failed, and its network had ended before.
-        """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if not self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
-            raise TimeoutError("the container is still running")
-        try:
-            if self._error is not None:
-                raise self._error
-            if self._status is None:
-                if deadline is not None and not readable(self._answers.fileno(), deadline - time.monotonic()):
-                    raise TimeoutError("the container is still running")
-                try:
-                    message = _answer(self._answers, "exit")[0]
-                except ContainerError as error:
-                    self._error = error
-                    raise
-                finally:
-                    self._answers.close()
-                    self._end()
-                self._status = _exit_status(message[1], message[2], tuple(message[3]))
-            return self._status
-        finally:
-            self._lock.release()
-
-    def fileno(self) -> int:
-        """A descriptor for poll(2), readable once ``wait`` would return at once. Not after ``wait`` or ``close``."""
-        return self._answers.fileno()
-
-    def ended(self) -> bool:
-        """Whether ``wait`` would return at once."""
-        return self._status is not None or self._error is not None or readable(self._answers.fileno(), 0)
-
-    def kill(self) -> None:
-        """SIGKILL all its processes. Does nothing when it has ended."""
-        self._tell("kill", 0)
-
-    def signal(self, number: int) -> None:
-        """Send a signal to its first process, which ignores those it has no handler for.  pid_namespaces(7)
-
-        With ``init`` of the spec, to all of its processes, as if each had been sent it alone.
-        """
-        self._tell("signal", int(number))
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell the container's terminal its new size; without one nothing happens."""
-        if self.terminal is not None:
-            import termios
-
-            termios.tcsetwinsize(self.terminal, (rows, columns))
-
-    def close(self) -> None:
-        """Kill it if it still runs, without waiting, and close its terminal."""
-        self._answers.close()
-        self._end()
-        if self.terminal is not None:
-            os.close(self.terminal)
-            self.terminal = None
-
-    def _end(self) -> None:
-        """Call ``over`` once: the container has ended, or is about to."""
-        over, self._over = self._over, None
-        if over is not None:
-            over()
-
-    def _tell(self, what: str, argument: int) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if self._answers.fileno() >= 0:
-                wire.send(self._answers, (what, argument))
 
 
 class Launcher(Closing):
@@ -184,19 +91,38 @@ class Launcher(Closing):
         if len(layers) == 1 and isinstance(layers[0], DirectoryLayer):
             return os.open(layers[0].path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with contextlib.closing(self._request("view", layers_to_wire(tuple(layers)))) as answers:
-            return _answer(answers, "view")[1][0]
+            return answer(answers, "view")[1][0]
 
-    def start(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
+    def segment(self) -> int:
+        """A network that a few containers share (``containers.segment``): a descriptor, which the caller closes.
+
+        It lasts until then. Raises NetworkError, LauncherError.
+        """
+        with contextlib.closing(self._request("segment", None)) as answers:
+            return answer(answers, "segment")[1][0]
+
+    def accompany(self, spec: ContainerSpec, segment: int, *, stdin: int, stdout: int, stderr: int) -> Container:
+        """Start a container beside another one of a segment, whose place it shares: it does not wait for one.
+
+        Otherwise as ``start``.
+        """
+        return started(self._request("start", to_wire(spec), stdin, stdout, stderr, segment), lambda: None)
+
+    def start(
+        self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int, segment: int | None = None
+    ) -> Container:
         """Start a container; returns once its command is being executed.
 
         stdin, stdout, stderr: descriptors that become the command's, which the caller may close afterwards; a terminal
-        takes the place of those that it is. A command that cannot be executed is no exception but an exit status of 126
+        takes the place of those that it is. segment: the descriptor of one, where the spec has an address in it.
+        A command that cannot be executed is no exception but an exit status of 126
         or 127.
         Raises ContainerError when the container cannot be set up, and what ``check`` raises while it waits for a place.
         """
         self._take_place()
         try:
-            return self._started(self._request("start", to_wire(spec), stdin, stdout, stderr))
+            given = (stdin, stdout, stderr) if segment is None else (stdin, stdout, stderr, segment)
+            return started(self._request("start", to_wire(spec), *given), self._give_place)
         except BaseException:
             self._give_place()
             raise
@@ -208,20 +134,6 @@ class Launcher(Closing):
     def _give_place(self) -> None:
         if self._places is not None:
             self._places.release()
-
-    def _started(self, answers: _socket.socket) -> Container:
-        terminal = None
-        try:
-            message, fds = _answer(answers, "started", "terminal")
-            if message[0] == "terminal":
-                terminal = fds[0]
-                _answer(answers, "started")
-        except BaseException:
-            answers.close()
-            if terminal is not None:
-                os.close(terminal)
-            raise
-        return Container(answers, terminal, self._give_place)
 
     def retire(self) -> None:
         """Let the process end in the background, which takes the kernel some 40 ms; ``close`` has to follow.
@@ -275,7 +187,7 @@ class Launcher(Closing):
         control = self._control or self._spawn("")
         if not self._greeted:
             try:
-                _answer(control, "hello")
+                answer(control, "hello")
             except ContainerError as error:
                 control.close()
                 self._control = None
@@ -363,27 +275,3 @@ def _networks(text: str) -> tuple[str, ...]:
     from containers.network import parse_networks
 
     return parse_networks(text)
-
-
-def _answer(answers: _socket.socket, *wanted: str) -> tuple[Any, list[int]]:
-    """The next message, which has to be of a wanted kind. An error message is raised as the error that it is."""
-    received = wire.receive(answers)
-    if received is None:
-        raise LauncherError(
-            "the launcher process ended, and its containers with it",
-            hint="`dmesg`, or launcher.log in its directory, may tell why",
-        )
-    message: Any = received[0]
-    if message[0] == "error":
-        _kind, name, text, hint = message
-        raise BY_NAME[name](text, hint=hint)
-    if message[0] not in wanted:
-        raise LauncherError(f"unexpected answer of the launcher: {message[0]}")
-    return message, received[1]
-
-
-def _exit_status(status: int, message: str, exceeded: tuple[str, ...]) -> ExitStatus:
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return ExitStatus(128 - code, -code, message, exceeded)
-    return ExitStatus(code, None, message, exceeded)

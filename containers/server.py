@@ -135,7 +135,10 @@ class Server:
             self._guests.start(client, request, fds[1:])
             return
         os.close(body)
-        self._view(client, request)
+        if kind == "segment":
+            self._segment(client)
+        else:
+            self._view(client, request)
         client.close()
 
     def _on_parents_death(self) -> None:
@@ -152,6 +155,19 @@ class Server:
             reply(client, error_message(MountError(f"cannot make a view of {len(layers)} layers: {error}")))
         else:
             reply(client, ("view",), [fd])
+            os.close(fd)
+
+    def _segment(self, client: _socket.socket) -> None:
+        from containers import segment  # its import takes time, which only jobs with services are to spend
+
+        try:
+            fd = segment.make()
+        except ContainerError as error:
+            reply(client, error_message(error))
+        except OSError as error:
+            reply(client, error_message(NetworkError(f"cannot make a network for containers: {error}")))
+        else:
+            reply(client, ("segment",), [fd])
             os.close(fd)
 
 

@@ -170,7 +170,7 @@ def _write_etc(spec: Any, order: Any, hostname: str, address: int | None) -> dic
     """The files that tell the container its place in the network, which it may write to, as mounts: path to tree."""
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     lines += [f"{host_address}\t{name}" for name, host_address in spec["extra_hosts"]]
-    if address is not None:
+    if address is not None and not spec["segment"]:  # there its name is that of its place in the segment
         lines.append(".".join(map(str, address.to_bytes(4, "big"))) + f"\t{hostname}")
     contents = (order["resolv_conf"], "\n".join(lines) + "\n", hostname + "\n")
     found = {}

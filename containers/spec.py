@@ -75,6 +75,8 @@ class ContainerSpec(NamedTuple):
     user: ``[user|uid][:[group|gid]]``, looked up in the root filesystem; empty is root.
     mounts: in this order; one may lie in another before it.
     hostname: empty gives a random one of 12 hexadecimal digits, as docker does.
+    network: how it reaches the outside.
+    segment: its address in the segment that ``Launcher.start`` is given (``segment.address_of``); empty: it is in none.
     extra_hosts: (name, address) lines for /etc/hosts.
     terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
         is its other end.
@@ -101,6 +103,7 @@ class ContainerSpec(NamedTuple):
     user: str = ""
     hostname: str = ""
     network: Network = "default"
+    segment: str = ""
     mounts: tuple[Mount, ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
     terminal: bool = False
@@ -154,6 +157,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "user": spec.user,
         "hostname": spec.hostname,
         "network": spec.network,
+        "segment": spec.segment,
         "mounts": [_mount_to_wire(mount) for mount in spec.mounts],
         "extra_hosts": spec.extra_hosts,
         "terminal": spec.terminal,

@@ -23,6 +23,7 @@ from containers import netlink, network, nftwire, syscalls
 from containers.addresses import link_local, pack, pack_mac, pack_prefix
 from containers.endpoints import Endpoint, Network, Publication, bridge_of, mac_of
 from containers.errors import NetworkError
+from containers.interfaces import configure, neighbours
 from containers.netspaces import inside
 from containers.switchpin import apply, leave_bridged_alone, locked, make, pinned, read, write
 from containers.switchrules import MAPS, OUTWARD, PORT_SETS, TABLE, script
@@ -117,11 +118,11 @@ class Switch:
         (fd,) = inside(netns, lambda: [netlink.Netlink().detach()])
         link = netlink.Netlink(fd=fd)
         try:
-            _configure(link, endpoint, mac)
+            configure(link, endpoint, mac)
         finally:
             link.close()
         self._link.link(endpoint.port)  # who asks waits until it carries
-        self._link.change(*_neighbours(bridge, pack_mac(endpoint.mac), endpoint.ipv4, endpoint.ipv6))
+        self._link.change(*neighbours(bridge, pack_mac(endpoint.mac), endpoint.ipv4, endpoint.ipv6))
 
     def detach(self, endpoint: Endpoint) -> None:
         """Take a container's interface away, if it is there."""
@@ -261,33 +262,6 @@ def remove_switch(run: str) -> None:
             _even_if(errno.ENOENT, lambda name=name: os.unlink(f"{folder}/{name}"))  # type: ignore[misc]
     finally:
         os.close(lock)
-
-
-def _configure(link: netlink.Netlink, endpoint: Endpoint, gateway_mac: bytes) -> None:
-    """Addresses and routes of a new interface, and up with it."""
-    found = link.link(endpoint.interface)
-    if found is None:
-        raise NetworkError(f"the interface {endpoint.interface} of a container vanished while it was made")
-    index = found[0]
-    changes = [netlink.link_up(1)]
-    if endpoint.ipv6 is None:
-        changes.append(netlink.no_link_local_address(index))
-    for text in (endpoint.ipv4, endpoint.ipv6):
-        if text is not None:
-            address, prefix = pack_prefix(text)
-            changes.append(netlink.add_address(index, address, prefix))
-    changes.append(netlink.link_up(index))
-    gateways = (endpoint.gateway, endpoint.gateway6)
-    changes += _neighbours(index, gateway_mac, *gateways)
-    changes += [netlink.add_default_route(pack(gateway)) for gateway in gateways if gateway is not None]
-    link.change(*changes)
-
-
-def _neighbours(index: int, mac: bytes, *addresses: str | None) -> list[netlink.Message]:
-    """Nobody has to ask for the first packet: a question that comes before the answerer is ready costs a second."""
-    return [
-        netlink.expect_neighbour(index, pack(text.partition("/")[0]), mac) for text in addresses if text is not None
-    ]
 
 
 def _elements_of(endpoint: Endpoint, *, add: bool) -> list[Change]:

@@ -7,9 +7,9 @@ may not: names, records, images, HTTP. A keeper knows the directory of its conta
   one), ``eventlog``, ``records`` (the files that a keeper reads and writes).
 - The nursery: ``nursery`` is its main program.
 - A keeper: ``spare`` is its process, ``serving`` answers its socket, ``life`` has the states of its container,
-  ``account`` writes them down, ``cell`` is what it is made in, ``wiring`` its networks; ``joining`` brings processes
-  into it. ``streams`` and ``relay`` carry bytes, ``logfile`` keeps them, ``following`` shows them. ``health``,
-  ``restarts``, ``ranges`` and ``counters`` are what their names say. ``loop`` calls them all, one at a time.
+  ``account`` writes them down, ``cell`` is what it is made in, ``wiring`` its networks. ``streams`` and ``relay`` carry
+  bytes, ``logfile`` keeps them, ``following`` shows them. ``health``, ``restarts``, ``ranges`` and ``counters`` are
+  what their names say. ``loop`` calls them all, one at a time.
 - Its networks: ``ports`` with ``tcprelay`` and ``udprelay`` are its published ports, ``names`` with ``dnswire``,
   ``forwarding`` and ``namefiles`` its name server.
 

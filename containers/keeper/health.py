@@ -7,8 +7,8 @@ failures within the start period do not count; the last KEPT results are kept, w
 from __future__ import annotations
 
 from containers.errors import ContainerError, StateError
+from containers.joining import Joined
 from containers.keeper import records
-from containers.keeper.joining import Joined
 from containers.keeper.relay import Relay
 
 TYPE_CHECKING = False

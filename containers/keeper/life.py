@@ -16,11 +16,11 @@ import time
 from containers import stubs, syscalls, wire
 from containers.capabilities import ALL_CAPABILITIES
 from containers.errors import BY_NAME, ContainerError, NetworkError, NotExecutedError, StateError
+from containers.joining import Joined, Joins
 from containers.keeper import logfile, records, restarts, specs
 from containers.keeper.account import Account
 from containers.keeper.cell import refused
 from containers.keeper.health import Health
-from containers.keeper.joining import Joined, Joins
 from containers.keeper.relay import Relay
 from containers.keeper.wiring import Wiring
 
@@ -329,7 +329,7 @@ class Life:
         guest.is_told = True
         self._drop_stdio()
         self._began = time.monotonic()
-        self.joins = Joins(self._loop, self._cell, guest)
+        self.joins = Joins(self._loop, self._cell.births, self._cell.session, guest)
         health = self.spec.get("health")
         self._health = Health(self._loop, self, health) if health and health["test"][:1] not in ([], ["NONE"]) else None
         self.account.note(

@@ -16,10 +16,10 @@ import termios
 from binascii import a2b_base64
 
 from containers.errors import ContainerError, KeeperError, StateError
+from containers.joining import Joined
 from containers.keeper import counters, protocol, records
 from containers.keeper.cell import Cell
 from containers.keeper.following import Follower
-from containers.keeper.joining import Joined
 from containers.keeper.life import Life
 from containers.keeper.loop import Loop
 from containers.keeper.relay import PATIENCE_S, Framing, Relay, Viewer

@@ -1,12 +1,13 @@
-"""Processes that join a running container: exec, and health checks.
+"""Processes that join a running container: exec, health checks, and what asks a service whether it is ready.
 
-    keeper ──fork──▶ [ joins the control groups, waits for its order; then all namespaces by one setns ]
-       ▲                          │ clone into the PID namespace, with the keeper as parent
+    parent ──fork──▶ [ joins the control groups, waits for its order; then all namespaces by one setns ]
+       ▲                          │ clone into the PID namespace, with the same parent
        └───────reaps──────────── [ becomes the command, as a container's first process does ]
 
-The process that joins is a copy of the keeper. It is not dumpable, so nobody in the container looks into its memory or
-at its program by /proc, and it holds no descriptor of the host's but its channel, which closes at execve. Joining
-control groups of version 1 waits for the kernel: so, once somebody has joined, another one waits ahead.
+The parent is the container's own: its keeper, or the launcher. The process that joins is a copy of it, not dumpable, so
+nobody in the container looks into its memory or at its program by /proc. It holds no descriptor of the host's but its
+channel, which closes at execve. Joining control groups of version 1 waits for the kernel: so, once somebody has joined,
+another one waits ahead.
 """
 
 from __future__ import annotations
@@ -18,19 +19,32 @@ import sys
 from containers import becoming, syscalls, wire
 from containers.errors import BY_NAME, ContainerError, NamespaceError, NotExecutedError, StateError
 from containers.events import readable
-from containers.keeper.cell import refused
 from core.openfiles import hint_if_out_of_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Protocol
 
+    from containers.birth import Births
+    from containers.cgroups import Session
+    from containers.events import Watching
     from containers.guest import Guest
-    from containers.keeper.cell import Cell
-    from containers.keeper.loop import Loop
-    from containers.keeper.relay import Relay
+
+    class Streams(Protocol):
+        """What a process that joined is to its parent: who has its output, and hears of its end."""
+
+        terminal: int
+
+        def open(self, *, has_input: bool) -> list[int]: ...
+
+        def set_terminal(self, master: int, *, has_input: bool) -> None: ...
+
+        def process_ended(self) -> None: ...
+
+        def let_go(self, why: str) -> None: ...
+
 
 _ALL_NAMESPACES = (
     syscalls.CLONE_NEWUSER
@@ -53,7 +67,7 @@ class Joined:
 
     def __init__(
         self,
-        relay: Relay,
+        relay: Streams,
         started: Callable[[ContainerError | None], None],
         over: Callable[[int], None],
     ) -> None:
@@ -87,11 +101,12 @@ class _Ahead:
 
 
 class Joins:
-    """All that joined one container, for as long as that runs."""
+    """All that joined one container, for as long as that runs. births, session: that the container is of."""
 
-    def __init__(self, loop: Loop, cell: Cell, guest: Guest) -> None:
+    def __init__(self, loop: Watching, births: Births, session: Session, guest: Guest) -> None:
         self._loop = loop
-        self._cell = cell
+        self._births = births
+        self._session = session
         self._guest = guest
         self._all: list[Joined] = []
         self._ahead: _Ahead | None = None
@@ -123,7 +138,7 @@ class Joins:
         try:
             if self.is_closed:
                 raise StateError("the container is not running")
-            call_filter = self._cell.births.filter_of(spec)
+            call_filter = self._births.filter_of(spec)
             ahead = self._taken() or self._forked()
             joined.channel = ahead.channel
             self._all.append(joined)
@@ -137,7 +152,8 @@ class Joins:
         except BrokenPipeError:
             return  # it has ended: the channel's end tells
         except OSError as error:
-            raise refused("cannot enter the container", error) from error
+            what = f"cannot enter the container: {error}"
+            raise ContainerError(what, hint=hint_if_out_of_files(error)) from error
         finally:
             for fd in stdio:
                 os.close(fd)
@@ -160,7 +176,7 @@ class Joins:
         return ahead
 
     def _forked(self) -> _Ahead:
-        into, joins = self._cell.session.doors(self._guest.name)
+        into, joins = self._session.doors(self._guest.name)
         ours = theirs = None
         try:
             ours, theirs = wire.socket_pair()
@@ -251,7 +267,7 @@ class Joins:
 
 
 def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn:
-    """In the keeper's child: join, and become the command. container: a pidfd of its first process."""
+    """In the parent's child: join, and become the command. container: a pidfd of its first process."""
     try:
         try:
             gc.disable()
@@ -283,7 +299,7 @@ def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn
             what = f"cannot enter the container: {type(error).__name__}: {error}"
             wire.send(channel, ("error", ContainerError.__name__, what, None))
     except BrokenPipeError:
-        pass  # the keeper is gone, or wants this no more
+        pass  # the parent is gone, or wants this no more
     finally:
         os._exit(_FAILED)
 
@@ -313,7 +329,7 @@ def _enter(
 
 
 def _leave_oom_score(score: int) -> None:
-    """Be for the kernel's memory killer what the container is, not what the keeper is."""
+    """Be for the kernel's memory killer what the container is, not what its parent is."""
     fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
         if score or int(os.read(fd, 16)) < 0:

@@ -1,0 +1,42 @@
+"""A container's interface, once it is in the container's network namespace: its addresses, its routes, and up."""
+
+from __future__ import annotations
+
+from containers import netlink
+from containers.addresses import pack, pack_prefix
+from containers.errors import NetworkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containers.endpoints import Endpoint
+
+
+def configure(link: netlink.Netlink, endpoint: Endpoint, gateway_mac: bytes = b"") -> None:
+    """Configure a new interface. Raises OSError, NetworkError.
+
+    link: a socket in the container's namespace.
+    gateway_mac: of the endpoint's gateways, where it has one.
+    """
+    found = link.link(endpoint.interface)
+    if found is None:
+        raise NetworkError(f"the interface {endpoint.interface} of a container vanished while it was made")
+    index = found[0]
+    changes = [netlink.link_up(1)]
+    if endpoint.ipv6 is None:
+        changes.append(netlink.no_link_local_address(index))
+    for text in (endpoint.ipv4, endpoint.ipv6):
+        if text is not None:
+            address, prefix = pack_prefix(text)
+            changes.append(netlink.add_address(index, address, prefix))
+    changes.append(netlink.link_up(index))
+    gateways = (endpoint.gateway, endpoint.gateway6)
+    changes += neighbours(index, gateway_mac, *gateways)
+    changes += [netlink.add_default_route(pack(gateway)) for gateway in gateways if gateway is not None]
+    link.change(*changes)
+
+
+def neighbours(index: int, mac: bytes, *addresses: str | None) -> list[netlink.Message]:
+    """Nobody has to ask for the first packet: a question that comes before the answerer is ready costs a second."""
+    return [
+        netlink.expect_neighbour(index, pack(text.partition("/")[0]), mac) for text in addresses if text is not None
+    ]
