@@ -9,6 +9,7 @@ that user, without namespaces.)
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -25,6 +26,7 @@ _POLL_S: Final = 0.1
 _BUFFER_BYTES: Final = 256 << 10
 _MOUNTED: Final = "/mnt"  # where git sees its directory, whose own path nobody may walk
 _END: Final = "--"
+_NO_PROGRAM: Final = 127  # the exit code
 _INSIDE: Final = (  # $1: the folder; then rw or ro, a directory and where it is seen, for each bind
     'folder=$1; shift; while [ "$1" != -- ]; do mount --rbind -o "$1" "$2" "$3" || exit; shift 3; done; shift;'
     f' mount --rbind . {_MOUNTED} && cd "{_MOUNTED}/$folder" && exec "$@"'
@@ -164,9 +166,32 @@ class GitProgram:
                 f"{what} did not end within {self._bounds.time_s} s",
                 hint="SHIPLAP_FETCH_TIME is how long it may take",
             )
-        if process.returncode == 127:
-            raise FetchError(f"git cannot be started: {told.decode('utf-8', 'replace').strip()}", hint="install git")
+        if process.returncode == _NO_PROGRAM:
+            raise _no_git(told)
         return Ended(process.returncode, out, told)
+
+    def run_all(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> list[Ended]:
+        """Run one git after the other, whatever came of the one before, and say of each how it ended.
+
+        commands: as for ``start``. A sandbox takes several times as long as a short git: these share one.
+        Raises what ``finish`` raises.
+        """
+        mark = os.urandom(16).hex()  # what git prints is somebody else's
+        alone = () if self.is_sandboxed else ("setpriv", "--pdeathsig=KILL", _END)
+        ends = f"code=$?; printf '\\n{mark} %d\\n' $code; printf '\\n{mark}\\n' >&2"
+        script = "\n".join(f"{shlex.join([*alone, *words])}; {ends}" for words in commands)
+        ended = self.finish(self.start(["sh", "-c", script], environment), "git")
+        outs, told = ended.out.split(f"\n{mark} ".encode()), ended.told.split(f"\n{mark}\n".encode())
+        if len(outs) <= len(commands) or len(told) <= len(commands):  # the sandbox failed, or somebody has killed it
+            return [Ended(ended.code or 1, b"", ended.told)] * len(commands)
+        found, out = [], outs[0]
+        for after, said in zip(outs[1:], told, strict=False):
+            code, _, following = after.partition(b"\n")
+            found.append(Ended(int(code), out, said))
+            out = following
+        if any(each.code == _NO_PROGRAM for each in found):
+            raise _no_git(found[0].told)
+        return found
 
     def _sandbox(self) -> list[str]:
         uid, gid = self._owner
@@ -177,3 +202,7 @@ class GitProgram:
         words += [_END, "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs"]
         words += ["--inh-caps=-all", "--bounding-set=-all", "--pdeathsig=KILL", _END]
         return [*words, "prlimit", f"--fsize={self._bounds.file_bytes}", "--core=0"]
+
+
+def _no_git(told: bytes) -> FetchError:
+    return FetchError(f"git cannot be started: {told.decode('utf-8', 'replace').strip()}", hint="install git")

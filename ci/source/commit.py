@@ -92,7 +92,7 @@ class FetchedCommit(Closing):
             return None
         wanted = self._wanted
         return GitView(
-            self._store, self._mirror.key, self.objects, self.commit.id, self.commit.tree,
+            self._store, self._mirror.key, self.objects, self.commit, self.commit.tree,
             branch=self.fetched.branch, history=options.history,
             origin="" if wanted.remote.scheme == "file" else wanted.remote.url, alone=bool(wanted.fork),
             large=pointers_of(self.objects, self.commit.tree) if options.lfs else (),

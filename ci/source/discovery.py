@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -112,9 +112,15 @@ class _Asking:
         self._owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
     def found(self) -> Found:
-        places = self._ask(
-            "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-common-dir",
-            "--git-path", "index", "--git-path", "objects", "--show-object-format",
+        places, head, branch, refs, own, *more = self._ask(
+            (
+                "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-common-dir",
+                "--git-path", "index", "--git-path", "objects", "--show-object-format",
+            ),
+            ("rev-parse", "--quiet", "--verify", "HEAD^{commit}"),
+            ("symbolic-ref", "--quiet", "--short", "HEAD"),
+            ("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"),
+            ("config", "--null", "--get-regexp", f"^core\\.({_HEEDED})$"),
         )  # fmt: skip
         if places.code:
             raise self._not_one(places)
@@ -123,31 +129,25 @@ class _Asking:
             raise RepositoryError(f"the path of the repository at {self._path} has a line break", hint="rename it")
         top, common, index, objects = (Path(line) for line in lines[:4])
         self._check_owner(top)
-        head = self._ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}")
-        branch = self._ask("symbolic-ref", "--quiet", "--short", "HEAD")
-        refs = self._ask("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
-        own = _settings(self._ask("config", "--null", "--get-regexp", f"^core\\.({_HEEDED})$").out)
-        user = self._of_user()
+        user = _settings((more[0] if more else self._of_user()).out)
         everywhere = user.pop("core.excludesfile", "")
         return Found(
             top, common, index, self._borrowed(objects), lines[4],
             head.out.decode().strip(), branch.out.decode("utf-8", "surrogateescape").strip(), refs.out,
-            tuple(f"{name}={value}" for name, value in (user | own).items()),
+            tuple(f"{name}={value}" for name, value in (user | _settings(own.out)).items()),
             self._ignored(everywhere), self._owner,
         )  # fmt: skip
 
-    def _ask(self, *words: str) -> Ended:
-        return self._run(self._owner, ("-C", str(self._path), "-c", "safe.directory=*", *words), {})
+    def _ask(self, *questions: Sequence[str]) -> list[Ended]:
+        """Answers of the repository's git, and of the user's where both are the same user."""
+        commands = [["git", "-C", str(self._path), "-c", "safe.directory=*", *words] for words in questions]
+        if self._owner == _ourselves() and (question := _of_user()) is not None:
+            commands.append(question)
+        return self._run(self._owner, commands)
 
-    def _of_user(self) -> dict[str, str]:
-        """What the configuration of who started us says; the file is their own."""
-        homes = user_directories()
-        if "HOME" not in homes:
-            return {}
-        words = ("config", "--global", "--includes", "--null", "--type=path", "--get-regexp")
-        ids = (os.geteuid(), os.getegid())
-        told = self._run(ids, (*words, f"^core\\.(excludesfile|{_HEEDED})$"), homes)
-        return _settings(told.out)
+    def _of_user(self) -> Ended:
+        question = _of_user()
+        return Ended(0, b"", b"") if question is None else self._run(_ourselves(), [question])[0]
 
     def _ignored(self, named: str) -> bytes:
         homes = user_directories()
@@ -155,12 +155,9 @@ class _Asking:
         path = Path(named) if named else usual
         return read_of(path, os.geteuid()) or b""
 
-    def _run(self, owner: tuple[int, int], words: Sequence[str], homes: Mapping[str, str]) -> Ended:
+    def _run(self, owner: tuple[int, int], commands: Sequence[Sequence[str]]) -> list[Ended]:
         program = GitProgram(self._scratch, _TREE, owner=owner, bounds=self._bounds, question=check)
-        environment = {**route_nowhere().environment, **homes}
-        if homes:
-            del environment["GIT_CONFIG_GLOBAL"]
-        return program.finish(program.start(["git", *words], environment), f"git {words[-1]}")
+        return program.run_all(commands, route_nowhere().environment)
 
     def _check_owner(self, top: Path) -> None:
         if os.geteuid() == 0 and top.stat().st_uid != self._owner[0]:
@@ -197,6 +194,20 @@ class _Asking:
         if _NO_TREE in told:
             return RepositoryError(f"{self._path} is a repository without files", hint="run it in a clone of it")
         return RepositoryError(f"git cannot read the repository at {self._path}: {told}")
+
+
+def _ourselves() -> tuple[int, int]:
+    return os.geteuid(), os.getegid()
+
+
+def _of_user() -> list[str] | None:
+    """The question what the configuration of who started us says; the file is their own. None: there can be none."""
+    homes = user_directories()
+    if "HOME" not in homes:
+        return None
+    variables = [f"{name}={value}" for name, value in homes.items()]
+    words = ("config", "--global", "--includes", "--null", "--type=path", "--get-regexp")
+    return ["env", "-u", "GIT_CONFIG_GLOBAL", *variables, "git", *words, f"^core\\.(excludesfile|{_HEEDED})$"]
 
 
 def _settings(listed: bytes) -> dict[str, str]:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from builder.remotes.gitprogram import Ended
 from ci.directories import fitting
 from ci.document import MAX_BYTES
 from ci.errors import RepositoryError
@@ -18,6 +19,7 @@ from ci.source.objects import LINK, SUBMODULE, Entry, Objects
 _AT_ONCE: Final = 1 << 20
 _SHOWN: Final = "%H%x00%T%x00%ct%x00%an%x00%s"
 _SHORT: Final = 12
+_NO: Final = 1  # the exit code of a quiet question
 _LONGEST_TITLE: Final = 500
 _LONGEST_NAME: Final = 200
 _ABBREVIATED: Final = (
@@ -37,19 +39,49 @@ class Commit(NamedTuple):
 
 def read_commit(objects: Objects, name: str) -> Commit:
     """The commit of this name or hash. Raises RepositoryError when there is none."""
-    if not objects.has(name):
-        raise RepositoryError(f"the repository has no commit {name[:100]}")
-    told = objects.run("log", "-1", "--no-show-signature", "--encoding=UTF-8", f"--format={_SHOWN}", name)
-    return _commit(told.decode("utf-8", "replace").removesuffix("\n"))
+    there, shown = objects.run_all(_is_there(name), _show(name))
+    return _read(objects, name, there, shown)
 
 
 def describe(objects: Objects, commit: Commit) -> dict[str, str]:
     """The facts of ``ci.facts`` that a commit has."""
-    words = ("describe", "--tags", "--always", f"--abbrev={_ABBREVIATED}", commit.id)
+    return _facts(commit, objects.run(*_describe(commit.id)))
+
+
+def read_and_describe(objects: Objects, name: str) -> tuple[Commit, dict[str, str]]:
+    """What ``read_commit`` and ``describe`` say, in the time of one of them. Raises RepositoryError."""
+    there, shown, told = objects.run_all(_is_there(name), _show(name), _describe(name))
+    commit = _read(objects, name, there, shown)
+    if told.code:
+        raise objects.damaged(_describe(name), told.told)
+    return commit, _facts(commit, told.out)
+
+
+def _is_there(name: str) -> tuple[str, ...]:
+    return "rev-parse", "--quiet", "--verify", "--end-of-options", f"{name}^{{commit}}"
+
+
+def _show(name: str) -> tuple[str, ...]:
+    return "log", "-1", "--no-show-signature", "--encoding=UTF-8", f"--format={_SHOWN}", "--end-of-options", name
+
+
+def _describe(name: str) -> tuple[str, ...]:
+    return "describe", "--tags", "--always", f"--abbrev={_ABBREVIATED}", name
+
+
+def _read(objects: Objects, name: str, there: Ended, shown: Ended) -> Commit:
+    if there.code == _NO:
+        raise RepositoryError(f"the repository has no commit {name[:100]}")
+    if there.code or shown.code:
+        raise objects.damaged(_show(name), shown.told or there.told)
+    return _commit(shown.out.decode("utf-8", "replace").removesuffix("\n"))
+
+
+def _facts(commit: Commit, described: bytes) -> dict[str, str]:
     return {
         "SHIPLAP_COMMIT": commit.id,
         "SHIPLAP_SHORT_COMMIT": commit.id[:_SHORT],
-        "SHIPLAP_DESCRIBE": _line(objects.run(*words).decode("utf-8", "replace").strip(), _LONGEST_NAME),
+        "SHIPLAP_DESCRIBE": _line(described.decode("utf-8", "replace").strip(), _LONGEST_NAME),
         "SHIPLAP_COMMITTED_AT": str(commit.committed_at),
         "SHIPLAP_TITLE": commit.title,
         "SHIPLAP_AUTHOR": commit.author,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from builder.remotes.gitprogram import NOBODY, GitProgram, borrowing
+from builder.remotes.gitprogram import NOBODY, Ended, GitProgram, borrowing
 from builder.remotes.gitroute import route_nowhere
 from ci.errors import DamagedRepositoryError, RepositoryError, SourceFileError
 from core.cancellation import check
@@ -30,6 +30,7 @@ EXECUTABLE: Final = b"100755"
 LINK: Final = b"120000"
 SUBMODULE: Final = b"160000"
 _NOTHING: Final = b"000000"
+_DIFF: Final = ("diff-tree", "-r", "-t", "-z", "--raw", "--no-renames")
 
 
 class Entry(NamedTuple):
@@ -73,8 +74,13 @@ class Objects(NamedTuple):
         program, process = self._start(words, stdin)
         ended = program.finish(process, f"git {words[0]}")
         if ended.code:
-            raise self._damaged(words, ended.told)
+            raise self.damaged(words, ended.told)
         return ended.out
+
+    def run_all(self, *commands: Sequence[str]) -> list[Ended]:
+        """What came of several gits, one after the other. It takes hardly longer than one."""
+        program, environment = self._program()
+        return program.run_all([self._command(words) for words in commands], environment)
 
     def has(self, name: str, kind: str = "commit") -> bool:
         """Whether there is an object, and it is, or leads to, one of this kind."""
@@ -87,7 +93,7 @@ class Objects(NamedTuple):
         program, process = self._start(words, None)
         ended = program.finish(process, f"git {words[0]}")
         if ended.code not in (0, 1):
-            raise self._damaged(words, ended.told)
+            raise self.damaged(words, ended.told)
         return ended.out if ended.code == 0 else None
 
     def entries(self, tree: str, *paths: str) -> list[Entry]:
@@ -109,12 +115,16 @@ class Objects(NamedTuple):
 
     def changes(self, before: str, now: str) -> list[Change]:
         """The paths in which two trees differ, directories too: a removed one comes with all that was in it."""
-        parts = iter(_parts(self.run("diff-tree", "-r", "-t", "-z", "--raw", "--no-renames", before, now)))
-        found = []
-        for head, path in zip(parts, parts, strict=True):
-            old, new, _, oid, _ = head[1:].split(b" ")
-            found.append(Change(b"" if old == _NOTHING else old, b"" if new == _NOTHING else new, oid, path))
-        return found
+        return _changes(self.run(*_DIFF, before, now))
+
+    def changes_since(self, before: str, now: str) -> list[Change] | None:
+        """The same; None where the tree of before is not here."""
+        there, told = self.run_all(("rev-parse", "--quiet", "--verify", f"{before}^{{tree}}"), (*_DIFF, before, now))
+        if there.code:
+            return None
+        if told.code:
+            raise self.damaged(_DIFF, told.told)
+        return _changes(told.out)
 
     def changed_paths(self, before: str, now: str) -> tuple[str, ...]:
         """The paths of files that two commits or trees do not have in common."""
@@ -129,7 +139,7 @@ class Objects(NamedTuple):
         try:
             return [int(size) for size in told.split(b"\n")[:-1]]
         except ValueError:
-            raise self._damaged(words, told[-_SHOWN_BYTES:]) from None
+            raise self.damaged(words, told[-_SHOWN_BYTES:]) from None
 
     @contextmanager
     def packed(self, ids: Sequence[bytes]) -> Iterator[list[Path]]:
@@ -167,10 +177,10 @@ class Objects(NamedTuple):
             head = out.readline()
             parts = head.split()
             if len(parts) != 3 or parts[1] != b"blob":
-                raise self._damaged(words, head or b"it ended early")
+                raise self.damaged(words, head or b"it ended early")
             yield int(parts[2]), out
             if out.read(1) != b"\n":
-                raise self._damaged(words, b"a blob has another size than git says")
+                raise self.damaged(words, b"a blob has another size than git says")
 
     def _marked(
         self, words: Sequence[str], out: IO[bytes], mark: bytes, wanted: Sequence[tuple[bytes, bytes]]
@@ -179,7 +189,7 @@ class Objects(NamedTuple):
         data = bytearray(out.read(len(mark)))
         for number in range(len(wanted)):
             if data[: len(mark)] != mark:
-                raise self._damaged(words, bytes(data[:_SHOWN_BYTES]) or b"it ended early")
+                raise self.damaged(words, bytes(data[:_SHOWN_BYTES]) or b"it ended early")
             is_last = number == len(wanted) - 1
             at, looked = -1, len(mark)
             while at < 0:
@@ -220,16 +230,22 @@ class Objects(NamedTuple):
                 hint="SHIPLAP_FETCH_TIME is how long it may take",
             )
         if process.returncode or rest:
-            raise self._damaged(words, told or b"it printed too much")
+            raise self.damaged(words, told or b"it printed too much")
 
     def _start(self, words: Sequence[str], stdin: IO[bytes] | None) -> tuple[GitProgram, subprocess.Popen[bytes]]:
+        program, environment = self._program()
+        return program, program.start(self._command(words), environment, stdin=stdin)
+
+    def _program(self) -> tuple[GitProgram, dict[str, str]]:
         binds, environment = borrowing(self.directory, self.borrowed)
         program = GitProgram(self.directory, FOLDER, binds=binds, owner=self.owner, bounds=self.bounds, question=check)
-        route = route_nowhere()
-        command = ["git", "--git-dir=.", "--literal-pathspecs", *route.settings, *words]
-        return program, program.start(command, {**route.environment, **environment}, stdin=stdin)
+        return program, {**route_nowhere().environment, **environment}
 
-    def _damaged(self, words: Sequence[str], told: bytes) -> DamagedRepositoryError:
+    def _command(self, words: Sequence[str]) -> list[str]:
+        return ["git", "--git-dir=.", "--literal-pathspecs", *route_nowhere().settings, *words]
+
+    def damaged(self, words: Sequence[str], told: bytes) -> DamagedRepositoryError:
+        """The error for a git that failed although all is there. told: what it said."""
         text = told[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
         verb = next((word for word in words if not word.startswith("-")), "")
         return DamagedRepositoryError(
@@ -244,6 +260,15 @@ def _lines(ids: Sequence[bytes]) -> Iterator[IO[bytes]]:
         file.writelines(oid + b"\n" for oid in ids)
         file.seek(0)
         yield file
+
+
+def _changes(listed: bytes) -> list[Change]:
+    parts = iter(_parts(listed))
+    found = []
+    for head, path in zip(parts, parts, strict=True):
+        old, new, _, oid, _ = head[1:].split(b" ")
+        found.append(Change(b"" if old == _NOTHING else old, b"" if new == _NOTHING else new, oid, path))
+    return found
 
 
 def _parts(listed: bytes) -> list[bytes]:

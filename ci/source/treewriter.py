@@ -35,12 +35,14 @@ class TreeLayer:
 
     tree: whose .gitattributes count.
     prefix: the directory that all of it is in; empty for the root.
+    sizes: by path, of the files and links that are written as the repository has them, in bytes.
     """
 
     def __init__(self, writer: TarWriter, objects: Objects, tree: str, prefix: str) -> None:
         self._writer = writer
         self._objects = objects
         self._tree = tree
+        self.sizes: dict[bytes, int] = {}
         self._prefix = f"{prefix.strip('/')}/".encode("utf-8", "surrogateescape") if prefix.strip("/") else b""
 
     def directories_above(self) -> None:
@@ -62,7 +64,10 @@ class TreeLayer:
                 if entry.mode in (DIRECTORY, SUBMODULE):
                     self._directory(entry.path)
                 else:
-                    self._blob(entry, *next(contents))
+                    size, content = next(contents)
+                    if not isinstance(content, bytes):
+                        self.sizes[entry.path] = size
+                    self._blob(entry, size, content)
 
     def write_changes(self, changes: Sequence[Change], *, has_attributes: bool) -> None:
         """Write what came or changed, and a whiteout for what is gone."""

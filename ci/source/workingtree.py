@@ -76,10 +76,8 @@ class LocalRepository(Closing):
         with self._mirror.locked():
             index = self._mirror.objects.directory / _INDEX
             try:
-                if not self._copy_index(index) and self.commit:
-                    self._run("read-tree", self.commit)
-                self._run("add", "--all")
-                return self._run("write-tree").decode().strip()
+                begins = [] if self._copy_index(index) or not self.commit else [("read-tree", self.commit)]
+                return self._run(*begins, ("add", "--all"), ("write-tree",)).decode().strip()
             finally:
                 for path in (index, index.with_suffix(".lock")):
                     path.unlink(missing_ok=True)
@@ -114,7 +112,8 @@ class LocalRepository(Closing):
         (directory / "info").mkdir(mode=0o755, exist_ok=True)
         write_atomically(directory / "info" / "exclude", self._found.ignored + b"\n" + ignored)
 
-    def _run(self, *words: str) -> bytes:
+    def _run(self, *commands: tuple[str, ...]) -> bytes:
+        """What the last of these printed. Raises RepositoryError for the first that fails."""
         objects = self._mirror.objects
         binds, environment = borrowing(objects.directory, objects.borrowed)
         program = GitProgram(
@@ -129,7 +128,8 @@ class LocalRepository(Closing):
         command = ["git", "-C", str(self.top), f"--git-dir={program.seen(FOLDER)}", f"--work-tree={self.top}"]
         command += [word for each in (*_DEFENCES, *self._found.settings) for word in ("-c", each)]
         variables = {**route.environment, **environment, "GIT_INDEX_FILE": program.seen(_INDEX)}
-        ended = program.finish(program.start([*command, *route.settings, *words], variables), f"git {words[0]}")
-        if ended.code:
-            raise RepositoryError(f"git {words[0]} of {self.top} failed: {told_by(ended)}")
-        return ended.out
+        found = program.run_all([[*command, *route.settings, *words] for words in commands], variables)
+        for words, ended in zip(commands, found, strict=True):
+            if ended.code:
+                raise RepositoryError(f"git {words[0]} of {self.top} failed: {told_by(ended)}")
+        return found[-1].out

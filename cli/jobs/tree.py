@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ci.conditions import Event
 from ci.model import SourceOptions
 from ci.outcome import GitMounts
-from ci.source.facts import describe, directories_of_tree, read_commit
+from ci.source.facts import directories_of_tree, read_and_describe
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
 from ci.source.lfs import lfs_layer, pointers_of
@@ -59,8 +59,10 @@ def read_tree(repository: LocalRepository, about: About, source: SourceOptions, 
         "SHIPLAP_TARGET": about.target,
         "SHIPLAP_TAG": about.tag,
     }
+    commit = None
     if repository.commit:
-        facts |= describe(objects, read_commit(objects, repository.commit))
+        commit, described = read_and_describe(objects, repository.commit)
+        facts |= described
     event = Event(
         about.event,
         branch,
@@ -71,12 +73,12 @@ def read_tree(repository: LocalRepository, about: About, source: SourceOptions, 
     )
     large = pointers_of(objects, tree) if source.lfs else []
     git = None
-    if repository.commit and source.history != 0:
+    if commit is not None and source.history != 0:
         git = GitView(
             store,
             repository.key,
             objects,
-            repository.commit,
+            commit,
             tree,
             branch=repository.branch,
             history=source.history,

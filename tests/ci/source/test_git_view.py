@@ -14,6 +14,7 @@ import pytest
 
 from ci.epoch import BEGINNING
 from ci.source.facts import read_commit
+from ci.source.gitindex import entry_of, index_of, patched
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
 from ci.source.mirror import Mirror
@@ -40,8 +41,8 @@ class Place:
 
     def view(self, ref: str = "main", **options: object) -> GitView:
         found = self.mirror.fetch(*self.repository.way(), ref)
-        tree = read_commit(self.mirror.objects, found.commit).tree
-        return GitView(self.store, "k", self.mirror.objects, found.commit, tree, branch=found.branch, **options)  # type: ignore[arg-type]
+        commit = read_commit(self.mirror.objects, found.commit)
+        return GitView(self.store, "k", self.mirror.objects, commit, commit.tree, branch=found.branch, **options)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def workspace(self, view: GitView, *above: DiffID) -> Iterator[Path]:
@@ -74,7 +75,8 @@ def _overlay(stack: contextlib.ExitStack, lowers: tuple[RootLayer, ...], upper: 
         if isinstance(lower, DirectoryLayer):
             names.append(lower.path)
             continue
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=upper)), str(number))
+        # A short path: mount(8) gives the kernel no longer list of lowers than 255 bytes.
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="")), str(number))
         place.mkdir()
         mount("-t", "erofs", "-o", f"ro,device={lower.device}", lower.image, str(place))
         stack.callback(subprocess.run, ["umount", str(place)], check=True)
@@ -193,15 +195,15 @@ def test_a_fork_sees_its_commit_and_nothing_of_the_mirror(place: Place, tmp_path
     theirs = fork.commit("theirs", a="theirs")
     with place.mirror.of_fork("7") as beside:
         beside.fetch(*fork.way(), "main")
-        tree = read_commit(beside.objects, theirs).tree
-        view = GitView(place.store, "k", beside.objects, theirs, tree, branch="main", alone=True)
+        commit = read_commit(beside.objects, theirs)
+        view = GitView(place.store, "k", beside.objects, commit, commit.tree, branch="main", alone=True)
         with place.workspace(view) as top:
             assert git(top, "status", "--porcelain") == ""
             assert git(top, "log", "--format=%H") == theirs
             assert git(top, "fsck") == ""
-            for commit in (first, hidden):
+            for other in (first, hidden):
                 with pytest.raises(subprocess.CalledProcessError):
-                    git(top, "cat-file", "-e", commit)
+                    git(top, "cat-file", "-e", other)
             with view.mounted("/work/.git") as mounts:
                 assert len(mounts) == 1
 
@@ -212,7 +214,8 @@ def test_a_working_tree_shows_what_is_not_committed(place: Place) -> None:
     repository.write(a="9", new="1")
     with LocalRepository.open(place.store.root, repository.path) as local:
         tree = local.tree()
-        view = GitView(place.store, local.key, local.objects, local.commit, tree, branch=local.branch)
+        commit = read_commit(local.objects, local.commit)
+        view = GitView(place.store, local.key, local.objects, commit, tree, branch=local.branch)
         with place.workspace(view) as top:
             assert git(top, "status", "--porcelain").splitlines() == ["M a", "?? new"]
             assert git(top, "describe").startswith("v1.0-2-g")
@@ -224,10 +227,9 @@ def test_a_shallow_clone_here_is_as_shallow_inside(place: Place) -> None:
     words = ["git", "clone", "--quiet", "--depth=2", f"file://{place.repository.path}", str(clone)]
     subprocess.run(words, check=True)
     with LocalRepository.open(place.store.root, clone) as local:
+        commit = read_commit(local.objects, local.commit)
         for history in (None, 2, 5):
-            view = GitView(
-                place.store, local.key, local.objects, local.commit, local.tree(), branch="main", history=history
-            )
+            view = GitView(place.store, local.key, local.objects, commit, local.tree(), branch="main", history=history)
             with place.workspace(view) as top:
                 assert git(top, "log", "--format=%H").split() == commits[:0:-1]
                 assert git(top, "status", "--porcelain") == ""
@@ -243,16 +245,58 @@ def test_a_repository_of_sha256_works_inside(place: Place) -> None:
         assert git(top, "describe").startswith("v1.0-2-g")
 
 
-def test_it_is_made_once_and_anew_when_a_tag_comes(place: Place) -> None:
+def test_commits_leave_no_layers_of_their_own(place: Place) -> None:
     filled(place.repository)
-    view = place.view()
-    before = view.layer()
-    records = len(place.store.database.all("SELECT key FROM records"))
-    assert place.view().layer() == before
-    assert len(place.store.database.all("SELECT key FROM records")) == records
+    with place.workspace(place.view()) as top:
+        assert git(top, "status", "--porcelain") == ""
+    mirror, store = place.mirror, place.store
+    before = set(store.database.all("SELECT diff_id FROM records"))
     place.repository.git("tag", "v2.0")
-    place.mirror.fetch(*place.repository.way(), "refs/tags/v2.0")
-    assert place.view().layer() != before
+    with place.workspace(place.view("refs/tags/v2.0")) as top:
+        assert git(top, "describe", "--tags") == "v2.0"
+    place.repository.commit("four", a="4")
+    commit = read_commit(mirror.objects, mirror.fetch(*place.repository.way(), "main").commit)
+    files = layers_of(store, "k", mirror.objects, commit.tree)
+    with place.workspace(place.view()) as top:
+        assert git(top, "status", "--porcelain") == ""
+        assert git(top, "log", "-1", "--format=%s") == "four"
+    assert set(store.database.all("SELECT diff_id FROM records")) - before == {(files[-1],)}
+
+
+def test_what_a_commit_changes_is_as_in_an_index_that_is_made_anew(place: Place) -> None:
+    repository = place.repository
+    repository.write(**{f"many__{number:03}": str(number) for number in range(60)})
+    repository.write(become__directory="1", place__a="1", place__b="1")
+    filled(repository)
+    with place.workspace(place.view()):
+        pass
+    git(repository.path, "rm", "-q", "-r", "place", "become/directory", "many/007")
+    (repository.path / "place").write_text("a file now")
+    repository.write(become__directory__deep="2", zz="last", many__030="another length")
+    (repository.path / "many/031").chmod(0o755)
+    (repository.path / "many/032").unlink()
+    (repository.path / "many/032").symlink_to("031")
+    repository.commit("five", a="5")
+    view = place.view()
+    with place.workspace(view) as top:
+        seen = (top / ".git/index").read_bytes()
+        assert git(top, "status", "--porcelain") == ""
+    assert seen == view._whole_index()
+    assert len(view._index()[0]) == 1, "it was made of the base's"
+    place.store.images.prune(cache=True)
+    assert view._index() == (view._index()[0], seen)
+
+
+def test_paths_of_any_length_are_found_in_an_index() -> None:
+    paths = [b"a", b"b" * 7, b"b" * 8, b"c" * 4094, b"c" * 4095, b"c" * 4096, b"d" * 5000, b"e"]
+    mode, before, after = b"100644", b"11" * 20, b"22" * 20
+    index = index_of(((path, mode, before) for path in paths), dict.fromkeys(paths, 3), BEGINNING, "sha1")
+    for path in paths:
+        others = [(other, mode, after if other == path else before) for other in paths]
+        changed = patched(index, {path: entry_of(path, mode, after, 3, BEGINNING)}, "sha1")
+        assert changed == index_of(others, dict.fromkeys(paths, 3), BEGINNING, "sha1")
+        without = [(other, mode, before) for other in paths if other != path]
+        assert patched(index, {path: b""}, "sha1") == index_of(without, dict.fromkeys(paths, 3), BEGINNING, "sha1")
 
 
 def test_nothing_is_left_where_it_was_mounted(place: Place) -> None:

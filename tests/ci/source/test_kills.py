@@ -38,7 +38,8 @@ with Store.open(root) as store:
     wanted = WantedCommit("p", remote, GitAccess(local=repository / ".git"), "refs/heads/main")
     with FetchedCommit(store, wanted) as fetched:
         store.snapshots.lowers(fetched.layers(SourceOptions()))
-        fetched.git_view(SourceOptions()).layer()
+        with fetched.git_view(SourceOptions()).mounted("/work/.git"):
+            pass
 """
 
 
