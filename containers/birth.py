@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from containers.rootfs import Layers
 
 _NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
-_BIND_ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 
 
 class Births:
@@ -165,13 +164,9 @@ class Births:
         order["binds"] = binds = {}
         for number, (kind, _, *details) in enumerate(mounts):
             if kind == "bind":
-                source, readonly, mapped = details
+                source, readonly, mapped, how = details
                 binds[number] = len(trees)
-                trees.append(
-                    self._layers.clone(
-                        source, recursive=True, idmapped=mapped, readonly=readonly, attributes=_BIND_ATTRIBUTES
-                    )
-                )
+                trees.append(self._layers.bind(source, readonly=readonly, idmapped=mapped, how=how))
             elif kind == "device":
                 binds[number] = len(trees)
                 trees.append(self._layers.device(details[0], self._ranges))

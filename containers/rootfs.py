@@ -25,7 +25,12 @@ from containers.syscalls import (
 )
 from core.filesystems import GOOD_KINDS
 
+_RESOLVE_BENEATH, _RESOLVE_NO_MAGICLINKS = 0x08, 0x02
 _IDMAP_HINT = f"put Shiplap's root (SHIPLAP_ROOT or --root) on {GOOD_KINDS}; `shiplap doctor` tries it"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Layers:
@@ -99,10 +104,11 @@ class Layers:
         readonly: bool = False,
         attributes: int = 0,
         userns: int | None = None,
+        shown: str = "",
     ) -> int:
         """A descriptor of a detached copy of the mount at ``path``. Raises MountError.
 
-        userns: by which owners are mapped; None: as they are for all containers.
+        userns: by which owners are mapped; None: as they are for all containers. shown: what messages call the path.
         """
         userns = self._userns if userns is None else userns
         deep = AT_RECURSIVE if recursive else 0
@@ -121,8 +127,47 @@ class Layers:
                 os.close(tree)
             hint = _IDMAP_HINT if idmapped and error.errno in (errno.EINVAL, errno.EPERM) and tree >= 0 else None
             what = "its file system does not support idmapped mounts" if hint else error.strerror
-            raise MountError(f"cannot mount {path} in a container: {what}", hint=hint) from error
+            raise MountError(f"cannot mount {shown or path} in a container: {what}", hint=hint) from error
         return tree
+
+    def bind(self, source: str, *, readonly: bool, idmapped: bool, how: dict[str, Any]) -> int:
+        """A descriptor of a detached copy of a bind: set-user-ID bits and devices do not work there. Raises MountError.
+
+        how: may be empty.
+            subpath: what of ``source`` is meant. Whatever is in there, this leads to nothing outside of it.
+            flat: what is mounted below it is not there.
+            shallow: read-only is what is of the mount itself, not what is mounted below it.
+            propagation: ``private`` and ``rprivate`` make what is mounted on the host later not appear, ``slave`` and
+                ``rslave`` make it appear; empty is whatever holds for this process.
+        """
+        deep, shallow = not how.get("flat"), bool(how.get("shallow"))
+        tree = fd = -1
+        try:
+            if how.get("subpath"):
+                fd = _beneath(source, how["subpath"])
+            tree = self.clone(
+                f"/proc/self/fd/{fd}" if fd >= 0 else source,
+                recursive=deep,
+                idmapped=idmapped,
+                readonly=readonly and not shallow,
+                attributes=syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV,
+                shown=source,
+            )
+            if readonly and shallow:
+                syscalls.mount_setattr(tree, "", AT_EMPTY_PATH, attributes=syscalls.MOUNT_ATTR_RDONLY)
+            propagation = how.get("propagation") or ""
+            if propagation.endswith("private"):
+                below = AT_RECURSIVE if propagation.startswith("r") else 0
+                syscalls.mount_setattr(tree, "", AT_EMPTY_PATH | below, attributes=0, propagation=syscalls.MS_PRIVATE)
+            return tree
+        except OSError as error:
+            if tree >= 0:
+                os.close(tree)
+            what = f"{source}/{how['subpath']}" if how.get("subpath") else source
+            raise MountError(f"cannot mount {what} in a container: {error.strerror}") from error
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def device(self, source: str, owner: tuple[int, int]) -> int:
         """A descriptor of a mount of a device node: as the host's ``source``, but of ``owner``. Raises MountError.
@@ -180,6 +225,15 @@ class Layers:
         path = f"{self._folder}/{name}"
         os.makedirs(path, 0o755, exist_ok=True)
         return path
+
+
+def _beneath(folder: str, path: str) -> int:
+    """A descriptor of what is at ``path`` below ``folder``; links that lead out of it are refused. Raises OSError."""
+    top = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return syscalls.openat2(top, path, os.O_PATH, resolve=_RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(top)
 
 
 def _parted(path: str) -> tuple[str, str]:

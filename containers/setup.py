@@ -199,12 +199,20 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
             os.mkdir(place, 0o755)
             found[target] = _tree(place, order["stacks"][number], details[1], target)
         else:
-            size, mode = details
-            mounts.Directory(place).execute()
-            options = f"mode={mode:o}" + (f",size={size}" if size else "")
-            syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-            found[target] = syscalls.open_tree(syscalls.AT_FDCWD, place, 0)
+            found[target] = _tmpfs(place, target, *details)
     return found
+
+
+def _tmpfs(place: str, target: str, size_bytes: int, mode: int, flags: int | None, options: tuple[str, ...]) -> int:
+    """A tmpfs. flags: of the mount; None: nothing set-user-ID, no devices. options: further ones of tmpfs(5)."""
+    mounts.Directory(place).execute()
+    size = (f"size={size_bytes}",) if size_bytes else ()
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV if flags is None else flags
+    try:
+        syscalls.mount("tmpfs", place, "tmpfs", flags, ",".join((f"mode={mode:o}", *size, *options)))
+    except OSError as error:
+        raise MountError(f"cannot mount a tmpfs on {target}: {error.strerror}") from error
+    return syscalls.open_tree(syscalls.AT_FDCWD, place, 0)
 
 
 def _file(place: str, target: str, content: bytes, mode: int, uid: int, gid: int) -> int:

@@ -185,9 +185,9 @@ def _limits(spec: ContainerSpec) -> Limits:
 
 def _mount_to_wire(mount: Mount) -> tuple[object, ...]:
     if isinstance(mount, Bind):
-        return ("bind", mount.target, mount.source, mount.readonly, mount.idmapped)
+        return ("bind", mount.target, mount.source, mount.readonly, mount.idmapped, {})
     if isinstance(mount, File):
         return ("file", mount.target, mount.content, mount.mode, mount.uid, mount.gid)
     if isinstance(mount, Tree):
         return ("tree", mount.target, layers_to_wire(mount.layers), mount.source, mount.upper, mount.owner)
-    return ("tmpfs", mount.target, mount.size_bytes, mount.mode)
+    return ("tmpfs", mount.target, mount.size_bytes, mount.mode, None, ())

@@ -133,9 +133,9 @@ def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str, flags: in
     _check(result, "move_mount", from_path or to_path)
 
 
-def mount_setattr(fd: int, path: str, flags: int, *, attributes: int, userns: int = 0) -> None:
-    """mount_setattr(2): set ``attributes`` (MOUNT_ATTR_*), never clearing any."""
-    attr = _MountAttr(attr_set=attributes, userns_fd=userns)
+def mount_setattr(fd: int, path: str, flags: int, *, attributes: int, userns: int = 0, propagation: int = 0) -> None:
+    """mount_setattr(2): set ``attributes`` (MOUNT_ATTR_*), never clearing any. propagation: MS_PRIVATE; 0 keeps it."""
+    attr = _MountAttr(attr_set=attributes, userns_fd=userns, propagation=propagation)
     result = _libc.syscall(
         _SYS_MOUNT_SETATTR, fd, _encode(path), flags, ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr))
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from containers.errors import KeeperError, StateError
 from containers.switch import open_switch
 from core.cancellation import check
-from core.digests import DiffID
 from engine import hostconfig, locking, spec, wiring
 from engine.config import signal_number
 from engine.errors import ConflictError, InvalidRequestError, KeeperGoneError, UnchangedError
@@ -84,9 +83,8 @@ class Lifecycle:
         directory = self._places.container(row.id)
         document = spec.read(directory)
         with self._store() as store:
-            layers = store.snapshots.lowers([DiffID(diff_id) for diff_id in document["diff_ids"]])
-            ready = spec.with_layers(document, layers)
-            if ready["layers"] != document["layers"]:
+            ready = spec.with_layers(document, store.snapshots.lowers)
+            if ready != document:
                 spec.write(directory, ready)
 
     def stop(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from core.digests import DiffID, Digest
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors
 from engine import config, documents, hostconfig, locking, published, spec
@@ -101,7 +102,7 @@ class Maker:
             asked = config.read(fields, image.config.config, identity)
             self._places.make()
             self.tidy(store)
-            planned = self._planned(fields, asked)
+            planned = self._planned(store, fields, asked)
             endpoints = [] if host.network == "none" else self._networks.wanted(fields, host.network)
             ports = (
                 published.wanted(fields.inner("HostConfig"), asked.document.get("ExposedPorts", ()))
@@ -121,6 +122,8 @@ class Maker:
         image, planned = wanted.image, wanted.planned
         layers = store.snapshots.lowers(image.diff_ids)
         store.pinned.pin(wanted.identity, image.id, image.diff_ids)
+        for identity, diff_ids in planned.images:
+            store.pinned.pin(wanted.identity, Digest(identity), [DiffID(diff_id) for diff_id in diff_ids])
         self._fill(store, layers, planned)
         with storage_errors("a container"):
             os.mkdir(aside / "upper", 0o700)
@@ -138,7 +141,7 @@ class Maker:
             {"endpoints": [], "ports": wanted.ports} if wanted.endpoints else "none",
             self._places.container(wanted.identity),
         )
-        return self._add(wanted, aside, spec.with_layers(document, layers))
+        return self._add(wanted, aside, spec.with_layers(document, store.snapshots.lowers))
 
     def _place(self, connection: sqlite3.Connection, wanted: _Wanted) -> None:
         allocate(self._records, connection, wanted.identity, wanted.endpoints)
@@ -219,19 +222,28 @@ class Maker:
         finally:
             os.close(lock)
 
-    def _planned(self, fields: Fields, asked: config.Config) -> Planned:
+    def _planned(self, store: Store, fields: Fields, asked: config.Config) -> Planned:
+        def options_of(name: str) -> dict[str, str] | None:
+            row = self._records.volume(name)
+            return None if row is None else row.options
+
+        def image_of(name: str) -> tuple[str, list[str]]:
+            image = resolve(store, name, None)
+            return str(image.id), [str(diff_id) for diff_id in image.diff_ids]
+
         def mounts_of(ref: str) -> list[dict[str, Any]]:
             mounts: list[dict[str, Any]] = self._records.container(ref).summary["mounts"]
             return mounts
 
-        return Planner(self._places, mounts_of).plan(fields.inner("HostConfig"), asked.volumes)
+        return Planner(self._places, mounts_of, options_of, image_of).plan(fields.inner("HostConfig"), asked.volumes)
 
     @contextlib.contextmanager
     def _volumes_for(self, planned: Planned) -> Iterator[None]:
         """Make the volumes that are missing; when the block fails, the anonymous ones go again."""
         try:
             for wanted in planned.volumes:
-                self._volumes.ensure(wanted.name, is_anonymous=wanted.is_anonymous, labels=wanted.labels)
+                labels, options = wanted.labels, wanted.options
+                self._volumes.ensure(wanted.name, is_anonymous=wanted.is_anonymous, labels=labels, options=options)
             yield
         except BaseException:
             self._volumes.remove_anonymous(wanted.name for wanted in planned.volumes if wanted.is_anonymous)

@@ -8,31 +8,49 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from core.quantities import parse_size
+from engine import tmpfs
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
 from engine.places import Places
-from engine.volumes import anonymous_name, check_volume_name
+from engine.volumes import anonymous_name, check_options, check_volume_name, is_readonly
 
-_TMPFS_MODE: Final = 0o1777
-_TMPFS_OPTIONS: Final = ("rw", "nosuid", "nodev", "noexec", "exec", "noatime", "relatime", "async", "defaults")
 _MODES: Final = frozenset({
     "ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", "default",
     "private", "rprivate", "slave", "rslave",
 })  # fmt: skip
-_PROPAGATIONS: Final = ("", "private", "rprivate", "slave", "rslave")
+_PROPAGATIONS: Final = ("private", "rprivate", "slave", "rslave")
 _SHARED: Final = ("shared", "rshared")
+_MEMBERS: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset({
+        "Type", "Source", "Target", "ReadOnly", "Consistency", "BindOptions", "VolumeOptions", "ImageOptions",
+        "TmpfsOptions", "ClusterOptions",
+    }),
+    "BindOptions": frozenset({
+        "Propagation", "NonRecursive", "CreateMountpoint", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive",
+    }),
+    "VolumeOptions": frozenset({"NoCopy", "Labels", "DriverConfig", "Subpath"}),
+    "ImageOptions": frozenset({"Subpath"}),
+    "TmpfsOptions": frozenset({"SizeBytes", "Mode", "Options"}),
+}  # fmt: skip
+"""Of docker's ``Mount``, and of the objects in it."""
+
+ImageLayers: TypeAlias = Callable[[str], tuple[str, list[str]]]
+"""An image's ID and its layers' diff IDs, by a name. Raises NoSuchImageError."""
+
+VolumeOptions: TypeAlias = Callable[[str], Mapping[str, str] | None]
+"""The options with which a volume was made; None when there is none of that name."""
 
 OtherMounts: TypeAlias = Callable[[str], list[dict[str, Any]]]
 """What a container, by its name or ID, has mounted, as ``Mounts`` of its document has it."""
 
 
 class WantedVolume(NamedTuple):
-    """A volume that a container uses. labels: of one that has to be made."""
+    """A volume that a container uses. labels, options: of one that has to be made."""
 
     name: str
     is_anonymous: bool
     labels: dict[str, str]
+    options: dict[str, str]
 
 
 class Planned(NamedTuple):
@@ -42,12 +60,14 @@ class Planned(NamedTuple):
     shown: docker's ``Mounts``, for ``inspect`` and lists.
     fresh: volumes to fill from the image: name, and place in the container.
     volumes: all that are used; those that are missing are to be made.
+    images: those whose files are mounted: ID, and diff IDs.
     """
 
     mounts: list[dict[str, Any]]
     shown: list[dict[str, Any]]
     fresh: list[tuple[str, str]]
     volumes: list[WantedVolume]
+    images: list[tuple[str, list[str]]]
 
 
 class _Point(NamedTuple):
@@ -62,8 +82,13 @@ class _Point(NamedTuple):
 class Planner:
     """Plans the mounts of one container. Nothing is made but sources of binds that docker makes, too."""
 
-    def __init__(self, places: Places, mounts_of: OtherMounts) -> None:
+    def __init__(
+        self, places: Places, mounts_of: OtherMounts, options_of: VolumeOptions, image_of: ImageLayers
+    ) -> None:
         self._places = places
+        self._options_of = options_of
+        self._image_of = image_of
+        self._images: list[tuple[str, list[str]]] = []
         self._volumes: dict[str, WantedVolume] = {}
         self._mounts_of = mounts_of
         self._points: dict[str, _Point] = {}
@@ -75,7 +100,8 @@ class Planner:
         for mount in host.objects("Mounts"):
             self._add(self._mount(mount))
         for target, options in host.pairs("Tmpfs").items():
-            self._add(_tmpfs(target, options))
+            words = filter(None, options.split(","))
+            self._add(_as_tmpfs(tmpfs.mount(_place(target), words)))
         for text in host.texts("VolumesFrom"):
             self._take_from(text)
         for target in image_volumes:
@@ -88,6 +114,7 @@ class Planner:
             [point.shown for point in points if point.shown is not None],
             [(point.volume, point.mount["target"]) for point in points if point.copied],
             list(self._volumes.values()),
+            self._images,
         )
 
     def _add(self, point: _Point) -> None:
@@ -107,46 +134,84 @@ class Planner:
             _check_mode(word, text)
         readonly = "ro" in words
         if not source.startswith("/"):
+            if any(word in _PROPAGATIONS for word in words):
+                raise InvalidRequestError(f"invalid volume specification: '{text}': a volume has no propagation")
             return self._volume(source, _place(target), readonly=readonly, copied="nocopy" not in words, mode=options)
+        if "nocopy" in words:
+            raise InvalidRequestError(f"invalid volume specification: '{text}': a bind copies nothing")
         if not os.path.lexists(source):
             os.makedirs(source, mode=0o755, exist_ok=True)  # as docker, for -v; --mount refuses
-        return self._host_path(source, _place(target), readonly=readonly, mode=options)
+        how = {"propagation": next((word for word in words if word in _PROPAGATIONS), "rprivate")}
+        return self._host_path(source, _place(target), readonly=readonly, mode=options, how=how)
 
     def _mount(self, mount: Fields) -> _Point:
+        """One of ``Mounts``. Raises InvalidRequestError, NotDoneError."""
         kind, target = mount.text("Type"), _place(mount.text("Target"))
+        for group, known in _MEMBERS.items():
+            for name in (mount.inner(group) if group else mount).names():
+                if name not in known:
+                    raise NotDoneError(f"a mount's {group or 'member'} {name} is not known to this engine")
         readonly, source = mount.flag("ReadOnly"), mount.text("Source")
         if kind == "tmpfs":
+            if source:
+                raise InvalidRequestError('invalid mount config for type "tmpfs": field Source must not be specified')
             inner = mount.inner("TmpfsOptions")
-            mode = inner.number("Mode") or _TMPFS_MODE
-            return _as_tmpfs(target, inner.number("SizeBytes"), mode)
+            words = [*(["ro"] if readonly else ()), *_option_words(inner.raw("Options"))]
+            return _as_tmpfs(tmpfs.mount(target, words, inner.number("SizeBytes"), inner.number("Mode")))
         if kind == "bind":
-            propagation = mount.inner("BindOptions").text("Propagation")
-            if propagation not in _PROPAGATIONS:
-                raise NotDoneError(f"mounts are not passed on to the host: propagation {propagation!r} is refused")
-            if mount.inner("BindOptions").flag("CreateMountpoint") and source.startswith("/"):
-                os.makedirs(source, mode=0o755, exist_ok=True)
-            if not source.startswith("/"):
-                wrong = f"invalid mount path: '{source}' mount path must be absolute"
-                raise InvalidRequestError(f'invalid mount config for type "bind": {wrong}')
-            if not os.path.exists(source):
-                raise InvalidRequestError(
-                    f'invalid mount config for type "bind": bind source path does not exist: {source}'
-                )
-            return self._host_path(source, target, readonly=readonly, mode="")
+            return self._bind_mount(mount, source, target)
         if kind in ("volume", ""):
             options = mount.inner("VolumeOptions")
-            if options.text("Subpath"):
-                raise NotDoneError("volume-subpath is not done yet")
             driver = options.inner("DriverConfig")
-            if driver.text("Name") not in ("", "local") or driver.pairs("Options"):
-                raise NotDoneError("drivers and options of volumes are not done yet")
-            copied = not options.flag("NoCopy")
+            if driver.text("Name") not in ("", "local"):
+                raise NotDoneError(f"the volume driver {driver.text('Name')!r} is not there: there is local")
+            subpath = _subpath(options.text("Subpath"), "volume")
+            if subpath and not source:
+                raise InvalidRequestError("must not set Subpath when using anonymous volumes")
             return self._volume(
-                source or None, target, readonly=readonly, copied=copied, labels=options.pairs("Labels")
+                source or None,
+                target,
+                readonly=readonly,
+                copied=not options.flag("NoCopy") and not subpath,
+                labels=options.pairs("Labels"),
+                options=driver.pairs("Options"),
+                subpath=subpath,
             )
         if kind == "image":
-            raise NotDoneError("mounts of type image are not done yet")
+            return self._image(source, target, _subpath(mount.inner("ImageOptions").text("Subpath"), "image"))
         raise InvalidRequestError(f"mount type unknown: {kind!r}")
+
+    def _bind_mount(self, mount: Fields, source: str, target: str) -> _Point:
+        options, readonly = mount.inner("BindOptions"), mount.flag("ReadOnly")
+        propagation = options.text("Propagation") or "rprivate"
+        if propagation in _SHARED:
+            raise NotDoneError(f"mounts are not passed on to the host: propagation {propagation!r} is refused")
+        if propagation not in _PROPAGATIONS:
+            raise InvalidRequestError(f"invalid propagation mode: {propagation}")
+        wrong = 'invalid mount config for type "bind":'
+        shallow, forced = options.flag("ReadOnlyNonRecursive"), options.flag("ReadOnlyForceRecursive")
+        if (shallow or forced) and not readonly:
+            raise InvalidRequestError(f"{wrong} mount must be read-only for its recursion to be said")
+        if shallow and forced:
+            raise InvalidRequestError(f"{wrong} ReadOnlyForceRecursive and ReadOnlyNonRecursive exclude each other")
+        if not source.startswith("/"):
+            raise InvalidRequestError(f"{wrong} invalid mount path: '{source}' mount path must be absolute")
+        if options.flag("CreateMountpoint"):
+            os.makedirs(source, mode=0o755, exist_ok=True)
+        if not os.path.exists(source):
+            raise InvalidRequestError(f"{wrong} bind source path does not exist: {source}")
+        how = {"propagation": propagation, "flat": options.flag("NonRecursive"), "shallow": shallow}
+        return self._host_path(source, target, readonly=readonly, mode="", how=how)
+
+    def _image(self, name: str, target: str, subpath: str) -> _Point:
+        """Files of an image, read-only."""
+        if not name:
+            raise InvalidRequestError('invalid mount config for type "image": field Source must not be empty')
+        identity, layers = self._image_of(name)
+        self._images.append((identity, layers))
+        mount = {"kind": "tree", "target": target, "layers": [], "diff_ids": layers, "source": subpath or "/"}
+        shown = {"Type": "image", "Source": name, "Destination": target, "Mode": "", "RW": False, "Propagation": ""}
+        return _Point(mount, shown)
 
     def _take_from(self, text: str) -> None:
         """``CONTAINER[:ro|rw]``: its volumes and binds, at their places, but where something is already."""
@@ -161,13 +226,16 @@ class Planner:
             if shown["Type"] == "volume":
                 self._add(self._volume(shown["Name"], target, readonly=readonly, copied=False))
             else:
-                self._add(self._host_path(shown["Source"], target, readonly=readonly, mode=shown["Mode"]))
+                how = {"propagation": shown.get("Propagation") or "rprivate"}
+                self._add(self._host_path(shown["Source"], target, readonly=readonly, mode=shown["Mode"], how=how))
 
-    def _host_path(self, source: str, target: str, *, readonly: bool, mode: str) -> _Point:
+    def _host_path(self, source: str, target: str, *, readonly: bool, mode: str, how: Mapping[str, object]) -> _Point:
+        """how: as ``containers.rootfs.Layers.bind`` has it."""
         mount = {"kind": "bind", "source": source, "target": target, "readonly": readonly, "idmapped": True}
+        mount |= {name: value for name, value in how.items() if value}
         shown = {
             "Type": "bind", "Source": source, "Destination": target, "Mode": mode, "RW": not readonly,
-            "Propagation": "rprivate",
+            "Propagation": how["propagation"],
         }  # fmt: skip
         return _Point(mount, shown)
 
@@ -180,13 +248,19 @@ class Planner:
         copied: bool,
         mode: str = "",
         labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        subpath: str = "",
     ) -> _Point:
         if name is not None:
             check_volume_name(name)
         volume = name or anonymous_name()
-        self._volumes.setdefault(volume, WantedVolume(volume, name is None, dict(labels or {})))
-        source = str(self._places.volumes / volume / "_data")
-        mount = {"kind": "bind", "source": source, "target": target, "readonly": readonly, "idmapped": True}
+        there = self._options_of(volume) if name else None
+        options = check_options(options or {}) if there is None else there
+        self._volumes.setdefault(volume, WantedVolume(volume, name is None, dict(labels or {}), dict(options)))
+        source = options["device"] if options else str(self._places.volumes / volume / "_data")
+        readonly, copied = readonly or is_readonly(options), copied and not options
+        mount: dict[str, Any] = {"kind": "bind", "source": source, "target": target, "readonly": readonly}
+        mount |= {"idmapped": True, "propagation": "rprivate", **({"subpath": subpath} if subpath else {})}
         shown = {
             "Type": "volume", "Name": volume, "Source": source, "Destination": target, "Driver": "local",
             "Mode": mode or "z", "RW": not readonly, "Propagation": "",
@@ -211,22 +285,28 @@ def _place(target: str) -> str:
     return cleaned
 
 
-def _tmpfs(target: str, options: str) -> _Point:
-    size_bytes, mode = 0, _TMPFS_MODE
-    for option in filter(None, options.split(",")):
-        name, _, value = option.partition("=")
-        try:
-            if name == "size":
-                size_bytes = parse_size(value)
-            elif name == "mode":
-                mode = int(value, 8)
-            elif name not in _TMPFS_OPTIONS:
-                raise NotDoneError(f"tmpfs option '{option}' is not done")
-        except ValueError as error:
-            raise InvalidRequestError(f"invalid tmpfs option '{option}'") from error
-    return _as_tmpfs(_place(target), size_bytes, mode)
+def _subpath(text: str, kind: str) -> str:
+    """A path within what is mounted. Raises InvalidRequestError, in docker's words."""
+    if not text:
+        return ""
+    if "\0" in text or text.startswith("/") or ".." in text.split("/"):
+        raise InvalidRequestError(f'invalid mount config for type "{kind}": subpath must be a relative path within it')
+    return os.path.normpath(text)
 
 
-def _as_tmpfs(target: str, size_bytes: int, mode: int) -> _Point:
-    shown = {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "RW": True, "Propagation": ""}
-    return _Point({"kind": "tmpfs", "target": target, "size_bytes": size_bytes, "mode": mode}, shown)
+def _option_words(options: Any) -> list[str]:
+    """``TmpfsOptions.Options``: lists of a name, or of a name and a value."""
+    if options is None:
+        return []
+    words = [each for each in options if isinstance(each, list) and all(isinstance(part, str) for part in each)]
+    if not isinstance(options, list) or len(words) != len(options) or not all(len(each) in (1, 2) for each in words):
+        raise InvalidRequestError("TmpfsOptions.Options is no list of names with values")
+    return ["=".join(each) for each in words]
+
+
+def _as_tmpfs(mount: dict[str, Any]) -> _Point:
+    shown = {
+        "Type": "tmpfs", "Source": "", "Destination": mount["target"], "Mode": "", "RW": not mount["flags"] & 1,
+        "Propagation": "",
+    }  # fmt: skip
+    return _Point(mount, shown)

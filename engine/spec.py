@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from containers.spec import layers_to_wire
+from core.digests import DiffID
 from core.files import write_atomically
 from core.rootfs import RootLayer
 from engine.config import Config
@@ -102,9 +103,18 @@ def build(
     }
 
 
-def with_layers(document: dict[str, Any], layers: Sequence[RootLayer]) -> dict[str, Any]:
-    """The document with these layers to mount."""
-    return {**document, "layers": [list(layer) for layer in layers_to_wire(tuple(layers))]}
+def with_layers(document: dict[str, Any], lowers: Callable[[Sequence[DiffID]], Sequence[RootLayer]]) -> dict[str, Any]:
+    """The document with the layers to mount, of its root and of mounted images. lowers: what makes them ready."""
+
+    def ready(diff_ids: Sequence[str]) -> list[list[str]]:
+        layers = lowers([DiffID(diff_id) for diff_id in diff_ids])
+        return [list(layer) for layer in layers_to_wire(tuple(layers))]
+
+    mounts = [
+        {**mount, "layers": ready(mount["diff_ids"])} if mount["kind"] == "tree" else mount
+        for mount in document["mounts"]
+    ]
+    return {**document, "layers": ready(document["diff_ids"]), "mounts": mounts}
 
 
 def read(directory: Path) -> dict[str, Any]:

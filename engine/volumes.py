@@ -52,6 +52,34 @@ def check_volume_name(name: str) -> None:
         )
 
 
+def check_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Options of the driver ``local``: a directory of the host's, ``type=none,o=bind,device=/PATH``.
+
+    Raises InvalidRequestError, NotDoneError.
+    """
+    if not options:
+        return {}
+    for name in options:
+        if name not in ("type", "o", "device"):
+            raise InvalidRequestError(f"create: invalid option: {name!r}")
+    words = [word for word in options.get("o", "").split(",") if word]
+    device = options.get("device", "")
+    if options.get("type") == "tmpfs":
+        raise NotDoneError("a volume of type tmpfs is refused: nothing here outlives its containers in memory; --tmpfs")
+    if options.get("type", "none") not in ("none", "bind", "") or not {"bind", "rbind"} & set(words):
+        raise NotDoneError(f"a volume of type {options.get('type', '')!r} is refused: o=bind is done")
+    if set(words) - {"bind", "rbind", "rw", "ro"}:
+        raise NotDoneError(f"options of a volume: o={options['o']}: bind, ro and rw are done")
+    if not device.startswith("/") or "\0" in device:
+        raise InvalidRequestError(f"create: the device of a bind is an absolute path, not {device!r}")
+    return dict(options)
+
+
+def is_readonly(options: Mapping[str, str]) -> bool:
+    """Whether a volume of these options cannot be written."""
+    return "ro" in options.get("o", "").split(",")
+
+
 class Volumes:
     """The volumes of one root. note: writes an event down: of which volume, and what happened."""
 
@@ -68,20 +96,28 @@ class Volumes:
         asked = Fields(body, "body")
         if asked.text("Driver") not in ("", "local"):
             raise InvalidRequestError(f"error looking up volume plugin {asked.text('Driver')}: plugin not found")
-        if asked.pairs("DriverOpts"):
-            raise NotDoneError("options of volumes (type, device, o) are not done yet")
-        name = asked.text("Name")
+        name, options = asked.text("Name"), check_options(asked.pairs("DriverOpts"))
         if name:
             check_volume_name(name)
-        row = self.ensure(name or anonymous_name(), is_anonymous=not name, labels=asked.pairs("Labels"))
+        labels = asked.pairs("Labels")
+        row = self.ensure(name or anonymous_name(), is_anonymous=not name, labels=labels, options=options)
+        if options and row.options != options:
+            raise ConflictError(f"volume {row.name} is there with other options")
         return self._document(row)
 
-    def ensure(self, name: str, *, is_anonymous: bool = False, labels: Mapping[str, str] | None = None) -> VolumeRow:
+    def ensure(
+        self,
+        name: str,
+        *,
+        is_anonymous: bool = False,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> VolumeRow:
         """The volume of this name, made if there is none."""
         if (known := self._records.volume(name)) is not None:
             return known
         shown = {**({_ANONYMOUS: ""} if is_anonymous else {}), **(labels or {})}
-        row = VolumeRow(name, time.time_ns(), is_anonymous, shown, {})
+        row = VolumeRow(name, time.time_ns(), is_anonymous, shown, dict(options or {}))
         self._places.make()
         with self._alone(), storage_errors("a volume"):
             if (known := self._records.volume(row.name)) is not None:

@@ -71,7 +71,7 @@ def _check(found: Mapping[str, Any], text: str) -> None:
     kind = found["Type"]
     if not found.get("Target"):
         raise CommandError(f"invalid argument {_shown(text)} for --mount: target is required")
-    for member, only in (("VolumeOptions", "volume"), ("BindOptions", "bind"), ("TmpfsOptions", "tmpfs")):
+    for member, only in _GROUPS:
         if found.get(member) and kind != only:
             raise CommandError(
                 f"invalid argument {_shown(text)} for --mount: cannot mix '{only}-*' options with mount type '{kind}'"
@@ -149,6 +149,20 @@ def _tmpfs_mode(found: dict[str, Any], value: str, name: str) -> None:
         raise CommandError(f"--mount: invalid value for {name}: {value}", hint="write it as in 1777") from error
 
 
+def _recursion(found: dict[str, Any], value: str, name: str) -> None:
+    """``bind-recursive``: docker's four words for three members."""
+    members = {"enabled": None, "disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive",
+               "readonly": "ReadOnlyForceRecursive"}  # fmt: skip
+    if value not in members:
+        wrong = f'invalid value for {name}: {value} (must be "enabled", "disabled", "writable", or "readonly")'
+        raise CommandError(f"--mount: {wrong}")
+    if (member := members[value]) is not None:
+        found.setdefault("BindOptions", {})[member] = True
+
+
+_GROUPS: Final = (
+    ("VolumeOptions", "volume"), ("BindOptions", "bind"), ("TmpfsOptions", "tmpfs"), ("ImageOptions", "image"),
+)  # fmt: skip
 _FLAGS: Final = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
 _MEMBERS: Final[Mapping[str, _Setter]] = {
     "type": _type,
@@ -162,12 +176,14 @@ _MEMBERS: Final[Mapping[str, _Setter]] = {
     "consistency": _set("Consistency"),
     "bind-propagation": _in("BindOptions", "Propagation"),
     "bind-nonrecursive": _boolean("NonRecursive", "BindOptions"),
+    "bind-recursive": _recursion,
     "bind-create-src": _boolean("CreateMountpoint", "BindOptions"),
     "volume-subpath": _in("VolumeOptions", "Subpath"),
     "volume-nocopy": _boolean("NoCopy", "VolumeOptions"),
     "volume-label": _label,
     "volume-driver": _driver,
     "volume-opt": _driver_option,
+    "image-subpath": _in("ImageOptions", "Subpath"),
     "tmpfs-size": _tmpfs_size,
     "tmpfs-mode": _tmpfs_mode,
 }

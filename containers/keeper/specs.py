@@ -107,9 +107,11 @@ def _network(network: Any) -> str:
 def _mount(mount: dict[str, Any]) -> tuple[Any, ...]:
     kind, target = mount["kind"], mount["target"]
     if kind == "bind":
-        return ("bind", target, mount["source"], bool(mount.get("readonly")), bool(mount.get("idmapped", True)))
+        how = {name: mount[name] for name in ("subpath", "flat", "shallow", "propagation") if mount.get(name)}
+        return ("bind", target, mount["source"], bool(mount.get("readonly")), bool(mount.get("idmapped", True)), how)
     if kind == "tmpfs":
-        return ("tmpfs", target, mount.get("size_bytes") or 0, mount.get("mode", 0o1777))
+        options = tuple(mount.get("options") or ())
+        return ("tmpfs", target, mount.get("size_bytes") or 0, mount.get("mode", 0o1777), mount.get("flags"), options)
     if kind == "tree":
         layers = [tuple(layer) for layer in mount["layers"]]
         owner = tuple(mount.get("owner", (0, 0)))

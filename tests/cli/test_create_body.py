@@ -65,6 +65,8 @@ bb sh -c 'exit 3'
 --mount type=volume,src=v,dst=/v,volume-nocopy,volume-label=a=b,volume-driver=local,volume-opt=type=tmpfs bb
 --mount source=v,target=/v,volume-subpath=sub bb
 --mount type=tmpfs,destination=/t,tmpfs-size=64m,tmpfs-mode=1770 bb
+--mount type=bind,src=/a,dst=/b,ro,bind-recursive=writable --mount type=bind,src=/a,dst=/c,bind-recursive=disabled bb
+--mount type=volume,src=v,dst=/v,volume-subpath=a/b bb
 --mount 'type=volume,dst=/v,"volume-opt=o=uid=1,gid=2"' bb
 --tmpfs /run --tmpfs /tmp:size=64m,exec bb
 --volumes-from a --volumes-from b:ro bb

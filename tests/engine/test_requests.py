@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine import filters, instructions, subnets, times
-from engine.errors import InvalidRequestError, NotDoneError
+from engine.errors import InvalidRequestError, NoSuchImageError, NotDoneError
 from engine.fields import Fields
 from engine.mounts import Planned, Planner
 from engine.places import Places
@@ -215,12 +215,15 @@ def test_free_subnets_are_dockers_pools_in_their_order(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def planner(tmp_path: Path) -> Planner:
+    def image_of(name: str) -> tuple[str, list[str]]:
+        raise NoSuchImageError(f"No such image: {name}")
+
     others = [
         {"Type": "volume", "Name": "data", "Source": "/x", "Destination": "/data", "RW": True, "Mode": "z"},
         {"Type": "bind", "Source": "/etc", "Destination": "/conf", "RW": False, "Mode": "ro"},
         {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "RW": True, "Mode": ""},
     ]
-    return Planner(Places(tmp_path, tmp_path / "run"), lambda _ref: others)
+    return Planner(Places(tmp_path, tmp_path / "run"), lambda _ref: others, lambda _name: None, image_of)
 
 
 def planned(planner: Planner, volumes: tuple[str, ...] = (), **host: Any) -> Planned:
@@ -278,7 +281,7 @@ def test_mounts_of_another_container_leave_what_is_there(planner: Planner) -> No
 )
 def test_memory_as_a_file_system(planner: Planner, options: str, size: int, mode: int) -> None:
     [mount] = planned(planner, Tmpfs={"/t": options}).mounts
-    assert mount == {"kind": "tmpfs", "target": "/t", "size_bytes": size, "mode": mode}
+    assert mount == {"kind": "tmpfs", "target": "/t", "size_bytes": size, "mode": mode, "flags": 14}
 
 
 def test_mounts_as_objects(planner: Planner, tmp_path: Path) -> None:
@@ -310,16 +313,16 @@ def test_mounts_as_objects(planner: Planner, tmp_path: Path) -> None:
         ({"Type": "bind", "Source": "a", "Target": "/a"}, "mount path must be absolute"),
         ({"Type": "bind", "Source": "/a", "Target": "a"}, "invalid mount path: 'a' mount path must be absolute"),
         ({"Type": "npipe", "Target": "/a"}, "mount type unknown: 'npipe'"),
-        ({"Type": "image", "Target": "/a"}, "mounts of type image are not done yet"),
+        ({"Type": "image", "Target": "/a"}, "field Source must not be empty"),
         ({"Type": "bind", "Source": "/tmp", "Target": "/a", "BindOptions": {"Propagation": "shared"}}, "'shared'"),
-        ({"Type": "volume", "Target": "/a", "VolumeOptions": {"Subpath": "x"}}, "volume-subpath is not done"),
+        ({"Type": "volume", "Target": "/a", "VolumeOptions": {"Subpath": "x"}}, "must not set Subpath"),
         (
             {"Type": "volume", "Target": "/a", "VolumeOptions": {"DriverConfig": {"Name": "nfs"}}},
-            "drivers and options of volumes",
+            "the volume driver 'nfs' is not there",
         ),
         (
             {"Type": "volume", "Target": "/a", "VolumeOptions": {"DriverConfig": {"Options": {"o": "x"}}}},
-            "drivers and options of volumes",
+            "is refused: o=bind is done",
         ),
         ({"Type": "tmpfs", "Target": "/a/.."}, "destination can't be '/'"),
         ({"Type": "tmpfs", "Target": "/a\0"}, "mount path must be absolute"),
@@ -334,7 +337,7 @@ def test_mounts_that_cannot_be(planner: Planner, mount: dict[str, Any], message:
     [
         ("size=x", "invalid tmpfs option 'size=x'"),
         ("mode=9", "invalid tmpfs option 'mode=9'"),
-        ("uid=1", "is not done"),
+        ("uid=x", "invalid tmpfs option 'uid=x'"),
     ],
 )
 def test_options_of_a_tmpfs_that_cannot_be(planner: Planner, options: str, message: str) -> None:
