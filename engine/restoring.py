@@ -113,7 +113,7 @@ def stop(engine: Engine) -> None:
 
 def main() -> None:
     """``shiplap-restore start|stop [ROOT]``; without ROOT, that of the environment."""
-    what, *rest = sys.argv[1:]
+    what, *rest = sys.argv[1:] or [""]
     if what not in ("start", "stop") or len(rest) > 1:
         raise SystemExit("usage: shiplap-restore start|stop [ROOT]")
     with Engine.open(Settings.from_environ(root=rest[0] if rest else None)) as engine:

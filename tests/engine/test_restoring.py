@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import restoring
 from engine.engine import Engine
 from engine.records import Row
 from engine.restoring import in_order, restore, stop
@@ -63,3 +65,22 @@ def test_after_a_boot_policies_are_kept_and_nothing_else_is_started(living: Engi
     assert len(started) == 3
     assert not living.places.container(passing).exists()
     assert restore(living) == []
+
+
+@pytest.mark.parametrize("words", [[], ["restart"], ["start", "/a", "/b"]])
+def test_program_says_how_it_is_called(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["shiplap-restore", *words])
+    with pytest.raises(SystemExit, match="usage: shiplap-restore start"):
+        restoring.main()
+
+
+@pytest.mark.parametrize(("word", "done"), [("start", "restore"), ("stop", "stop")])
+def test_program_starts_and_stops_what_is_in_a_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str, done: str
+) -> None:
+    called: list[tuple[str, Path]] = []
+    for name in ("restore", "stop"):
+        monkeypatch.setattr(restoring, name, lambda engine, name=name: called.append((name, engine.places.root)))
+    monkeypatch.setattr("sys.argv", ["shiplap-restore", word, str(tmp_path / "root")])
+    restoring.main()
+    assert called == [(done, tmp_path / "root")]

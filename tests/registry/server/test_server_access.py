@@ -398,3 +398,25 @@ def test_many_wrong_passwords_429_for_this_name_and_address_only(guarded: Bench,
     assert guarded.client.http.post("/v2/token", data=form, environ_overrides=elsewhere).status_code == 200
     clock.now += 61
     assert _as(guarded, "alice")("GET", "/v2/").status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["Digest", "Negotiate", "Token", "bearers", ""])
+def test_other_schemes_than_basic_and_bearer_let_nobody_in(guarded: Bench, scheme: str) -> None:
+    token = _token(_as(guarded, "alice"), "repository:team/app:pull")
+    client = InProcess(guarded.client.http, headers={"Authorization": f"{scheme} {token}"})
+    assert client("GET", "/v2/").status_code == 401
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "BASIC", "basic"])
+def test_schemes_are_known_in_any_case(guarded: Bench, scheme: str) -> None:
+    value = base64.b64encode(f"alice:{_PASSWORD}".encode()).decode()
+    client = InProcess(guarded.client.http, headers={"Authorization": f"{scheme}  {value} "})
+    assert client("GET", "/v2/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["", "!!!!", base64.b64encode(b"alice").decode(), base64.b64encode(b"\xff:x").decode()]
+)
+def test_malformed_credentials_let_nobody_in(guarded: Bench, value: str) -> None:
+    client = InProcess(guarded.client.http, headers={"Authorization": f"Basic {value}"})
+    assert client("GET", "/v2/").status_code == 401
