@@ -15,6 +15,7 @@ from sqlalchemy import text
 from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.service import Service
+from tests.toolkit.filesystems import mounted
 from tests.toolkit.service import PostgresServer, RedisServer, postgres_server, redis_server
 
 _names = (f"test{number}" for number in itertools.count())
@@ -30,26 +31,34 @@ def shared_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def shared_postgres(privileged: None) -> Iterator[PostgresServer]:
+    """In memory: each test has a database of its own, 300 files, and making and removing them is what takes long."""
     directory = Path(tempfile.mkdtemp(prefix="shiplap-postgres-"))
     directory.chmod(0o755)
-    with postgres_server(directory / "pg") as server:
+    with mounted("tmpfs", directory) as memory, postgres_server(memory / "pg") as server:
         yield server
     shutil.rmtree(directory)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path, shared_redis: RedisServer) -> ServiceSettings:
-    """Of a service on an empty Redis and an empty database without tables."""
+def settings(request: pytest.FixtureRequest, tmp_path: Path, shared_redis: RedisServer) -> Iterator[ServiceSettings]:
+    """Of a service on an empty Redis and an empty database: without tables, unless ``service`` is asked for, too."""
     shared_redis.empty()
     root = tmp_path / "root"
-    url = f"sqlite:///{root}/serve/service.db"
-    if request.param == "postgresql":
-        server: PostgresServer = request.getfixturevalue("shared_postgres")
-        name = next(_names)
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        url = server.url.replace("/postgres?", f"/{name}?")
-    return ServiceSettings(root, url, shared_redis.url)
+    has_tables = "service" in request.fixturenames
+    if request.param == "sqlite":
+        if has_tables:
+            (root / "serve").mkdir(parents=True)
+            shutil.copy(request.getfixturevalue("migrated_sqlite"), root / "serve")
+        yield ServiceSettings(root, f"sqlite:///{root}/serve/service.db", shared_redis.url)
+        return
+    server: PostgresServer = request.getfixturevalue("shared_postgres")
+    template = request.getfixturevalue("migrated_postgres") if has_tables else "template1"
+    name = next(_names)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield ServiceSettings(root, server.url.replace("/postgres?", f"/{name}?"), shared_redis.url)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -71,16 +80,7 @@ def migrated_postgres(shared_postgres: PostgresServer, tmp_path_factory: pytest.
 
 
 @pytest.fixture
-def service(settings: ServiceSettings, request: pytest.FixtureRequest) -> Iterator[Service]:
-    if settings.database_url.startswith("sqlite:"):
-        (settings.root / "serve").mkdir(parents=True)
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), settings.root / "serve")
-    else:
-        template = request.getfixturevalue("migrated_postgres")
-        name = settings.database_url.partition("?")[0].rpartition("/")[2]
-        with psycopg.connect(request.getfixturevalue("shared_postgres").url, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name}")
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+def service(settings: ServiceSettings) -> Iterator[Service]:
     with Service.open(settings) as opened:
         number_jobs_apart(opened)
         yield opened

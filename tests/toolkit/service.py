@@ -106,6 +106,7 @@ class PostgresServer:
 
     def control(self, *words: str) -> None:
         options = f"-c listen_addresses={self.address} -c unix_socket_directories={self.directory} -c fsync=off"
+        options += " -c max_wal_size=64MB"
         subprocess.run(
             [self.binaries / "pg_ctl", "-D", self.directory / "data", "-l", self.directory / "log", "-w",
              "-o", options, *words],
