@@ -16,6 +16,7 @@ from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.service import Service
 from tests.toolkit.filesystems import mounted
+from tests.toolkit.passwords import cheap_hashes as cheap_hashes
 from tests.toolkit.service import PostgresServer, RedisServer, postgres_server, redis_server
 
 _names = (f"test{number}" for number in itertools.count())

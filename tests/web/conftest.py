@@ -17,6 +17,7 @@ from core.settings import ServiceSettings
 from pipelines.database import migrate
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
+from tests.toolkit.passwords import cheap_hashes as cheap_hashes
 from web.app import create_app
 
 

@@ -15,6 +15,7 @@ from registry.server.app import application
 from registry.server.registry import Registry
 from registry.server.settings import ServerSettings
 from tests.registry.server.serving import InProcess, Server, serving
+from tests.toolkit.passwords import cheap_hashes as cheap_hashes
 
 
 @dataclass
