@@ -17,6 +17,8 @@ from tests.differential.summary import pytest_terminal_summary as pytest_termina
 from tests.toolkit import host
 from tests.toolkit.noskips import pytest_make_collect_report as pytest_make_collect_report
 from tests.toolkit.noskips import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.toolkit.order import longest_first
+from tests.toolkit.order import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -37,9 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whoever leans on the test before finds out. Files stay together: some share what is dear to make."""
+    """Shuffled: whoever leans on the test before finds out. Files stay together: some share what is dear to make."""
     seed = config.getoption("--shuffle")
     if seed is None:
+        if hasattr(config, "workerinput"):  # several share the tests
+            longest_first(items)
         return
     chance = random.Random(seed)
     files: dict[Path, list[pytest.Item]] = {}

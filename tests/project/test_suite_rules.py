@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit import bounds
+from tests.toolkit.order import APART, LONGEST, beginning
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _GOOD = "def test_good():\n    pass\n"
@@ -202,6 +203,20 @@ def test_random_order_is_repeated_by_its_seed_and_keeps_files_together(suite: Su
         assert sorted(order) == sorted(orders[0])
         files = [line.partition("::")[0] for line in order]
         assert len([file for at, file in enumerate(files) if at == 0 or files[at - 1] != file]) == 4
+
+
+def test_order_names_files_that_there_are_and_takes_none_apart_whose_tests_share_something() -> None:
+    assert len(set(LONGEST)) == len(LONGEST)
+    assert [file for file in LONGEST if not (_CHECKOUT / "tests" / file).is_file()] == []
+    assert set(LONGEST) >= APART
+    shared = re.compile(r"fixture\([^)]*scope=")
+    assert [file for file in APART if shared.search((_CHECKOUT / "tests" / file).read_text())] == []
+
+
+def test_longest_files_begin_first_then_those_of_most_tests() -> None:
+    small, large = Path("small.py"), Path("large.py")
+    second, first = (_CHECKOUT / "tests" / file for file in LONGEST[1::-1])
+    assert beginning([small, large, large, second, first, first]) == [first, second, large, small]
 
 
 def test_test_all_knows_its_parts() -> None:

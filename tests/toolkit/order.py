@@ -1,0 +1,105 @@
+"""In which order files of tests begin, and which are shared out test by test. ``conftest.py`` imports the hooks.
+
+A run of everything ends when its last test does. A file is one worker's, so that what is dear to make for its tests is
+made once: whoever begins a file of minutes as the last one lets all others wait. So what takes longest begins first,
+and then the files with the most tests, as pytest-xdist has it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+
+LONGEST: Final = (
+    "examples/test_real_projects.py",
+    "examples/test_own_pipeline.py",
+    "examples/test_examples.py",
+    "project/test_demo.py",
+    "worker/test_trust.py",
+    "differential/test_differential.py",
+    "compose/test_shiplaps_image.py",
+    "project/test_wheel.py",
+    "cli/test_ci_run.py",
+    "cli/test_remote_build.py",
+    "examples/test_pipelines_page.py",
+    "worker/test_worker_pipelines.py",
+    "cli/test_first_push.py",
+    "worker/test_worker.py",
+    "cli/test_beside_docker.py",
+    "examples/test_pipeline_everywhere.py",
+    "worker/test_worker_faults.py",
+    "worker/test_worker_killed_often.py",
+    "worker/test_worker_killed_at.py",
+    "project/test_suite_rules.py",
+    "ci/test_stack.py",
+    "pipelines/test_gates.py",
+    "pipelines/test_shares.py",
+    "cli/test_service_doctor.py",
+    "pipelines/test_old_backups.py",
+    "worker/test_worker_elsewhere.py",
+    "registry/server/test_listening.py",
+    "web/test_schemathesis.py",
+    "fuzz/test_fuzz.py",
+    "security/test_rootless.py",
+    "pipelines/test_backup.py",
+    "cli/test_build_command.py",
+    "containers/test_setup_failures.py",
+    "registry/client/test_client_commands.py",
+    "faults/test_keepers.py",
+    "faults/test_sigkill.py",
+    "web/test_git_attacks.py",
+    "web/test_git_serving.py",
+    "pipelines/test_hosts_that_vanish.py",
+)
+"""Files that take half a minute or more, below ``tests``; the longest first."""
+
+APART: Final = frozenset(
+    (
+        "examples/test_pipelines_page.py",
+        "worker/test_trust.py",
+        "worker/test_worker.py",
+        "worker/test_worker_elsewhere.py",
+        "worker/test_worker_faults.py",
+        "worker/test_worker_killed_at.py",
+        "worker/test_worker_pipelines.py",
+    )
+)
+"""Those of ``LONGEST`` whose tests share nothing that is dear to make: each test goes to whoever is free."""
+
+_TESTS: Final = Path(__file__).resolve().parents[1]
+
+
+class LongestFirst(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Hands out files in the order in which they were collected, and the tests of some by themselves."""
+
+    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # else by the number of tests alone
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file.removeprefix("tests/") in APART else file
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to share out
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst | None:
+    return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Sort what was collected; each file's tests stay together, in their order."""
+    places = {file: place for place, file in enumerate(beginning([item.path for item in items]))}
+    items.sort(key=lambda item: places[item.path])
+
+
+def beginning(files: Sequence[Path]) -> list[Path]:
+    """The order in which files begin. files: each as often as it has tests."""
+    places = {_TESTS / file: place for place, file in enumerate(LONGEST)}
+    sizes = Counter(files)
+    return sorted(sizes, key=lambda file: (places.get(file, len(places)), -sizes[file]))
