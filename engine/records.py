@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from core.errors import StorageFullError
+from core.sqlfaults import full_or_held
 from core.sqlscript import statements
 from engine.errors import ConflictError, ContainerNotFoundError, NameInUseError, RecordsError
 
@@ -376,15 +376,6 @@ def _endpoint(found: Any) -> EndpointRow:
 
 
 def _as_error(error: sqlite3.Error, path: Path) -> Exception:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return StorageFullError(
-            f"no space left on the disk while writing {path}",
-            hint="free some space (shiplap image prune removes what nothing uses) and run the same command again",
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return RecordsError(
-            f"another process has held {path} for over {BUSY_TIMEOUT_S:.0f} s",
-            hint="look for a stopped shiplap process (fuser -v on that file) and end it",
-        )
+    if told := full_or_held(error, path, BUSY_TIMEOUT_S, RecordsError):
+        return told
     return RecordsError(f"{path}: {error}", hint="is it damaged, or another user's? shiplap needs to read and write it")

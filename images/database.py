@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import StorageFullError
+from core.sqlfaults import full_or_held, primary_code
 from core.sqlscript import statements
 from images.errors import StoreAccessError, StoreBusyError, StoreCorruptError, StoreError, StoreVersionError
 
@@ -344,18 +344,9 @@ def _ballast(database: Path) -> str:
 
 
 def _as_store_error(error: sqlite3.Error, path: Path) -> Exception:
-    extended = getattr(error, "sqlite_errorcode", 0)
-    code = extended & 0xFF
-    if code == sqlite3.SQLITE_FULL or extended in (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE):
-        return StorageFullError(
-            f"no space left on the disk while writing {path}",
-            hint="free some space (shiplap image prune removes what nothing uses) and run the same command again",
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusyError(
-            f"another process has held {path} for over {BUSY_TIMEOUT_S:.0f} s",
-            hint="look for a stopped shiplap process (fuser -v on that file) and end it",
-        )
+    if told := full_or_held(error, path, BUSY_TIMEOUT_S, StoreBusyError):
+        return told
+    code = primary_code(error)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreCorruptError(
             f"{path} is damaged: {error}",
