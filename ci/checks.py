@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from ci import matrix as matrices
 from ci.document import MappingNode, Node
@@ -14,7 +14,7 @@ from ci.language.jobs import WITHOUT_EXPORTS
 from ci.language.limits import MAX_COMBINATIONS
 from ci.language.shapes import Text
 from ci.meeting import warn_of_meeting
-from ci.model import Fits, Job, Matrix, Need, Pipeline
+from ci.model import Fits, Job, Matrix, Need, Param, Pipeline
 from ci.params import fault
 from ci.problems import Problems
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
@@ -28,27 +28,63 @@ _BUILT: Final = ("IMAGE", "DIGEST")
 _MENTIONED: Final = re.compile(r"\$\{?(SHIPLAP_[A-Z_]+)")
 
 
+Nodes: TypeAlias = Mapping[str, MappingNode]
+"""The jobs' nodes by name, also of those that could not be read, so that they are known by name."""
+
+
 def check_pipeline(
-    pipeline: Pipeline, templates: Mapping[str, MappingNode], root: MappingNode, problems: Problems
+    pipeline: Pipeline, nodes: Nodes, root: MappingNode, parts: Mapping[str, Pipeline], problems: Problems
 ) -> None:
-    """Add what is wrong. templates: also those of jobs that could not be read, so that they are known by name."""
-    before = _Before(pipeline, templates, problems)
+    """Add what is wrong. parts: by the jobs that use them, as far as they are known."""
+    before = _check_jobs(pipeline, nodes, parts, problems)
+    for value in map(root.get, ("env", "concurrency")):
+        if value is not None:
+            _check_values(value, _Names(problems, frozenset(), None, frozenset(pipeline.params)), problems)
+    for name, job in pipeline.jobs.items():
+        if name in parts:
+            _check_given(job, parts[name].params, problems)
+        _warn(name, job, pipeline, before, nodes[name], problems)
+    warn_of_meeting(pipeline.jobs, before.of, problems)
+    warn_of_same_names(pipeline.jobs, lambda name: _key_span(nodes[name], "build"), problems)
+
+
+def check_part(part: Pipeline, nodes: Nodes, problems: Problems) -> None:
+    """Add what is wrong with a part by itself. What its jobs' outputs are for, and which events there are, its users
+    know.
+    """
+    before = _check_jobs(part, nodes, {}, problems)
+    for job in part.jobs.values():
+        _warn_of_job(job, problems)
+    warn_of_meeting(part.jobs, before.of, problems)
+
+
+def _check_jobs(pipeline: Pipeline, nodes: Nodes, parts: Mapping[str, Pipeline], problems: Problems) -> _Before:
+    before = _Before(pipeline, nodes, parts, problems)
     before.check()
     _check_params(pipeline, problems)
-    for part in map(root.get, ("env", "concurrency")):
-        if part is not None:
-            _check_values(part, _Names(problems, frozenset(), None, frozenset(pipeline.params)), problems)
-    for name, node in templates.items():
+    for name, node in nodes.items():
         job = pipeline.jobs.get(name)
         axes = frozenset(matrices.axes(job.matrix)) if job is not None and job.matrix is not None else frozenset()
         known = axes if job is not None or node.get("matrix") is None else None
         _check_references(name, node, known, before, frozenset(pipeline.params), problems)
     for name, job in pipeline.jobs.items():
         if job.matrix is not None:
-            _check_matrix(job.matrix, templates[name], problems)
-        _warn(name, job, pipeline, before, templates[name], problems)
-    warn_of_meeting(pipeline.jobs, before.of, problems)
-    warn_of_same_names(pipeline.jobs, lambda name: _key_span(templates[name], "build"), problems)
+            _check_matrix(job.matrix, nodes[name], problems)
+    return before
+
+
+def _check_given(job: Job, params: Mapping[str, Param], problems: Problems) -> None:
+    """What a job gives to its part."""
+    for name, value in job.given.items():
+        param = params.get(name)
+        if param is None:
+            hint = suggestion(name, params) or (f"there are {', '.join(params)}" if params else "it has none")
+            problems.error(_span(name), f"the part has no parameter {name}", hint=hint)
+        elif not is_open(value):
+            if wrong := fault(param, value.replace("$${", "${")):
+                problems.error(_span(value), wrong)
+        elif str(param.type) != "string" or param.pattern:
+            problems.error(_span(value), f"what {name} may be is checked before the run, so no ${{…}} can be in it")
 
 
 def _check_params(pipeline: Pipeline, problems: Problems) -> None:
@@ -75,9 +111,11 @@ def _check_params(pipeline: Pipeline, problems: Problems) -> None:
 class _Before:
     """Which jobs come before which, by ``needs`` and by images of jobs. It recurses nowhere: a chain may be long."""
 
-    def __init__(self, pipeline: Pipeline, templates: Mapping[str, MappingNode], problems: Problems) -> None:
+    def __init__(self, pipeline: Pipeline, nodes: Nodes, parts: Mapping[str, Pipeline], problems: Problems) -> None:
+        """Parts stand in it as one job each. parts: as for ``check_pipeline``."""
         self.jobs = pipeline.jobs
-        self.names = templates
+        self.names = nodes
+        self._parts = parts
         self._problems = problems
         needed = {name: tuple(_needed(job)) for name, job in pipeline.jobs.items()}
         self._direct = {name: tuple(other for other, _ in found) for name, found in needed.items()}
@@ -95,6 +133,27 @@ class _Before:
                 self._check_image(job.image.job)
         self._check_cycles()
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a job of this name, or a part of which it may be one."""
+        owner, _, inner = name.partition("/")
+        if not inner or owner not in self.names:
+            return name in self.names
+        if owner in self._parts:
+            return inner in self._parts[owner].jobs
+        return owner not in self.jobs or self.jobs[owner].use is not None
+
+    def known_names(self) -> list[str]:
+        """Of jobs of the file, and of its parts."""
+        of_parts = [f"{owner}/{name}" for owner, part in self._parts.items() for name in part.jobs]
+        return [*self.names, *of_parts]
+
+    def job(self, name: str) -> Job | None:
+        """The job of this name, also of a part. None: it could not be read, or its part is not known."""
+        owner, _, inner = name.partition("/")
+        if not inner:
+            return self.jobs.get(name)
+        return self._parts[owner].jobs.get(inner) if owner in self._parts else None
+
     def of(self, name: str) -> frozenset[str]:
         """All jobs before this one."""
         found = self._all.get(name)
@@ -111,13 +170,13 @@ class _Before:
 
     def _check_need(self, name: str, need: Need) -> None:
         base, span = base_name(need.job), _span(need.text)
-        if base not in self.names:
-            self._problems.error(span, f'no job "{base}"', hint=suggestion(base, self.names, form='"{}"'))
+        if not self.knows(base):
+            self._problems.error(span, f'no job "{base}"', hint=suggestion(base, self.known_names(), form='"{}"'))
             return
-        if base == name:
+        if owner_of(base) == name:
             self._problems.error(span, "a job cannot need itself")
             return
-        other = self.jobs.get(base)
+        other = self.job(base)
         if other is None or base == need.job or is_open(need.job):
             return
         if other.matrix is None:
@@ -129,12 +188,12 @@ class _Before:
                 self._problems.error(span, f'the matrix of "{base}" makes no job "{need.job}"', hint=hint)
 
     def _check_image(self, name: str) -> None:
-        span = _span(name)
-        if name not in self.names:
-            self._problems.error(span, f'no job "{name}"', hint=suggestion(name, self.names, form='"{}"'))
-        elif name in self.jobs and self.jobs[name].build is None:
+        span, other = _span(name), self.job(name)
+        if not self.knows(name):
+            self._problems.error(span, f'no job "{name}"', hint=suggestion(name, self.known_names(), form='"{}"'))
+        elif other is not None and other.build is None:
             self._problems.error(span, f'"{name}" builds no image', hint="a job with `build` does")
-        elif name in self.jobs and self.jobs[name].matrix is not None:
+        elif other is not None and other.matrix is not None:
             self._problems.error(span, f'"{name}" has a matrix: which of its images is meant?')
 
     def _check_cycles(self) -> None:
@@ -160,7 +219,7 @@ class _Before:
 
     def _place(self, name: str, other: str) -> Span | None:
         job = self.jobs[name]
-        texts = [need.text for need in job.needs if base_name(need.job) == other]
+        texts = [need.text for need in job.needs if owner_of(base_name(need.job)) == other]
         if not texts and job.image is not None:
             texts = [job.image.job]
         return _span(texts[0])
@@ -169,9 +228,9 @@ class _Before:
 def _needed(job: Job) -> Iterator[tuple[str, bool]]:
     """Jobs that come before one, and whether it is in no run without them."""
     for need in job.needs:
-        yield base_name(need.job), not need.is_optional
+        yield owner_of(base_name(need.job)), not need.is_optional
     if job.image is not None and job.image.job:
-        yield job.image.job, True
+        yield owner_of(job.image.job), True
 
 
 def _reached(edges: Mapping[str, Sequence[str]], start: str) -> frozenset[str]:
@@ -189,6 +248,11 @@ def _reached(edges: Mapping[str, Sequence[str]], start: str) -> frozenset[str]:
 def base_name(name: str) -> str:
     """The job of the file that a name means: ``test`` of ``test (3.11)``."""
     return name.partition(" (")[0]
+
+
+def owner_of(base: str) -> str:
+    """The job of the file that brings one: ``checks`` of ``checks/lint``, which a part has; else the job itself."""
+    return base.partition("/")[0]
 
 
 def _span(text: str) -> Span | None:
@@ -234,17 +298,20 @@ class _Names:
             )
             return
         name, before = self._exports
-        if reference.job not in before.names:
-            hint = suggestion(reference.job, before.names, form='"{}"')
+        if not before.knows(reference.job):
+            hint = suggestion(reference.job, before.known_names(), form='"{}"')
             self._problems.error(span, f'{shown}: no job "{reference.job}"', hint=hint)
             return
         if name not in before.jobs:  # it could not be read, nor can what it needs
             return
-        if reference.job not in before.of(name):
+        if owner_of(reference.job) not in before.of(name):
             self._problems.error(span, f'{shown}: "{name}" does not need "{reference.job}"', hint="add it to `needs`")
             return
-        other = before.jobs.get(reference.job)
+        other = before.job(reference.job)
         if other is None:
+            return
+        if other.use is not None:
+            self._problems.error(span, f'{shown}: "{reference.job}" is a part: which of its jobs is meant?')
             return
         if other.matrix is not None:
             self._problems.error(span, f'{shown}: "{reference.job}" has a matrix: which of its jobs is meant?')
@@ -314,17 +381,21 @@ def _warn(name: str, job: Job, pipeline: Pipeline, before: _Before, node: Mappin
         problems.warning(_key_span(node, "outputs"), f'no job needs "{name}", so nobody takes its outputs')
     if job.approve is not None and job.run is None and not before.needed_by_any(name):
         problems.warning(_key_span(node, "approve"), f'no job needs "{name}", so nothing waits for the answer')
-    if job.image is not None and _is_latest(job.image.reference):
-        hint = "name a version, or its digest"
-        problems.warning(_span(job.image.reference), "this image may be another one tomorrow", hint=hint)
+    _warn_of_job(job, problems)
     for fits in job.when:
         _warn_of_conditions(fits, pipeline, problems)
-    if job.inputs is not None:
-        _warn_of_missing_variables(job, problems)
     required = [secret for secret in job.secrets if not secret.optional]
     if required and "pull_request" in pipeline.on and _runs_for_forks(name, before):
         hint = "say `when: {fork: false}`, or that the secret is optional"
         problems.warning(_span(required[0].name), "this job also runs for forks, which get no secrets", hint=hint)
+
+
+def _warn_of_job(job: Job, problems: Problems) -> None:
+    if job.image is not None and _is_latest(job.image.reference):
+        hint = "name a version, or its digest"
+        problems.warning(_span(job.image.reference), "this image may be another one tomorrow", hint=hint)
+    if job.inputs is not None:
+        _warn_of_missing_variables(job, problems)
 
 
 def _is_latest(reference: str) -> bool:

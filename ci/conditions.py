@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from ci.matrix import Combination
-from ci.model import EventName, Fits, Job, Pipeline
+from ci.model import EventName, Fits, Pipeline
 from ci.patterns import means, means_any
 
 SKIP: Final = "[skip ci]"
@@ -93,9 +93,9 @@ def _hears_pushes(pipeline: Pipeline, branch: str) -> bool:
     return refs is not None and (refs.branches is None or means(refs.branches, branch))
 
 
-def why_left_out(job: Job, event: Event, combination: Combination) -> str | None:
-    """Why a job has no place in a run; None: it has. Of several maps, the first one's reason."""
-    reasons = [_why_unfit(fits, event, combination) for fits in job.when]
+def why_left_out(when: Sequence[Fits], event: Event, combination: Combination) -> str | None:
+    """Why a job with these conditions has no place in a run; None: it has. Of several maps, the first one's reason."""
+    reasons = [_why_unfit(fits, event, combination) for fits in when]
     return None if not reasons or None in reasons else reasons[0]
 
 

@@ -234,8 +234,10 @@ class Limits(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args, build and approve is there.
+    """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args, build, approve and use is there.
 
+    use: a part, as ``ci.language.names.PartPlace`` reads it. Once the parts are there, their jobs are in its place.
+    given: the part's parameters.
     timeout_s: of an attempt.
     grace_s: between SIGTERM and SIGKILL.
     inputs: None: it sees the whole workspace, and always runs.
@@ -246,6 +248,8 @@ class Job(Struct, frozen=True):
     args: tuple[str, ...] | None = None
     build: Build | None = None
     approve: Gate | None = None
+    use: str | None = None
+    given: Mapping[str, str] = _NOTHING
     image: Image | None = None
     needs: tuple[Need, ...] = ()
     after: After = "success"
@@ -278,7 +282,6 @@ class Pipeline(Struct, frozen=True):
 
     name: the file's.
     on: what it listens to, by event.
-    templates: each job's node, from which a planned job is read once its ``${NAME}`` are replaced.
     """
 
     name: str

@@ -6,15 +6,17 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from ci.checks import check_pipeline
-from ci.document import MappingNode, Node, Scalar, read_document
-from ci.errors import PipelineFileError
-from ci.language.jobs import DEFAULTS, JOB_SHAPE, KINDS, USELESS
-from ci.language.limits import MAX_JOBS
-from ci.language.names import JOB_NAME
+from ci.document import MappingNode, read_document
+from ci.errors import CiError, PipelineFileError
+from ci.jobnodes import job_nodes, read_job
+from ci.language.names import PartPlace
 from ci.language.pipelines import EVERYTHING, PIPELINE
 from ci.language.shapes import Reading, Unreadable, misplaced
-from ci.model import Job, Pipeline
+from ci.model import Pipeline
+from ci.parts import Part, PartJob, ReadPart, put_in, read_parts
 from ci.problems import Problems
 
 FILE: Final = ".shiplap.yml"
@@ -28,15 +30,24 @@ _MAIN: Final = "main"
 
 
 class ParsedFile(NamedTuple):
-    """A file without an error in it.
+    """A file without an error in it, with the jobs of its parts.
 
     templates: each job's node, with the defaults in their places: planning reads a job from it once more, when its
     ``${NAME}`` are replaced.
     problems: warnings.
+    of_parts: what else is to be known of the jobs that parts brought.
     """
 
     pipeline: Pipeline
     templates: Mapping[str, MappingNode]
+    problems: Problems
+    of_parts: Mapping[str, PartJob]
+
+
+class LoneFile(NamedTuple):
+    """A file without an error in it, as far as it shows without its parts: of these, only their users are there."""
+
+    pipeline: Pipeline
     problems: Problems
 
 
@@ -46,24 +57,63 @@ def pipeline_name(filename: str) -> str:
     return _MAIN if name == FILE else name.removesuffix(".yml")
 
 
-def parse_pipeline(data: bytes, filename: str = FILE) -> ParsedFile:
-    """Read a file. Raises PipelineFileError, which has every error and warning."""
+def no_parts(place: PartPlace) -> bytes:
+    """The ``ReadPart`` of who has no repository."""
+    raise CiError(f"{place.path} is in a repository, and there is none here")
+
+
+def parse_pipeline(data: bytes, filename: str = FILE, read_part: ReadPart = no_parts) -> ParsedFile:
+    """Read a file and its parts. Raises PipelineFileError, which has every error and warning."""
+    root, problems = _root(data, filename)
+    pipeline, nodes = _read(root, filename, problems)
+    parts = read_parts(pipeline.jobs, read_part, problems)
+    _check(pipeline, nodes, root, parts, problems)
+    env = root.get("env")
+    whole = put_in(pipeline.jobs, nodes, parts, env if isinstance(env, MappingNode) else None, problems)
+    if problems.has_errors:
+        raise PipelineFileError(problems)
+    return ParsedFile(replace(pipeline, jobs=whole.jobs), whole.nodes, problems, whole.of_parts)
+
+
+def parse_alone(data: bytes, filename: str = FILE) -> LoneFile:
+    """Read a file without its parts. Raises PipelineFileError, which has every error and warning."""
+    root, problems = _root(data, filename)
+    pipeline, nodes = _read(root, filename, problems)
+    _check(pipeline, nodes, root, {}, problems)
+    return LoneFile(pipeline, problems)
+
+
+def _root(data: bytes, filename: str) -> tuple[MappingNode, Problems]:
     root, problems = read_document(data, filename)
-    reading = Reading(problems)
     if root is None:
         problems.error(None, "the file is empty", hint="it has at least `jobs`")
         raise PipelineFileError(problems)
     if not isinstance(root, MappingNode):
-        misplaced(root, "a map with `jobs`", reading)
+        misplaced(root, "a map with `jobs`", Reading(problems))
         raise PipelineFileError(problems)
+    return root, problems
+
+
+def _read(root: MappingNode, filename: str, problems: Problems) -> tuple[Pipeline, dict[str, MappingNode]]:
+    """The pipeline as far as it can be read, and its jobs' nodes."""
+    reading = Reading(problems)
     values = _values(root, reading)
-    templates = _templates(values.pop("jobs", None), values.pop("defaults", None), root.get("env"), reading)
-    jobs = {name: job for name, node in templates.items() if (job := _job(node, reading)) is not None}
-    pipeline = Pipeline(pipeline_name(filename), values.pop("on", EVERYTHING), jobs, **values)
-    check_pipeline(pipeline, templates, root, problems)
+    nodes = job_nodes(values.pop("jobs", None), values.pop("defaults", None), root.get("env"), reading)
+    jobs = {name: job for name, node in nodes.items() if (job := read_job(node, reading)) is not None}
+    return Pipeline(pipeline_name(filename), values.pop("on", EVERYTHING), jobs, **values), nodes
+
+
+def _check(
+    pipeline: Pipeline,
+    nodes: Mapping[str, MappingNode],
+    root: MappingNode,
+    parts: Mapping[str, Part],
+    problems: Problems,
+) -> None:
+    whole = {name: part.pipeline for name, part in parts.items() if not part.problems.has_errors}
+    check_pipeline(pipeline, nodes, root, whole, problems)
     if problems.has_errors:
         raise PipelineFileError(problems)
-    return ParsedFile(pipeline, templates, problems)
 
 
 def _values(root: MappingNode, reading: Reading) -> dict[str, Any]:
@@ -80,67 +130,3 @@ def _values(root: MappingNode, reading: Reading) -> dict[str, Any]:
                 except Unreadable:
                     continue
         return found
-
-
-def _templates(jobs: Node | None, defaults: Node | None, env: Node | None, reading: Reading) -> dict[str, MappingNode]:
-    """The jobs' nodes by name, each with what it has not itself, and has a use for, of the defaults and of ``env``."""
-    if jobs is None:
-        return {}
-    if not isinstance(jobs, MappingNode) or not jobs.entries:
-        misplaced(jobs, "a map of jobs, with at least one", reading)
-        return {}
-    if len(jobs.entries) > MAX_JOBS:
-        reading.problems.error(jobs.entries[MAX_JOBS][0].span, f"a file has at most {MAX_JOBS} jobs")
-        return {}
-    if defaults is not None:
-        try:
-            DEFAULTS.read(defaults, reading)
-        except Unreadable:
-            defaults = None
-    # The variables of every job are a default as well, below those of `defaults`.
-    variables = None if env is None else MappingNode(((Scalar("env", env.span, plain=True), env),), env.span)
-    found: dict[str, MappingNode] = {}
-    for key, node in jobs.entries:
-        try:
-            name = JOB_NAME.read(key, reading)
-        except Unreadable:
-            continue
-        if isinstance(node, MappingNode):
-            found[name] = _with_defaults(_with_defaults(node, defaults), variables)
-        else:
-            misplaced(node, "a job: a map", reading)
-    return found
-
-
-def _with_defaults(node: MappingNode, defaults: Node | None) -> MappingNode:
-    if not isinstance(defaults, MappingNode):
-        return node
-    own = {key.text: value for key, value in node.entries}
-    useless = next((USELESS[kind] for kind in KINDS if kind in own), frozenset[str]())
-    added: list[tuple[Scalar, Node]] = []
-    entries = list(node.entries)
-    for key, value in defaults.entries:
-        if key.text in useless:
-            continue
-        if key.text not in own:
-            added.append((key, value))
-        elif key.text == "env":
-            entries = [(name, _joined(held, value) if name.text == "env" else held) for name, held in entries]
-    return MappingNode((*entries, *added), node.span)
-
-
-def _joined(own: Node, default: Node) -> Node:
-    """Two maps of variables; the job's own count where both have one."""
-    if isinstance(own, Scalar) and own.is_null:
-        return default
-    if not isinstance(own, MappingNode) or not isinstance(default, MappingNode):
-        return own
-    names = {key.text for key, _ in own.entries}
-    return MappingNode((*own.entries, *(entry for entry in default.entries if entry[0].text not in names)), own.span)
-
-
-def _job(node: MappingNode, reading: Reading) -> Job | None:
-    try:
-        return JOB_SHAPE.read(node, reading)
-    except Unreadable:
-        return None

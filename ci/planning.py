@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ci import matrix as matrices
-from ci.checks import base_name
+from ci.checks import base_name, owner_of
 from ci.conditions import Event, is_run_otherwise, why_left_out, why_not_listening
 from ci.errors import PipelineFileError
 from ci.language.jobs import JOB_SHAPE
@@ -122,6 +122,7 @@ class _Planning:
         self._parsed = parsed
         self._event = event
         self._problems = Problems(parsed.problems.source)
+        self._of_parts: dict[str, Problems] = {}  # by file
         self._candidates: dict[str, _Candidate] = {}
         self._left_out: dict[str, str] = {}
 
@@ -139,7 +140,7 @@ class _Planning:
                 one.job,
                 tuple(need for need in needs[name] if need in self._candidates),
                 one.combination,
-                Template.of(self._parsed.templates[one.base], self._problems.source),
+                Template.of(self._parsed.templates[one.base], self._problems_of(one.base).source),
             )
             for name, one in self._candidates.items()
         )
@@ -170,7 +171,7 @@ class _Planning:
             message = (
                 f'the matrix of "{base}" has {len(found)} combinations here; at most {MAX_COMBINATIONS} are possible'
             )
-            self._problems.error(node.span, message)
+            self._problems_of(base).error(node.span, message)
             return
         if not found:
             self._left_out[base] = "its matrix has no values here"
@@ -178,20 +179,38 @@ class _Planning:
             self._consider(matrices.name_of(base, combination), base, job, combination)
 
     def _consider(self, name: str, base: str, job: Job, combination: Combination) -> None:
-        reason = why_left_out(job, self._event, combination)
+        reason = self._why_left_out(base, job, combination)
         if reason is not None:
             self._left_out[name] = reason
             return
         known = _known(self._event.facts, name, combination)
         node = replaced_in_job(self._parsed.templates[base], _values(known))
         try:
-            read = JOB_SHAPE.read(node, Reading(self._problems))
+            read = JOB_SHAPE.read(node, Reading(self._problems_of(base)))
         except Unreadable:
             return
         self._candidates[name] = _Candidate(base, read, combination)
         if len(self._candidates) > MAX_JOBS:
             self._problems.error(None, f"a run has at most {MAX_JOBS} jobs, those of matrices counted one by one")
             self._raise_errors()
+
+    def _why_left_out(self, base: str, job: Job, combination: Combination) -> str | None:
+        """Why there is no such job. One of a part has the conditions of the job that uses the part, too."""
+        brought = self._parsed.of_parts.get(base)
+        if brought is None:
+            return why_left_out(job.when, self._event, combination)
+        of_user = why_left_out(brought.when, self._event, {})
+        return of_user or why_left_out(job.when, replace(self._event, params=brought.params), combination)
+
+    def _problems_of(self, base: str) -> Problems:
+        """Of the file that has the job."""
+        brought = self._parsed.of_parts.get(base)
+        if brought is None:
+            return self._problems
+        if brought.source.filename not in self._of_parts:
+            found = self._of_parts[brought.source.filename] = Problems(brought.source)
+            self._problems.add(found)
+        return self._of_parts[brought.source.filename]
 
     def _needs(self, name: str, candidate: _Candidate) -> dict[str, bool]:
         """What a job needs by name; True: it is left out with it."""
@@ -203,12 +222,14 @@ class _Planning:
         for need, is_required, text in wanted:
             base = base_name(need)
             if need == base:
-                names = [other for other, one in self._candidates.items() if one.base == base]
+                names = [
+                    other for other, one in self._candidates.items() if one.base == base or owner_of(one.base) == base
+                ]
                 found.update(dict.fromkeys(names, is_required) if names else {base: is_required})
             elif need in self._candidates or need in self._left_out:
                 found[need] = is_required
             else:
-                self._problems.error(
+                self._problems_of(candidate.base).error(
                     getattr(text, "span", None), f'"{name}" needs "{need}", and the matrix makes no such job'
                 )
         return found

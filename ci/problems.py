@@ -32,13 +32,26 @@ class Problem(NamedTuple):
 
 
 class Problems:
-    """The problems of one file, in the order of its lines once they are asked for. Of one thread."""
+    """The problems of one file, in the order of its lines once they are asked for, and of those it uses. Of one thread.
+
+    Iterating gives the file's own.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self._found: dict[tuple[str, Span | None], Problem] = {}
         self._left_out = 0
-        self.has_errors = False
+        self._has_errors = False
+        self._of_others: list[Problems] = []
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something is wrong with the file, or with one that it uses."""
+        return self._has_errors or any(other.has_errors for other in self._of_others)
+
+    def add(self, other: Problems) -> None:
+        """Count what is wrong with a file that this one uses, too, also what is found later."""
+        self._of_others.append(other)
 
     def error(self, span: Span | None, message: str, *, hint: str | None = None) -> None:
         self._add(Problem("error", message, span, hint))
@@ -50,12 +63,15 @@ class Problems:
         return iter(sorted(self._found.values(), key=_place))
 
     def __len__(self) -> int:
-        return len(self._found) + self._left_out
+        return len(self._found) + self._left_out + sum(map(len, self._of_others))
 
     def summary(self) -> str:
         """The first error, and how many more there are; one line."""
         errors = [problem for problem in self if problem.severity == "error"]
         if not errors:
+            for other in self._of_others:
+                if other.has_errors:
+                    return other.summary()
             return f"{self.source.filename}: nothing is wrong"
         others = len(errors) - 1 + self._left_out
         more = f" (and {others} more)" if others else ""
@@ -70,6 +86,7 @@ class Problems:
                 lines += _excerpt(self.source, problem.span)
         if self._left_out:
             lines.append(f"{self.source.filename}: error: {self._left_out} more problems are not shown")
+        lines += [other.render() for other in self._of_others if len(other)]
         return "\n".join(lines)
 
     def _line_of(self, problem: Problem) -> str:
@@ -78,7 +95,7 @@ class Problems:
 
     def _add(self, problem: Problem) -> None:
         key = (problem.message, problem.span)
-        self.has_errors = self.has_errors or problem.severity == "error"
+        self._has_errors = self._has_errors or problem.severity == "error"
         if key in self._found:  # a node that has an alias is looked at once more
             return
         if len(self._found) >= _MOST:

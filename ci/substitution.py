@@ -48,6 +48,20 @@ def references(text: str) -> list[Placeholder]:
     return found
 
 
+def literal(text: str) -> str:
+    """The text that ``replace`` makes this of, whatever is in it."""
+    return text.replace("${", "$${")
+
+
+def rewritten(text: str, other: Callable[[Placeholder], str | None]) -> str:
+    """The text with other texts, which may name something in turn, in the place of some names; ``$${`` stays.
+
+    other: None: this name stays.
+    """
+    instead = {reference.start: other(reference) for reference in references(text)}
+    return _REFERENCE.sub(lambda match: found if (found := instead.get(match.start())) is not None else match[0], text)
+
+
 def replace(text: str, value: Callable[[Placeholder], str | None]) -> str:
     """The text with each ``${NAME}`` replaced by its value, and ``$${`` by ``${``.
 

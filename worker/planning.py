@@ -18,7 +18,7 @@ from ci.handover import nodes_of
 from ci.language.shapes import Text
 from ci.model import Concurrency, EventName, Param, ParamType, Schedule
 from ci.params import ParamError
-from ci.parsing import ParsedFile, parse_pipeline, pipeline_name
+from ci.parsing import ParsedFile, parse_alone, parse_pipeline, pipeline_name
 from ci.patterns import means
 from ci.planning import PlannedJob, names, plan
 from ci.source.commit import FetchedCommit
@@ -32,8 +32,10 @@ from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import PlannedRun, PlannedWork, Times
 from pipelines.runs.queue import check_labels
+from pipelines.sources.git import as_source_errors
 from worker.building import Pipelined
 from worker.fetching import fetched
+from worker.parts import part_reader
 from worker.retrying import take_over
 from worker.work import Work
 
@@ -98,7 +100,7 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> Pipelines
 def _times(data: bytes, path: str) -> Sequence[Schedule] | None:
     """When a pipeline runs by itself; None: the file is wrong, which its planning tells."""
     try:
-        listens = parse_pipeline(data, path).pipeline.on
+        listens = parse_alone(data, path).pipeline.on
     except PipelineFileError:
         return None
     return listens["cron"].schedules if "cron" in listens else ()
@@ -115,7 +117,8 @@ def _planner(
     name = pipeline_name(path)
     about = RunPlan(path, commit.commit.id, ref)
     try:
-        parsed = parse_pipeline(data, path)
+        with as_source_errors():
+            parsed = parse_pipeline(data, path, part_reader(work, commit))
     except PipelineFileError as error:
         wrong = PlannedRun(name, about, error=error.render(), summary=error.message)
         _tell(writer, path, wrong)

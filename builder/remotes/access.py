@@ -46,7 +46,7 @@ class SourceAccess(NamedTuple):
 
         agent = self.ssh.get(_DEFAULT_KEY)
         ssh = SshAccess(self.known_hosts, agent) if agent is not None or self.known_hosts else None
-        header = functools.partial(_git_header, secrets)
+        header = functools.partial(git_header, secrets)
         return GitAccess(self.reach or ANYWHERE, header, ssh, proxies=self.proxies, bounds=self.bounds)
 
     def http(self, secrets: Mapping[str, bytes]) -> HttpAccess:
@@ -69,7 +69,8 @@ class Remote(NamedTuple):
     stopped: Callable[[], bool] = lambda: False
 
 
-def _git_header(secrets: Mapping[str, bytes], host: str) -> str | None:
+def git_header(secrets: Mapping[str, bytes], host: str) -> str | None:
+    """The Authorization header for a host, of the secrets that ``SourceAccess`` names. None: there is none for it."""
     from builder.remotes.gitroute import basic
 
     for suffix in (f".{host}", ""):

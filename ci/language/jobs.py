@@ -14,13 +14,12 @@ from ci.document import MappingNode, Node
 from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.names import (
     ANY,
+    ANY_JOB_FORM,
     ARGS,
     CONCURRENCY,
     ENV,
     FILLED,
     INSIDE,
-    JOB_NAME,
-    JOB_NAME_FORM,
     MEMBER,
     PATH_PATTERN,
     PATTERN,
@@ -31,6 +30,7 @@ from ci.language.names import (
     VARIABLE,
     VARIABLE_FORM,
     absolute_fault,
+    part_fault,
     reference_fault,
     shell_fault,
     variable_fault,
@@ -100,7 +100,8 @@ IMAGE: Final = Either(
     mapping=Fields(
         "`image`", Image,
         {"build": Key(_IMAGE_OF_BUILD, "a Dockerfile of the repository"),
-         "job": Key(JOB_NAME, "a `build` job of this pipeline, which is a need as well")},
+         "job": Key(Words("the name of a job", ANY_JOB_FORM, is_verbatim=True),
+                    "a `build` job of this pipeline, which is a need as well")},
     ),
 )  # fmt: skip
 
@@ -110,7 +111,7 @@ def _need(text: Text) -> Need:
 
 
 NEEDS: Final = ListOf(
-    Made(Words("the name of a job", rf"{JOB_NAME_FORM}(?: \([^()]*\))?\??"), _need), or_one=True, most=MAX_JOBS
+    Made(Words("the name of a job", rf"{ANY_JOB_FORM}(?: \([^()]*\))?\??"), _need), or_one=True, most=MAX_JOBS
 )
 
 _WHEN: Final = Fields("`when`", Fits, {
@@ -232,7 +233,7 @@ LIMITS: Final[dict[str, Key]] = {
 }
 _LABEL: Final = Words("a worker's label", r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,62}")
 
-KINDS: Final = ("run", "args", "build", "approve")
+KINDS: Final = ("run", "args", "build", "approve", "use")
 """Of which each job has exactly one."""
 
 JOB: Final[dict[str, Key]] = {
@@ -241,8 +242,9 @@ JOB: Final[dict[str, Key]] = {
     "args": Key(ListOf(ANY, least=1, most=1000), "a command without a shell"),
     "build": Key(BUILD, "an image, as `shiplap build` makes it of the workspace"),
     "approve": Key(_APPROVE, "a gate: the run goes on when somebody has said yes"),
-    "use": Key(None, "the jobs of a part"),
-    "with": Key(None, "a part's parameters"),
+    "use": Key(Words("the place of a part", r"[\s\S]+", fault=part_fault, is_verbatim=True),
+               "the jobs of a part: `./FILE`, or `https://HOST/REPO.git#COMMIT:FILE`"),
+    "with": Key(MapOf(SETTABLE, ANY, most=50), "the part's parameters, by name", "given"),
     "image": Key(IMAGE, "what it runs in"),
     "needs": Key(NEEDS, "jobs that have to succeed before; `NAME?`: if it is in this run"),
     "after": Key(Choice("success", "failure", "always"), "what has to have become of its needs"),
@@ -280,9 +282,11 @@ JOB: Final[dict[str, Key]] = {
 _OF_COMMANDS: Final = frozenset(
     {"image", "env", "secrets", "inputs", "outputs", "exports", "reports", "user", "workdir", "tty", "reuse"}
 )
+_OF_PARTS: Final = frozenset({"with"})
 USELESS: Final[Mapping[str, frozenset[str]]] = {
-    "run": frozenset(), "args": frozenset({"shell"}), "build": _OF_COMMANDS | {"shell"},
+    "run": _OF_PARTS, "args": _OF_PARTS | {"shell"}, "build": _OF_PARTS | _OF_COMMANDS | {"shell"},
     "approve": frozenset(JOB) - {*KINDS, "needs", "after", "when", "matrix"},
+    "use": frozenset(JOB) - {*KINDS, "with", "needs", "when"},
 }  # fmt: skip
 """Keys for which a kind of job has no use, by the kind."""
 
@@ -297,10 +301,10 @@ class _Job(Fields[Job]):
 
     def _check(self, node: MappingNode, reading: Reading) -> None:
         keys = {name.text: name for name, _ in node.entries}
-        kinds = [name for name in (*KINDS, "use") if name in keys]
+        kinds = [name for name in KINDS if name in keys]
         if not kinds:
             reading.problems.error(
-                first_span(node), "a job has one of `run`, `args`, `build` and `approve`: what it does"
+                first_span(node), "a job has one of `run`, `args`, `build`, `approve` and `use`: what it does"
             )
             return
         for other in kinds[1:]:
@@ -320,7 +324,7 @@ class _Job(Fields[Job]):
         return {**super().schema(), "oneOf": one_of}
 
 
-NEVER_REPLACED: Final = frozenset({"run", "secrets"})
+NEVER_REPLACED: Final = frozenset({"run", "secrets", "use"})
 """Keys of a job in which ``${NAME}`` is no reference."""
 
 NEVER_REPLACED_IN_MAPS: Final[Mapping[str, frozenset[str]]] = {"approve": frozenset({"by"})}
@@ -333,5 +337,5 @@ WITHOUT_EXPORTS: Final = DECIDED_EARLY | {"concurrency"}
 """Those, and what is settled when the run is planned."""
 
 JOB_SHAPE: Final = _Job("a job", Job, JOB)
-_DEFAULT_KEYS: Final = {name: key for name, key in JOB.items() if name not in (*KINDS, "use", "with", "needs")}
+_DEFAULT_KEYS: Final = {name: key for name, key in JOB.items() if name not in (*KINDS, "with", "needs")}
 DEFAULTS: Final[Fields[dict[str, Any]]] = Fields("`defaults`", dict, _DEFAULT_KEYS)

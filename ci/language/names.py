@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from typing import Final
+from typing import Final, NamedTuple
 
 from ci import patterns
 from ci.language.limits import MAX_GROUP
@@ -15,6 +16,9 @@ from core.platforms import Platform
 from core.references import Reference
 
 JOB_NAME_FORM: Final = r"[a-z][a-z0-9_-]{0,39}"
+ANY_JOB_FORM: Final = rf"{JOB_NAME_FORM}(?:/{JOB_NAME_FORM})?"
+"""A job of the file, or one of a part that it uses: ``checks/lint``."""
+
 VARIABLE_FORM: Final = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
 
 
@@ -61,6 +65,48 @@ def platform_fault(text: str) -> str | None:
     try:
         Platform.parse(text)
     except (ShiplapError, ValueError) as error:
+        return str(error)
+    return None
+
+
+class PartPlace(NamedTuple):
+    """Where a part lies.
+
+    url: of its repository; empty: the pipeline's own.
+    commit: of that, whole; empty for the pipeline's own.
+    path: in the repository.
+    """
+
+    url: str
+    commit: str
+    path: str
+
+    @classmethod
+    def of(cls, text: str) -> PartPlace:
+        """Read what ``use`` says. Raises ValueError, with what is wrong."""
+        if text.startswith("./"):
+            path, url, commit = text.removeprefix("./"), "", ""
+        elif found := _ELSEWHERE.fullmatch(text):
+            url, commit, path = found["url"], found["commit"], found["path"]
+        elif _MOVING.match(text):
+            raise ValueError("a part from elsewhere is named by its full commit: https://HOST/REPO.git#40-HEX:FILE")
+        else:
+            raise ValueError("a part is ./FILE, or https://HOST/REPO.git#40-HEX:FILE")
+        if not path or path.endswith("/") or not all(step not in ("", ".", "..") for step in path.split("/")):
+            raise ValueError("the path of a part leads to a file of its repository")
+        return cls(url, commit, path)
+
+
+_ELSEWHERE: Final = re.compile(
+    r"(?P<url>https://[^\s#@/]+/[^\s#]+)#(?P<commit>[0-9a-f]{40}(?:[0-9a-f]{24})?):(?P<path>\S.*)"
+)
+_MOVING: Final = re.compile(r"https://")
+
+
+def part_fault(text: str) -> str | None:
+    try:
+        PartPlace.of(text)
+    except ValueError as error:
         return str(error)
     return None
 

@@ -108,12 +108,12 @@ PARAM: Final[dict[str, Key]] = {
                    "what all of a `string` has to match"),
     "about": Key(ANY, "what people read beside it"),
 }  # fmt: skip
-_PARAM: Final = Fields("a parameter", Param, PARAM)
+PARAMS: Final = MapOf(SETTABLE, Fields("a parameter", Param, PARAM), most=50)
 
 TOP: Final[dict[str, Key]] = {
     "jobs": Key(Deferred(MapOf(JOB_NAME, JOB_SHAPE, least=1, most=MAX_JOBS)), "the jobs, by name", is_required=True),
     "on": Key(_ON, "what it listens to"),
-    "params": Key(MapOf(SETTABLE, _PARAM, most=50), "parameters of runs by hand, by name"),
+    "params": Key(PARAMS, "parameters of runs by hand, by name"),
     "env": Key(ENV, "variables of every job"),
     "defaults": Key(Deferred(DEFAULTS), "keys for jobs that do not say otherwise"),
     "services": Key(None, "definitions of services"),

@@ -120,6 +120,14 @@ def pipeline_files_of(objects: Objects, tree: str) -> dict[str, bytes]:
     return {name: _content(objects, top[os.fsencode(name)]) for name in names}
 
 
+def file_of_tree(objects: Objects, tree: str, path: str) -> bytes:
+    """What is in a file of a tree, at most a byte more than a pipeline may have. Raises RepositoryError."""
+    found = [entry for entry in objects.entries(tree, path) if entry.path == os.fsencode(path)]
+    if not found:
+        raise RepositoryError(f"there is no file {path} in the commit")
+    return _content(objects, found[0])
+
+
 def directories_of_tree(objects: Objects, tree: str, pattern: str) -> tuple[str, ...]:
     """As ``ci.directories.directories_of``, of a tree."""
     below: dict[str, list[str]] = {}

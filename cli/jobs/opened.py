@@ -23,6 +23,7 @@ from cli.guarding import say
 from cli.jobs.asked import About
 from cli.jobs.files import read_pipeline
 from cli.jobs.fingerprints import fingerprints
+from cli.jobs.parts import parts_here
 from cli.jobs.tree import check_event, opened_repository, read_tree
 from cli.options import environ, given_params
 from cli.progress.text import one_line
@@ -82,7 +83,9 @@ def opened_run(
             check_event(about)
             store = stack.enter_context(open_store(root, insecure))
             repository = stack.enter_context(opened_repository(store.root))
-            pipeline = read_pipeline(repository.top, about.path, about.pipeline)
+            pipeline = read_pipeline(
+                repository.top, about.path, about.pipeline, parts_here(repository.top, root, secrets)
+            )
             _warn_of_unnamed(secrets, pipeline.pipeline)
             settings = Settings.from_environ(root=root)
             launcher = stack.enter_context(

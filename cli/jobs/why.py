@@ -10,6 +10,7 @@ from builder.explaining.words import in_words
 from ci.errors import CiError, JobCancelledError
 from ci.execution.job import look
 from ci.local.looking import Answer, ask
+from ci.local.selecting import named
 from cli.errors import describe
 from cli.guarding import say
 from cli.jobs.asked import About
@@ -22,12 +23,12 @@ from core.cancellation import asking
 def why_here(root: str | None, insecure: Sequence[str], about: About, job: str) -> int:
     """Print it. Returns the exit code. Raises ShiplapErrors and OSErrors for what the machine did wrong.
 
-    job: the name of a job, or of all of a matrix.
+    job: the name of a job, or of all of a matrix or a part.
     """
     try:
         with opened_run(root, insecure, about, [job]) as opened, asking(opened.requests.check):
             answers = ask(opened.plan.jobs, opened.given, opened.tools, look)
-            named = {planned.name for planned in opened.plan.jobs if job in (planned.name, planned.base)}
+            asked = set(named(opened.plan, job))
     except NothingIsRunError as error:
         return error.code
     except JobCancelledError:
@@ -36,7 +37,7 @@ def why_here(root: str | None, insecure: Sequence[str], about: About, job: str) 
         say(describe(error))
         return WRONG
     for answer in answers:
-        if answer.job in named:
+        if answer.job in asked:
             click.echo(harmless(f"{answer.job}: {_words(answer)}", colours=False))
     return 0
 

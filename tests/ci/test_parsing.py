@@ -99,7 +99,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
     services: [db]
 """)
     assert errors(shown) == [
-        "4:5: error: a job has one of `run`, `args`, `build` and `approve`: what it does",
+        "4:5: error: a job has one of `run`, `args`, `build`, `approve` and `use`: what it does",
         '6:5: error: no key of a job is called "rumn" (did you mean "run"?)',
         '7:14: error: expected a duration, such as 90s, 1h30m or 7d, and this is "3 hours"',
         "8:11: error: CI is set by Shiplap; variables called CI or SHIPLAP_… cannot be set",
@@ -144,7 +144,8 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("workers: [a, b, c, d, e, f]", "a list of at most 5, and this has 6"),
         ("approve: Ship it?", "a job has either `run` or `approve`"), ("caches: [/c]", "not yet: `caches`"),
         ("engine: true", "not yet: `engine`"),
-        ("use: ./x.yml", "not yet: `use`"), ("concurrency: x", "`concurrency`: a map with group, limit, when_busy"),
+        ("use: ./x.yml", "a job has either `run` or `use`"),
+        ("concurrency: x", "`concurrency`: a map with group, limit, when_busy"),
         ("matrix: {}", "a matrix has a list of values"),
         ("matrix: {lower: [1]}", 'expected a name in capitals, and this is "lower"'),
         ("matrix: {A: []}", "a list of at least 1"),

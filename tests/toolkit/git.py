@@ -81,7 +81,7 @@ def serving_git(repositories: Path, certificate: Path | None = None) -> Iterator
                 env=variables,
                 input=self.rfile.read(length),
                 stdout=subprocess.PIPE,
-                check=True,
+                check=False,  # it fails for what a client may not have, and says so in the answer
             ).stdout
             head, _, body = answer.partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))

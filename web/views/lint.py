@@ -8,7 +8,7 @@ import msgspec
 
 from ci.document import MAX_BYTES
 from ci.errors import PipelineFileError
-from ci.parsing import FILE, parse_pipeline
+from ci.parsing import FILE, parse_alone
 from ci.problems import Problem, Severity
 from web.calls import Call
 from web.endpoints import Api
@@ -58,9 +58,9 @@ class LintReply(msgspec.Struct, frozen=True):
 
 @api.endpoint("POST", "/lint", scope="read", noted=False)
 def lint_pipeline(call: Call, body: LintRequest) -> LintReply:  # noqa: ARG001 - as every endpoint
-    """Check a pipeline file. Nothing is kept, and nothing is run."""
+    """Check a pipeline file. Nothing is kept, and nothing is run. Parts that it uses are not looked at."""
     try:
-        parsed = parse_pipeline(body.file.encode(errors="surrogatepass"), body.name)
+        parsed = parse_alone(body.file.encode(errors="surrogatepass"), body.name)
     except PipelineFileError as error:
         return LintReply(False, [_told(problem) for problem in error.problems], [], error.render())
     return LintReply(

@@ -16,6 +16,7 @@ from ci.parsing import DIRECTORY, FILE, parse_pipeline
 from ci.planning import Plan, plan
 from cli.commands.ci.lint import WRONG
 from cli.errors import CommandError, describe
+from cli.jobs.parts import parts_here, top_of
 from cli.options import json_option
 from cli.progress.text import harmless
 from cli.table import print_json, table
@@ -38,10 +39,10 @@ def command(
     """
     try:
         path = file if file is not None else _only_file()
-        parsed = parse_pipeline(read_pipeline_file(path), str(path))
+        top = top_of(path)
+        parsed = parse_pipeline(read_pipeline_file(path), str(path), parts_here(top))
         facts = {"SHIPLAP_EVENT": event, "SHIPLAP_BRANCH": branch, "SHIPLAP_TARGET": target, "SHIPLAP_TAG": tag}
-        root = path.parent.parent if path.parent.name == DIRECTORY else path.parent
-        asked = Event(event, branch, target, tag, is_fork, facts, directories=lambda fits: directories_of(root, fits))
+        asked = Event(event, branch, target, tag, is_fork, facts, directories=lambda fits: directories_of(top, fits))
         planned = plan(parsed, asked)
     except PipelineFileError as error:
         click.echo(harmless(error.render()))

@@ -10,6 +10,7 @@ from ci.errors import CiError, PipelineFileError
 from ci.files import pipeline_files, read_pipeline_file
 from ci.parsing import DIRECTORY, FILE, parse_pipeline
 from cli.errors import describe
+from cli.jobs.parts import parts_here, top_of
 from cli.progress.text import harmless
 
 WRONG = 2
@@ -37,7 +38,7 @@ def command(files: tuple[Path, ...]) -> int:
 
 def _lint(path: Path) -> int:
     try:
-        parsed = parse_pipeline(read_pipeline_file(path), str(path))
+        parsed = parse_pipeline(read_pipeline_file(path), str(path), parts_here(top_of(path)))
     except PipelineFileError as error:
         click.echo(harmless(error.render()))
         return WRONG
