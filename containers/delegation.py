@@ -26,6 +26,8 @@ LEAF = "service"
 _MARKS = ("user.delegate", "trusted.delegate")
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP)
 _ELSEWHERE = "0"  # a process of an outer PID namespace, which has no number here
+_SYSTEMD = "/run/systemd/system"
+_SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--slice=shiplap.slice")
 _ROUNDS = 100  # in each, what was forked during the one before is moved
 
 
@@ -49,6 +51,25 @@ def remedy() -> str:
     if os.geteuid() == 0 and is_initial():
         return "mount cgroup2 on /sys/fs/cgroup, writable, with cpu, memory and pids in its cgroup.subtree_control"
     return "start it where groups are yours: systemd-run --user --scope -p Delegate=yes shiplap …"
+
+
+def has_systemd() -> bool:
+    """Whether systemd runs this host."""
+    return os.path.isdir(_SYSTEMD)
+
+
+def scope() -> list[str]:
+    """What to put before a command that is to be in a scope of its own, where control groups may be made.
+
+    A scope outlives the session that it was asked for in. Empty where there is no systemd that could be asked, as for
+    a user who has no manager of their own: after su(1), say.
+    """
+    if not has_systemd():
+        return []
+    if os.geteuid() == 0 and is_initial():
+        return ["systemd-run", *_SCOPE]
+    manager = f"{os.environ.get('XDG_RUNTIME_DIR', '')}/systemd/private"
+    return ["systemd-run", "--user", *_SCOPE] if os.access(manager, os.W_OK) else []
 
 
 def make_room(folder: str) -> bool:

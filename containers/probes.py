@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import cgroups, delegation, idmap, kernelway, mounts, programs, seccomp, syscalls
+from containers import cgroups, delegation, idmap, kernelway, lasting, mounts, programs, seccomp, syscalls
 from containers.errors import ContainerError, NamespaceError, NetworkError, SeccompError
 from containers.hierarchies import Hierarchy, make_room, own_hierarchies
 from containers.launcher import Launcher
@@ -127,6 +127,10 @@ def _probes(folder: Path) -> Iterator[_Probe]:
     if is_root:
         yield _Probe("container", lambda: _container(folder, "none"))
         yield _Probe("container network", lambda: _container(folder, "default"))
+        yield _Probe("clients of published ports", lambda: _Outcome(*lasting.transparent()), essential=False)
+    if is_root and not is_initial():
+        yield _Probe("user's manager", lambda: _Outcome(*lasting.manager()), essential=False)
+        yield _Probe("lingering", lambda: _Outcome(*lasting.lingering()), essential=False)
 
 
 def _attempt(flags: int, work: Callable[[], None]) -> str:

@@ -68,8 +68,7 @@ def become_root() -> None:
             hint="both have to be set-user-ID root, on a file system without nosuid, and not started without new"
             " privileges (no_new_privs): ls -l /usr/bin/newuidmap",
         )
-    if not os.environ.get("HOME") and (home := _home(uid)):
-        os.environ["HOME"] = home  # of user 0 the password database has another
+    remember_home(uid)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
@@ -86,6 +85,12 @@ def _write_maps(ready: int, process: int, users: tuple[int, int], groups: tuple[
                     break
     finally:
         os._exit(code)
+
+
+def remember_home(uid: int) -> None:
+    """Have HOME say where this user's home is, before it is user 0, of whom the password database has another."""
+    if not os.environ.get("HOME") and (home := _home(uid)):
+        os.environ["HOME"] = home
 
 
 def _home(uid: int) -> str:

@@ -221,7 +221,8 @@ def open_switch(run: str, *, denied: tuple[str, ...] = (), watch: bool = False) 
     ``Switch.host`` becomes readable when the host's addresses change. Raises NetworkError, OSError.
     """
     folder = f"{run}/switch"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for path in (run, folder):  # each is private: makedirs makes but the last so
+        os.makedirs(path, mode=0o700, exist_ok=True)
     rules = script(denied)
     digest = blake2b(rules.encode(), digest_size=16).hexdigest()
     netns = pinned(folder)

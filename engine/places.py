@@ -25,6 +25,7 @@ from core.settings import runtime_directory
 
 _SOCKET_DIGITS = 16  # a socket's path has 107 bytes
 _RUN_DIGITS = 12
+_RUN = Path("/run")
 
 
 class Places(NamedTuple):
@@ -40,10 +41,10 @@ class Places(NamedTuple):
     def of(cls, root: Path) -> Self:
         """The places of a root, for this user."""
         name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:_RUN_DIGITS]
-        users = None if os.geteuid() == 0 and is_initial() else runtime_directory()
-        if users is None and os.geteuid() != 0:
-            return cls(root, root / "run")
-        return cls(root, (users or Path("/run")) / "shiplap" / name)
+        if os.geteuid() == 0 and is_initial():
+            return cls(root, _RUN / "shiplap" / name)
+        users = runtime_directory() or (_RUN if os.access(_RUN, os.W_OK) else None)
+        return cls(root, root / "run" if users is None else users / "shiplap" / name)
 
     @property
     def database(self) -> Path:
@@ -80,3 +81,5 @@ class Places(NamedTuple):
         self.run.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in (self.run, self.run / "k", self.events, self.due):
             path.mkdir(mode=0o700, exist_ok=True)
+        if self.run.stat().st_mode & 0o077:  # as an earlier release could leave it
+            self.run.chmod(0o700)

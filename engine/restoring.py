@@ -14,12 +14,14 @@ from typing import Final
 
 from containers.errors import KeeperError
 from containers.keeper import restarts
+from containers.keeper.anchor import enter
 from core.errors import ShiplapError
 from core.settings import Settings
 from engine import spec
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, UnchangedError
 from engine.finishing import finish
+from engine.places import Places
 from engine.records import Row
 from engine.state import State
 from engine.times import NEVER
@@ -116,7 +118,11 @@ def main() -> None:
     what, *rest = sys.argv[1:] or [""]
     if what not in ("start", "stop") or len(rest) > 1:
         raise SystemExit("usage: shiplap-restore start|stop [ROOT]")
-    with Engine.open(Settings.from_environ(root=rest[0] if rest else None)) as engine:
+    settings = Settings.from_environ(root=rest[0] if rest else None)
+    places = Places.of(settings.root)
+    places.make()
+    enter(str(places.run))
+    with Engine.open(settings) as engine:
         if what == "start":
             restore(engine)
         else:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import click
 
 from cli.containers.command import container_command
 from cli.containers.opening import opened
+from cli.guarding import say
 from cli.options import image_name
+from containers.errors import LimitError
 
 
 @container_command("commit")
@@ -38,7 +41,12 @@ def command(
     """
     wanted = image_name(target) if target else None
     with opened(root) as engine:
-        identity = engine.files.commit(
-            name, wanted, comment=message, author=author, pause=pause, instructions=list(changes)
+        commit = functools.partial(
+            engine.files.commit, name, wanted, comment=message, author=author, instructions=list(changes)
         )
+        try:
+            identity = commit(pause=pause)
+        except LimitError as error:
+            say(f"WARNING: {error.message}; what it writes meanwhile may be in the image in part")
+            identity = commit(pause=False)
     click.echo(identity)

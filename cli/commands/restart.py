@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from cli.containers.command import container_command
-from cli.containers.opening import for_all, opened
+from cli.containers.opening import for_all, opened_to_start
 
 
 @container_command("restart")
@@ -19,5 +19,5 @@ from cli.containers.opening import for_all, opened
 @click.pass_obj
 def command(root: str | None, *, names: Sequence[str], timeout_s: int | None, signal: str | None) -> int:
     """Stop containers, and start them again."""
-    with opened(root) as engine:
+    with opened_to_start(root) as engine:
         return for_all(names, lambda name: engine.restart(name, timeout_s=timeout_s, signal=signal))

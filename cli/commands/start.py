@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from cli.containers.command import container_command
-from cli.containers.opening import as_it_was, opened
+from cli.containers.opening import as_it_was, opened_to_start
 from cli.errors import CommandError, describe
 from cli.guarding import for_each, say
 from core.errors import ShiplapError
@@ -24,7 +24,7 @@ def command(root: str | None, *, names: Sequence[str], attach: bool, interactive
 
     With -a or -i the exit code is the container's.
     """
-    with opened(root) as engine:
+    with opened_to_start(root) as engine:
         if attach or interactive:
             if len(names) > 1:
                 raise CommandError("you cannot start and attach multiple containers at once")

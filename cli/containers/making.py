@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.containers.body import create_body
 from cli.containers.images import ready_image
-from cli.containers.opening import opened
+from cli.containers.opening import gather, opened
 from cli.errors import CommandError
 from cli.guarding import say
 from cli.store import open_store
@@ -43,6 +43,7 @@ def made(
     platform = Platform.parse(options["platform"]) if options["platform"] else None
     body = create_body(image, arguments, options, detached=detached)
     _check_id_file(options["cidfile"])
+    gather(root)
     with open_store(root, insecure) as store:
         ready_image(store, image, policy=options["pull"], platform=platform, root=root, insecure=insecure)
         with opened(root, store=store) as engine:

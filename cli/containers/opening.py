@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,34 @@ def opened(root: str | None, *, store: Store | None = None) -> Iterator[Engine]:
     """The engine of a root. root: the value of ``--root``. store: one that is open already."""
     from engine.engine import Engine
 
-    as_root()
-    with Engine.open(Settings.from_environ(root=root), store=store) as engine:
+    settings = Settings.from_environ(root=root)
+    if os.geteuid() != 0:
+        from containers.keeper.anchor import join
+        from engine.places import Places
+
+        if not join(str(Places.of(settings.root).run)):
+            as_root()
+    with Engine.open(settings, store=store) as engine:
         yield engine
+
+
+@contextlib.contextmanager
+def opened_to_start(root: str | None) -> Iterator[Engine]:
+    """The same for a command that starts something: without root, it makes the namespaces in which that is to live."""
+    gather(root)
+    with opened(root) as engine:
+        yield engine
+
+
+def gather(root: str | None) -> None:
+    """Be where the user's containers are, or will be. Nothing for root. To be called before a store is opened."""
+    if os.geteuid() != 0:
+        from containers.keeper.anchor import enter
+        from engine.places import Places
+
+        places = Places.of(Settings.from_environ(root=root).root)
+        places.make()
+        enter(str(places.run))
 
 
 class NoMatterError(Exception):

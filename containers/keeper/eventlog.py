@@ -33,7 +33,8 @@ def append(run: str, kind: str, action: str, identity: str, attributes: dict[str
     try:
         lock = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
-        os.makedirs(folder, 0o700, exist_ok=True)
+        for path in (run, folder):  # each is private: makedirs makes but the last so
+            os.makedirs(path, 0o700, exist_ok=True)
         lock = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # held by nobody for longer than this takes

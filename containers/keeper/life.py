@@ -15,7 +15,8 @@ import time
 
 from containers import stubs, syscalls, wire
 from containers.capabilities import ALL_CAPABILITIES
-from containers.errors import BY_NAME, ContainerError, NetworkError, NotExecutedError, StateError
+from containers.delegation import remedy
+from containers.errors import BY_NAME, ContainerError, LimitError, NetworkError, NotExecutedError, StateError
 from containers.joining import Joined, Joins
 from containers.keeper import logfile, records, restarts, specs
 from containers.keeper.account import Account
@@ -174,7 +175,9 @@ class Life:
         if self.status == "paused":
             raise StateError("the container is already paused")
         if not self._cell.session.freeze(guest.name, frozen=True):
-            raise ContainerError("this host cannot pause a container: there is no freezer among its control groups")
+            raise LimitError(
+                "this host cannot pause a container: there is no freezer among its control groups", hint=remedy()
+            )
         self.account.note(status="paused")
         self.account.event("pause")
 

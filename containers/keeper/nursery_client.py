@@ -5,19 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 
+from containers.delegation import scope
 from containers.errors import KeeperError
 from containers.keeper import protocol, records
+from containers.keeper.anchor import seal
 from containers.keeper.protocol import Conversation
 from core import zygote
+from core.namespaces import is_initial
 
 _MODULE = "containers.keeper.nursery"
 _TRIES = 50
 _PAUSE_S = 0.01
-_SYSTEMD = "/run/systemd/system"
-_SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--slice=shiplap.slice")
 
 
 def living(run: str, identity: str) -> Conversation:
@@ -68,14 +70,9 @@ def nursery(root: str, run: str, *, finish: Sequence[str] = ()) -> Conversation:
 
 def _start(root: str, run: str, finish: Sequence[str]) -> None:
     arguments = [os.path.abspath(root), os.path.abspath(run), json.dumps(list(finish))]
+    if not is_initial():
+        seal(os.path.realpath(sys.executable))
     try:
-        zygote.start(_MODULE, arguments, f"{run}/nursery.log", around=_scope())
+        zygote.start(_MODULE, arguments, f"{run}/nursery.log", around=scope())
     except zygote.ZygoteError as error:
         raise KeeperError(f"the nursery of keepers did not start: {error}") from error
-
-
-def _scope() -> list[str]:
-    """Where systemd is: a scope of its own, in which control groups may be made, and which outlives the session."""
-    if not os.path.isdir(_SYSTEMD):
-        return []
-    return ["systemd-run", *([] if os.geteuid() == 0 else ["--user"]), *_SCOPE]

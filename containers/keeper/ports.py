@@ -23,6 +23,8 @@ from containers.addresses import AF_INET, AF_INET6, family, network_of, pack, pa
 from containers.errors import NetworkError
 from containers.keeper.tcprelay import TcpRelay
 from containers.keeper.udprelay import UdpRelay
+from containers.netspaces import inside
+from core import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 4096
 _ATTEMPTS = 20
+_AHEAD = 64
 _SOL_IP, _SOL_IPV6 = 0, 41
 _IP_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT, _IPV6_TRANSPARENT = 19, 24, 75
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_V6ONLY = 8, 49, 26
@@ -167,7 +170,13 @@ class Ports:
 
 
 def sockets_of(netns: int) -> Callable[[int, int], _socket.socket]:
-    """Makes sockets of another network namespace, for the host's root, who can go there and back."""
+    """Makes sockets of another network namespace, for a process that stays in the host's.
+
+    The host's root goes there and back. A root of a user namespace only could not come back, so a child of it goes, and
+    brings many at once.
+    """
+    if not namespaces.is_initial():
+        return _Stock(netns).take
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def make(version: int, kind: int) -> _socket.socket:
@@ -178,6 +187,23 @@ def sockets_of(netns: int) -> Callable[[int, int], _socket.socket]:
             syscalls.setns(own, syscalls.CLONE_NEWNET)
 
     return make
+
+
+class _Stock:
+    """Sockets of another network namespace that were made ahead."""
+
+    def __init__(self, netns: int) -> None:
+        self._netns = netns
+        self._made: dict[tuple[int, int], list[int]] = {}
+
+    def take(self, version: int, kind: int) -> _socket.socket:
+        """A socket of a family and kind. Raises OSError."""
+        made = self._made.setdefault((version, kind), [])
+        if not made:
+            made += inside(self._netns, lambda: [_socket.socket(version, kind).detach() for _ in range(_AHEAD)])
+        fd = made.pop()
+        os.set_inheritable(fd, False)
+        return _socket.socket(version, kind, 0, fd)
 
 
 def own_sockets(version: int, kind: int) -> _socket.socket:

@@ -246,7 +246,7 @@ class Keeper:
         guest = self.life.guest
         counted = counters.read(self._cell.session.groups(guest.name), guest.pid)
         if self.life.joins is not None:
-            counted["pids"] -= self.life.joins.ahead
+            counted["pids"] = max(0, counted["pids"] - self.life.joins.ahead)  # they are not counted without groups
         peer.answer({"ok": True, **counted})
 
     def _root(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:

@@ -6,22 +6,17 @@ import json
 import os
 import pwd
 import shutil
-import subprocess
 import sys
-import sysconfig
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from containers.errors import NamespaceError
 from containers.rootless import subordinate_ids
-from tests.toolkit.bounds import stretched
+from tests.toolkit.ordinary import User, ordinary_user
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
 _DOCKERFILE = f"""
 FROM {BUSYBOX_NAME} AS tools
 RUN echo app:x:1234:1234::/:/bin/sh >> /etc/passwd && mkdir /data && chown 1234:77 /data
@@ -35,99 +30,18 @@ RUN id > /tmp/id && cat /proc/self/uid_map > /dev/null
 """
 
 
-@dataclass(frozen=True)
-class User:
-    """Somebody without privileges. folder: theirs; commands run in it, with Python and the checkout made readable."""
-
-    name: str
-    folder: Path
-
-    def __call__(
-        self,
-        *command: str | Path,
-        check: bool = True,
-        tun: str = "666",
-        env: Mapping[str, str] | None = None,
-        emptied: Sequence[str] = (),
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command as the user. Root's own files (Python may be in /root) are shown at readable places.
-
-        tun: the mode of /dev/net/tun. env: more of the environment. emptied: files of the host that are empty to it.
-        """
-        visible = {
-            "python": Path(sys.base_prefix),
-            "packages": Path(sysconfig.get_path("purelib")),
-            "checkout": _CHECKOUT,
-        }
-        lines = ["set -eu"]
-        for name, source in visible.items():
-            lines += [f"mkdir -p {self.folder}/{name}", f"mount --bind {source} {self.folder}/{name}"]
-        lines += [
-            # udev gives it to everybody; a machine without udev does not.
-            f"mknod -m {tun} {self.folder}/tun c 10 200 && mount --bind {self.folder}/tun /dev/net/tun",
-            *(f"mount --bind /dev/null {path}" for path in emptied),
-            f"cd {self.folder}/home",
-            f'exec setpriv --reuid={self.name} --regid={self.name} --init-groups --inh-caps=-all "$@"',
-        ]
-        environment = {
-            "HOME": f"{self.folder}/home",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",  # as login gives it to users
-            "LD_LIBRARY_PATH": f"{self.folder}/python/lib",
-            "PYTHONPATH": f"{self.folder}/checkout:{self.folder}/packages",
-            "SOURCE_DATE_EPOCH": "1700000000",
-            "TERM": "dumb",
-            **(env or {}),
-        }
-        try:
-            return subprocess.run(
-                ["unshare", "--mount", "sh", "-c", "\n".join(lines), "sh", *map(str, command)],
-                env=environment, text=True, capture_output=True, check=check, timeout=stretched(120),
-            )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error
-        finally:
-            (self.folder / "tun").unlink(missing_ok=True)
-
-    def shiplap(
-        self,
-        *arguments: str | Path,
-        check: bool = True,
-        prefix: Sequence[str] = (),
-        tun: str = "666",
-        env: Mapping[str, str] | None = None,
-        emptied: Sequence[str] = (),
-    ) -> subprocess.CompletedProcess[str]:
-        python = f"{self.folder}/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-        main = "from cli.main import main; raise SystemExit(main())"
-        return self(*prefix, python, "-P", "-c", main, *arguments, check=check, tun=tun, env=env, emptied=emptied)
-
-
-def _administer(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def user(privileged: None, busybox_tar: Path) -> Iterator[User]:
-    name = f"shiplap{os.getpid()}"
-    folder = Path(tempfile.mkdtemp(prefix="shiplap-user-", dir="/tmp"))  # pytest's are closed to others
-    folder.chmod(0o755)
-    _administer("useradd", "--create-home", "--home-dir", f"{folder}/home", "--user-group", name)
-    try:
-        person = User(name, folder)
-        context = folder / "home" / "context"
+    with ordinary_user(f"shiplap{os.getpid()}") as person:
+        context = person.folder / "home" / "context"
         context.mkdir()
         (context / "Dockerfile").write_text(_DOCKERFILE)
         (context / "file").write_text("content\n")
-        base = folder / "home" / "busybox.tar"
+        base = person.folder / "home" / "busybox.tar"
         base.write_bytes(busybox_tar.read_bytes())
-        entry = pwd.getpwnam(name)
-        for path in (context, *context.iterdir(), base):
-            os.chown(path, entry.pw_uid, entry.pw_gid)
+        person.own(context, *context.iterdir(), base)
         person.shiplap("image", "import", "busybox.tar", BUSYBOX_NAME)
         yield person
-    finally:
-        _administer("userdel", "--force", name)
-        shutil.rmtree(folder)
 
 
 def _image(index: Path) -> Sequence[str]:
