@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 
 from ci.epoch import BEGINNING
 from ci.model import Output
+from ci.workspace import outputs
 from ci.workspace.errors import OutputsError
 from ci.workspace.outputs import write_outputs
 from core.cancellation import asking
+from core.kernel import openat2
 from dockerfile_grammar import IgnorePatterns
 from images.apply import apply_layer
 from images.tarwriter import TarWriter
@@ -215,6 +217,25 @@ def test_of_a_directory_that_is_gone_only_what_a_pattern_names_is_removed(job: J
     assert job.names(Output("d", optional=True), "!d/keep/y") == [".wh.d"]  # there is no such file
     assert job.names(Output("d", optional=True), "!d/keep/x") == ["d", "d/.wh.a.css", "d/.wh.a.js", "d/.wh.sub"]
     assert job.names(Output("d/**", optional=True)) == ["d", "d/.wh.a.css", "d/.wh.a.js", "d/.wh.keep", "d/.wh.sub"]
+
+
+def test_what_is_gone_and_no_pattern_reaches_is_not_looked_through(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    below(job, "d/a.js", "d/keep/x", "large/sub/file")
+
+    def action() -> None:
+        shutil.rmtree("d")
+        shutil.rmtree("large")
+
+    job.run(action)
+    looked: list[bytes] = []
+
+    def noted(fd: int, path: bytes, flags: int, *, resolve: int) -> int:
+        looked.append(path)
+        return openat2(fd, path, flags, resolve=resolve)
+
+    monkeypatch.setattr(outputs, "openat2", noted)
+    assert job.names(Output("d/*.js", optional=True)) == ["d", "d/.wh.a.js"]
+    assert looked == [b"d"]
 
 
 def test_a_file_in_the_place_of_a_directory_removes_what_a_pattern_names_of_it(job: Job) -> None:

@@ -207,6 +207,27 @@ def test_what_is_no_template(template: str) -> None:
         Template(template)
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{5x}}", "bad number syntax: '5x'"),
+        ("{{12a}}", "bad number syntax: '2a'"),
+        ("{{", "unclosed action"),
+        ("{{.a\n", "unclosed action"),
+        ('{{"a', "unterminated quoted string"),
+        ("{{`a", "unterminated raw quoted string"),
+        ("{{'a", "unterminated character constant"),
+        ("{{ } }}", "unexpected '}' in operand"),
+        ("{{#}}", "unexpected character in action: U+0023 '#'"),
+        ("a\n{{5x}}", "template: :2: bad number"),
+    ],
+)
+def test_what_is_no_template_says_where_and_why(template: str, words: str) -> None:
+    with pytest.raises(TemplateSyntaxError) as failed:
+        Template(template)
+    assert words in failed.value.message
+
+
 def test_widest_that_printf_prints() -> None:
     assert len(formatted("%10000d", [1])) == 10_000
     assert len(made("{{pad `a` 1048575 0}}")) == 1_048_576

@@ -416,3 +416,18 @@ def test_writers_in_many_threads_do_not_disturb_each_other(tmp_path: Path) -> No
         for thread in threads:
             thread.join()
     assert failures == []
+
+
+def test_what_a_session_has_leased_costs_no_second_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(tmp_path) as store:
+        with store.blobs.writer() as blob:
+            blob.write(b"mine")
+            digest = blob.commit()
+        store.blobs.lease([Digest.of(b"another")])
+
+        def none(**_named: object) -> None:
+            raise AssertionError("a transaction")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store.database, "transaction", none)
+            store.blobs.lease([digest, Digest.of(b"another"), digest])

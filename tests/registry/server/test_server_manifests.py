@@ -268,14 +268,18 @@ def test_over_quota_403(make_bench: Callable[..., Bench]) -> None:
     client.push_blob(b"a" * 900)
     client.push_blob(b"b" * 5000, name="other/app")
     location = client.begin()
+    mounted = client("POST", f"/v2/team/app/blobs/uploads/?mount={digest_of(b'b' * 5000)}&from=other/app")
     for response in (
         client("POST", f"/v2/team/app/blobs/uploads/?digest={digest_of(b'b' * 200)}", data=b"b" * 200),
         client("PATCH", location, data=b"c" * 200),
-        client("POST", f"/v2/team/app/blobs/uploads/?mount={digest_of(b'b' * 5000)}&from=other/app"),
+        mounted,
     ):
         assert response.status_code == 403
         assert code_of(response) == "DENIED"
-        assert "quota" in json.loads(response.data)["errors"][0]["message"]
+        error = json.loads(response.data)["errors"][0]
+        needed = error["detail"]["needed"]
+        assert error["message"] == f"quota exceeded: repository team/app may hold 1000 bytes and would have {needed}"
+        assert (error["detail"]["quota"], needed) == (1000, 5900 if response is mounted else 1100)
     assert client("GET", location).headers["Range"] == "0-0"
     client.push_blob(b"a" * 100)
 
