@@ -164,7 +164,7 @@ def sethostname(name: str) -> None:
 
 def setdomainname(name: str) -> None:
     """setdomainname(2)"""
-    data = name.encode()
+    data = os.fsencode(name)
     _check(_libc.setdomainname(data, len(data)), "setdomainname", name)
 
 

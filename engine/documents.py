@@ -116,6 +116,12 @@ def endpoint(place: EndpointRow, network: NetworkRow, state: State, name: str) -
             "IPAddress": place.ipv4,
             "IPPrefixLen": int(network.subnet.partition("/")[2]),
         }
+        if place.ipv6:
+            found |= {
+                "IPv6Gateway": "" if network.internal else network.gateway6,
+                "GlobalIPv6Address": place.ipv6,
+                "GlobalIPv6PrefixLen": int(network.subnet6.partition("/")[2]),
+            }
     return found
 
 

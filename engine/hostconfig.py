@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 from containers.limits import DEFAULT_SHM_BYTES, MIN_MEMORY_BYTES
 from containers.resources import Limits
 from core.quantities import parse_size
-from engine import finelimits, privileges
+from engine import finelimits, netconfig, privileges
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
+from engine.netconfig import NetConfig
 from engine.privileges import Privileges
 
 ULIMITS: Final = (
@@ -49,7 +50,8 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 _DONE: Final = frozenset({
     "AutoRemove", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps",
     "BlkioWeight", "BlkioWeightDevice", "CapAdd", "CapDrop", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus",
-    "CpusetMems", "Devices", "ExtraHosts", "GroupAdd", "Init", "LogConfig", "MaskedPaths", "Memory",
+    "CpusetMems", "Devices", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "Init", "Links", "LogConfig",
+    "MaskedPaths", "Memory",
     "MemoryReservation", "MemorySwap", "MemorySwappiness", "Mounts", "NanoCpus", "NetworkMode", "OomScoreAdj",
     "PidsLimit", "PortBindings", "Privileged", "PublishAllPorts", "ReadonlyPaths", "ReadonlyRootfs", "RestartPolicy",
     "SecurityOpt", "ShmSize", "Sysctls", "Tmpfs", "Ulimits", "VolumesFrom",
@@ -68,9 +70,6 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "CpuRealtimeRuntime": ((), "real-time scheduling is not for containers here"),
     "DeviceCgroupRules": ((), "in a user namespace nobody makes device nodes"),
     "DeviceRequests": ((), "GPUs are not looked for: name their nodes with --device, and bind their libraries"),
-    "Dns": ((), "name servers of a container's own are not done yet"),
-    "DnsOptions": ((), "name servers of a container's own are not done yet"),
-    "DnsSearch": ((), "name servers of a container's own are not done yet"),
     "IOMaximumBandwidth": ((), "it is for Windows"),
     "IOMaximumIOps": ((), "it is for Windows"),
     "IpcMode": (("private", "shareable"), "containers share no System V IPC with the host; other containers' not yet"),
@@ -96,7 +95,6 @@ class HostConfig(NamedTuple):
     document: docker's ``HostConfig``, for ``inspect``.
     limits: ``Limits``, and ``fine`` as ``containers.finelimits`` has it, for ``spec.json``.
     ulimits: (name, soft, hard).
-    network: the mode: ``none``, ``bridge``, or a network's name or ID.
     restart: ``policy`` and ``maximum``; log: ``driver``, ``max_size``, ``max_file``, as ``spec.json`` has them.
     warnings: for whoever asked.
     """
@@ -108,8 +106,7 @@ class HostConfig(NamedTuple):
     ulimits: tuple[tuple[str, int, int], ...]
     init: bool
     read_only: bool
-    network: str
-    extra_hosts: tuple[tuple[str, str], ...]
+    network: NetConfig
     restart: dict[str, Any]
     log: dict[str, Any]
     auto_remove: bool
@@ -126,7 +123,7 @@ def read(body: Fields) -> HostConfig:
     if shm_bytes < 0:
         raise InvalidRequestError("SHM size can not be less than 0")
     log = _log(body.inner("LogConfig"))
-    network = _network(body.text("NetworkMode"))
+    network = netconfig.read(body)
     return HostConfig(
         _document(body, restart),
         privileges.read(body),
@@ -136,7 +133,6 @@ def read(body: Fields) -> HostConfig:
         body.flag("Init"),
         body.flag("ReadonlyRootfs"),
         network,
-        _extra_hosts(body.texts("ExtraHosts")),
         restart,
         log,
         body.flag("AutoRemove"),
@@ -211,7 +207,7 @@ def _document(body: Fields, restart: Mapping[str, Any]) -> dict[str, Any]:
         if body.has(name) and (name in DEFAULTS or name in _DONE or name in _NOTED):
             found[name] = body.raw(name)
     found["RestartPolicy"] = {"Name": restart["policy"], "MaximumRetryCount": restart["maximum"]}
-    found["NetworkMode"] = _network(body.text("NetworkMode"))
+    found["NetworkMode"] = netconfig.network_mode(body.text("NetworkMode"))
     log = body.inner("LogConfig")
     found["LogConfig"] = {"Type": log.text("Type") or "json-file", "Config": log.pairs("Config")}
     found["ShmSize"] = found["ShmSize"] or DEFAULT_SHM_BYTES
@@ -229,28 +225,6 @@ def _ulimits(limits: list[Fields]) -> tuple[tuple[str, int, int], ...]:
         if hard != -1 and (soft > hard or soft == -1):
             raise InvalidRequestError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
         found.append((name, soft, hard))
-    return tuple(found)
-
-
-def _network(mode: str) -> str:
-    if mode in ("", "default", "bridge"):
-        return "bridge"
-    if mode == "host":
-        raise NotDoneError("--network host is not done yet")
-    if mode.startswith("container:"):
-        raise NotDoneError(f"--network {mode}: networks of other containers are not done yet")
-    return mode
-
-
-def _extra_hosts(entries: list[str]) -> tuple[tuple[str, str], ...]:
-    found = []
-    for entry in entries:
-        name, _, address = entry.partition(":")
-        if not name or not address or any(character.isspace() for character in entry):
-            raise InvalidRequestError(f'bad format for add-host: "{entry}"')
-        if address == "host-gateway":
-            raise NotDoneError("--add-host NAME:host-gateway is not done yet")
-        found.append((name, address.strip("[]")))
     return tuple(found)
 
 

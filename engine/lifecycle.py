@@ -18,7 +18,7 @@ from engine.errors import ConflictError, InvalidRequestError, KeeperGoneError, U
 from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.making import Maker, checked_name
-from engine.networks import Networks
+from engine.networks import DEFAULT, Networks
 from engine.places import Places
 from engine.records import NetworkRow, Records, Row
 from engine.state import State, read
@@ -69,6 +69,7 @@ class Lifecycle:
             raise ConflictError("cannot start a paused container, try unpause instead")
         if state.status in ("running", "restarting"):
             raise UnchangedError(f"container {row.id} is running")
+        self._refuse_dead_links(row)
         self.make_ready(row)
         directory = self._places.container(row.id)
         document = spec.read(directory)
@@ -77,6 +78,17 @@ class Lifecycle:
                 spec.write(directory, {**document, "network": network})
             with self._keepers.summon(row.id) as keeper:
                 keeper.ask("start", fds=fds, timeout_s=None)
+
+    def _refuse_dead_links(self, row: Row) -> None:
+        """Raise ConflictError where a container of the default network is linked to one that does not run."""
+        default = next((each.id for each in self._records.networks() if each.name == DEFAULT), None)
+        for place in self._records.endpoints_of(row.id):
+            for identity, alias in place.links if place.network == default else ():
+                if not self._records.exists(identity):
+                    raise ConflictError(f"Cannot link to a removed container: {identity} AS /{row.name}/{alias}")
+                other = self._records.container(identity)
+                if not read(self._places.container(identity)).has_process:
+                    raise ConflictError(f"Cannot link to a non running container: /{other.name} AS /{row.name}/{alias}")
 
     def make_ready(self, row: Row) -> None:
         """Have the layers of a container mountable, and named in its ``spec.json``: a reboot drops what was made."""
@@ -200,7 +212,8 @@ class Lifecycle:
                 with open_switch(str(self._places.run), denied=self._denied) as switch:
                     switch.add_network(wiring.network_of(known))
                 with self._keepers.connect(row.id) as keeper:
-                    keeper.ask("connect", {"endpoint": wiring.told_of(self._records, row, place)})
+                    document = spec.read(self._places.container(row.id))
+                    keeper.ask("connect", {"endpoint": wiring.told_of(self._records, row, document, place)})
             except BaseException:
                 self._networks.take_away(self._records.container(row.id), known)
                 raise

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from core.digests import DiffID, Digest
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors
-from engine import config, documents, hostconfig, locking, published, spec
+from engine import config, documents, hostconfig, locking, netconfig, published, spec
 from engine.errors import InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
 from engine.filling import fill
@@ -103,7 +103,10 @@ class Maker:
             self._places.make()
             self.tidy(store)
             planned = self._planned(store, fields, asked)
-            endpoints = [] if host.network == "none" else self._networks.wanted(fields, host.network)
+            netconfig.check_own(fields, host.network)
+            endpoints = (
+                self._networks.wanted(fields, host.network.mode, host.network.links) if host.network.has_place else []
+            )
             ports = (
                 published.wanted(fields.inner("HostConfig"), asked.document.get("ExposedPorts", ()))
                 if endpoints
@@ -138,7 +141,7 @@ class Maker:
             wanted.config,
             wanted.host,
             planned.mounts,
-            {"endpoints": [], "ports": wanted.ports} if wanted.endpoints else "none",
+            {"endpoints": [], "ports": wanted.ports} if wanted.endpoints else wanted.host.network.mode,
             self._places.container(wanted.identity),
         )
         return self._add(wanted, aside, spec.with_layers(document, store.snapshots.lowers))
@@ -304,7 +307,9 @@ class _Wanted(NamedTuple):
 
     def row(self, name: str) -> Row:
         """Its row under this name."""
-        names = [each.network.name for each in self.endpoints] or ["none"]
+        names = [each.network.name for each in self.endpoints]
+        if not names and not self.host.network.joined:
+            names = [self.host.network.mode]
         shown = documents.summary(self.config.document, self.host.document, self.planned.shown, names)
         policy = self.host.restart["policy"]
         return Row(self.identity, name, self.created_ns, self.origin, str(self.image.id), policy, shown)

@@ -7,7 +7,6 @@ listed, and nothing more is known of them.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sqlite3
@@ -15,11 +14,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from containers.addresses import mac_for, pack
+from containers.addresses import mac_for, pack, pack_mac
+from containers.errors import NetworkError
 from engine import subnets
-from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundError, NotDoneError
+from engine.errors import (
+    ConflictError,
+    ContainerNotFoundError,
+    InvalidRequestError,
+    NetworkNotFoundError,
+    NotDoneError,
+)
 from engine.fields import Fields
 from engine.filters import checked, labels_match, text_matches
+from engine.netconfig import Link
+from engine.netconfig import links as read_links
 from engine.records import EndpointRow, NetworkRow, Records, Row
 from engine.times import asked_moment, text_of
 
@@ -32,12 +40,18 @@ _PRUNABLE: Final = ("label", "label!", "until")
 
 
 class WantedEndpoint(NamedTuple):
-    """A place in a network that a container is to have. ipv4: one that was asked for; "" takes any."""
+    """A place in a network that a container is to have.
+
+    ipv4, ipv6, mac: those that were asked for; "" takes any.
+    links: ID of another container, and what it is called here.
+    """
 
     network: NetworkRow
     ipv4: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    ipv6: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 class Networks:
@@ -103,7 +117,7 @@ class Networks:
                 "EndpointID": "",
                 "MacAddress": each.mac,
                 "IPv4Address": f"{each.ipv4}/{row.subnet.partition('/')[2]}",
-                "IPv6Address": "",
+                "IPv6Address": f"{each.ipv6}/{row.subnet6.partition('/')[2]}" if each.ipv6 else "",
             }
             for each in self._records.endpoints_in(row.id)
         }
@@ -136,10 +150,10 @@ class Networks:
                 removed.append(row)
         return removed
 
-    def wanted(self, body: Fields, mode: str) -> list[WantedEndpoint]:
+    def wanted(self, body: Fields, mode: str, links: Sequence[Link] = ()) -> list[WantedEndpoint]:
         """The places in networks that a create body asks for; the network of its mode comes first.
 
-        Raises NetworkNotFoundError, InvalidRequestError.
+        links: of the host config: for the default network. Raises NetworkNotFoundError, InvalidRequestError.
         """
         settings = body.inner("NetworkingConfig").inner("EndpointsConfig")
         names = [mode, *(name for name in settings.names() if name != mode and {name, mode} != {"default", "bridge"})]
@@ -148,8 +162,10 @@ class Networks:
             called = ("bridge", "default") if name in ("bridge", "default") else (name,)
             own = next((each for each in called if settings.has(each)), name)
             found.append(self._wanted(self.found(name), settings.inner(own)))
-        if body.text("MacAddress") and not found[0].mac:  # where clients older than 1.44 have it
-            found[0] = found[0]._replace(mac=body.text("MacAddress"))
+        if found[0].network.name == DEFAULT:
+            found[0] = found[0]._replace(links=self._linked(links))
+        if (mac := body.text("MacAddress")) and not found[0].mac:
+            found[0] = found[0]._replace(mac=_checked_mac(mac))
         return found
 
     def note(self, identity: str, action: str, container: str) -> None:
@@ -182,23 +198,38 @@ class Networks:
             self._records.set_networks(connection, container, names)
 
     def _wanted(self, row: NetworkRow, settings: Fields) -> WantedEndpoint:
-        address = settings.inner("IPAMConfig").text("IPv4Address")
-        if address:
-            if row.name == DEFAULT:
-                raise InvalidRequestError("user specified IP address is supported on user defined networks only")
-            subnets.check_address(address, row.subnet)
-        if settings.inner("IPAMConfig").text("IPv6Address"):
-            raise NotDoneError(f"--ip6 is refused: network {row.name} has no IPv6")
-        if settings.inner("IPAMConfig").texts("LinkLocalIPs"):
-            raise NotDoneError("--link-local-ip is refused: link-local addresses of one's own are not done")
+        ipam = settings.inner("IPAMConfig")
+        address, address6 = ipam.text("IPv4Address"), ipam.text("IPv6Address")
+        if ipam.texts("LinkLocalIPs"):
+            raise NotDoneError("--link-local-ip is refused: link-local addresses are the host's and its cloud's here")
         if settings.pairs("DriverOpts"):
-            raise NotDoneError("options of an endpoint's driver are refused: bridges here have none")
-        if settings.texts("Links"):
-            raise NotDoneError("links to other containers are not done")
+            raise NotDoneError("options of a network's driver for one container are not done")
+        if (address or address6) and row.name == DEFAULT:
+            raise InvalidRequestError("user specified IP address is supported on user defined networks only")
+        if address:
+            address = subnets.checked_address(address, row.subnet)
+        if address6:
+            if not row.subnet6:
+                raise InvalidRequestError(
+                    f"invalid config for network {row.name}: no configured subnet contains IP address {address6}"
+                )
+            address6 = subnets.checked_address(address6, row.subnet6)
         aliases = tuple(settings.texts("Aliases"))
         if aliases and row.name == DEFAULT:
             raise InvalidRequestError("network-scoped alias is supported only for containers in user defined networks")
-        return WantedEndpoint(row, address, settings.text("MacAddress"), aliases)
+        linked = () if row.name == DEFAULT else self._linked(read_links(settings.texts("Links")))
+        mac = settings.text("MacAddress")
+        return WantedEndpoint(row, address, _checked_mac(mac) if mac else "", aliases, address6, linked)
+
+    def _linked(self, links: Sequence[Link]) -> tuple[tuple[str, str], ...]:
+        """The containers that are linked to, by ID. Raises InvalidRequestError."""
+        found = []
+        for target, alias in links:
+            try:
+                found.append((self._records.container(target).id, alias))
+            except ContainerNotFoundError as error:
+                raise InvalidRequestError(f"could not get container for {target}: {error.message}") from error
+        return tuple(found)
 
     def _made_default(self) -> NetworkRow:
         row = self._made(DEFAULT, Fields({}, "body"))
@@ -209,29 +240,28 @@ class Networks:
         return self.found(DEFAULT)
 
     def _made(self, name: str, asked: Fields) -> NetworkRow:
-        pools = asked.inner("IPAM").objects("Config")
-        if len(pools) > 1:
-            raise NotDoneError("networks of several subnets are not done")
-        asked_subnet = pools[0].text("Subnet") if pools else ""
-        gateway = pools[0].text("Gateway") if pools else ""
-        if gateway and not asked_subnet:
-            raise InvalidRequestError("invalid ipam config: a gateway without a subnet")
-        if asked_subnet:
-            subnet = str(subnets.parsed(asked_subnet))
-            if gateway:
-                subnets.check_address(gateway, subnet)
-        else:
-            subnet = ""
+        pools = [_pool(each) for each in asked.inner("IPAM").objects("Config")]
+        pools4 = [pool for pool in pools if not subnets.is_version6(pool[0])]
+        pools6 = [pool for pool in pools if subnets.is_version6(pool[0])]
+        if len(pools4) > 1 or len(pools6) > 1:
+            raise NotDoneError("networks of several subnets of a kind are not done")
+        if pools6 and not asked.flag("EnableIPv6"):
+            raise InvalidRequestError(
+                f"invalid network config: {pools6[0][0]} is a subnet of IPv6, and the network has none", hint="--ipv6"
+            )
+        subnet, gateway = pools4[0] if pools4 else ("", "")
+        subnet6, gateway6 = "", ""
         if asked.flag("EnableIPv6"):
-            raise NotDoneError("networks with IPv6 are not done yet: their containers would get no address of it")
+            subnet6, gateway6 = pools6[0] if pools6 else (str(subnets.free6()), "")
+            gateway6 = gateway6 or subnets.free_address(subnet6, ())
         return NetworkRow(
             os.urandom(32).hex(),
             name,
             time.time_ns(),
             subnet,
             gateway,
-            "",
-            "",
+            subnet6,
+            gateway6,
             asked.flag("Internal"),
             asked.pairs("Labels"),
             asked.pairs("Options"),
@@ -243,6 +273,9 @@ class Networks:
         used = [subnet for (subnet,) in connection.execute("SELECT subnet FROM networks")]
         if row.subnet:
             subnets.refuse_overlap(subnets.parsed(row.subnet), used)
+        if row.subnet6:
+            used6 = [subnet for (subnet,) in connection.execute("SELECT subnet6 FROM networks")]
+            subnets.refuse_overlap(subnets.parsed6(row.subnet6), used6)
         subnet = row.subnet or str(subnets.free(used))
         gateway = row.gateway or subnets.free_address(subnet, ())
         self._records.insert_network(connection, row._replace(subnet=subnet, gateway=gateway))
@@ -293,16 +326,35 @@ def allocate(
         row = each.network
         if records.network_in(connection, row.name) is None:
             raise ConflictError(f"network {row.name} was removed a moment ago")
-        taken = [
-            address for (address,) in connection.execute("SELECT ipv4 FROM endpoints WHERE network = ?", (row.id,))
-        ]
-        if each.ipv4 and each.ipv4 in (*taken, row.gateway):
+        rows = connection.execute("SELECT ipv4, ipv6 FROM endpoints WHERE network = ?", (row.id,)).fetchall()
+        taken, taken6 = {row.gateway, *(found[0] for found in rows)}, {row.gateway6, *(found[1] for found in rows)}
+        if each.ipv4 in taken or (each.ipv6 and each.ipv6 in taken6):
             raise ConflictError("Address already in use")
-        address = each.ipv4 or subnets.free_address(row.subnet, (row.gateway, *taken))
-        connection.execute(
-            "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?)",
-            (container, row.id, position, address, each.mac or mac_for(pack(address)), json.dumps(each.aliases)),
-        )
+        address = each.ipv4 or subnets.free_address(row.subnet, taken)
+        address6 = each.ipv6 or (subnets.free_address(row.subnet6, taken6) if row.subnet6 else "")
+        mac = each.mac or mac_for(pack(address))
+        place = EndpointRow(container, row.id, position, address, mac, each.aliases, address6, each.links)
+        records.insert_endpoint(connection, place)
+
+
+def _pool(asked: Fields) -> tuple[str, str]:
+    """Subnet and gateway, checked; "" where the other is to be chosen. Raises InvalidRequestError, NotDoneError."""
+    subnet, gateway = asked.text("Subnet"), asked.text("Gateway")
+    if asked.text("IPRange") or asked.pairs("AuxiliaryAddresses"):
+        raise NotDoneError("--ip-range and --aux-address are not done: addresses are given out from the whole subnet")
+    if not subnet:
+        if gateway:
+            raise InvalidRequestError("invalid ipam config: a gateway without a subnet")
+        return "", ""
+    subnet = str(subnets.parsed6(subnet) if subnets.is_version6(subnet) else subnets.parsed(subnet))
+    return subnet, subnets.checked_address(gateway, subnet) if gateway else ""
+
+
+def _checked_mac(text: str) -> str:
+    try:
+        return pack_mac(text).hex(":")
+    except NetworkError as error:
+        raise InvalidRequestError(f"invalid MAC address: {text}") from error
 
 
 def _nameless(name: str, driver: str) -> dict[str, Any]:

@@ -57,9 +57,9 @@ def _binding(to_port: int, protocol: str, address: str, port: str) -> list[dict[
         raise InvalidRequestError(f"invalid port specification: {port!r}") from error
     if not 0 <= numbers[0] <= numbers[1] <= 65535:
         raise InvalidRequestError(f"invalid port specification: {port!r}")
-    if numbers[0] != numbers[1]:
-        raise NotDoneError("a range of the host's ports for one port of the container is not done", hint="name one")
-    return [{"addresses": addresses, "protocol": protocol, "port": numbers[0], "to_port": to_port}]
+    if not numbers[0] and numbers[1]:
+        raise InvalidRequestError(f"invalid port specification: {port!r}")
+    return [{"addresses": addresses, "protocol": protocol, "port": numbers[0], "last": numbers[1], "to_port": to_port}]
 
 
 def as_map(exposed: Iterable[str], bound: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

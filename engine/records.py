@@ -59,6 +59,12 @@ _MIGRATIONS: Final = (
         DELETE FROM endpoints WHERE container = old.id;
     END;
     """,
+    """
+    -- ipv6: '' without one. links: other containers by a name of this one's: JSON, [ID, alias]
+    ALTER TABLE endpoints ADD COLUMN ipv6 TEXT NOT NULL DEFAULT '';
+    ALTER TABLE endpoints ADD COLUMN links TEXT NOT NULL DEFAULT '[]';
+    CREATE UNIQUE INDEX endpoints_address6 ON endpoints (network, ipv6) WHERE ipv6 <> '';
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
@@ -108,7 +114,12 @@ class NetworkRow(NamedTuple):
 
 
 class EndpointRow(NamedTuple):
-    """A container's place in a network. ipv4: without prefix length. position: the first has the way out."""
+    """A container's place in a network.
+
+    position: the first has the way out.
+    ipv4, ipv6: without prefix length; ipv6 is "" without one.
+    links: ID of another container, and what it is called here.
+    """
 
     container: str
     network: str
@@ -116,6 +127,8 @@ class EndpointRow(NamedTuple):
     ipv4: str
     mac: str
     aliases: tuple[str, ...]
+    ipv6: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 class Records:
@@ -250,6 +263,11 @@ class Records:
         values = (*row[:-2], json.dumps(row.labels), json.dumps(row.options))
         connection.execute("INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
+    def insert_endpoint(self, connection: sqlite3.Connection, row: EndpointRow) -> None:
+        """Give a container a place in a network, within a transaction."""
+        values = (*row[:5], json.dumps(row.aliases), row.ipv6, json.dumps(row.links))
+        connection.execute("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
     def set_networks(self, connection: sqlite3.Connection, row: Row, names: Iterable[str]) -> None:
         """Let a container's row name these networks, within a transaction."""
         summary = json.dumps({**row.summary, "networks": list(names)})
@@ -372,7 +390,8 @@ def _network(found: Any) -> NetworkRow:
 
 
 def _endpoint(found: Any) -> EndpointRow:
-    return EndpointRow(found[0], found[1], found[2], found[3], found[4], tuple(json.loads(found[5])))
+    links = tuple((identity, alias) for identity, alias in json.loads(found[7]))
+    return EndpointRow(found[0], found[1], found[2], found[3], found[4], tuple(json.loads(found[5])), found[6], links)
 
 
 def _as_error(error: sqlite3.Error, path: Path) -> Exception:

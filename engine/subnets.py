@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -10,6 +11,7 @@ from typing import Final, TypeAlias
 from engine.errors import InvalidRequestError
 
 Subnet: TypeAlias = ipaddress.IPv4Network
+Subnet6: TypeAlias = ipaddress.IPv6Network
 
 _POOLS: Final = (("172.17.0.0/12", 16), ("192.168.0.0/16", 20))
 _FIRST: Final = ipaddress.IPv4Network("172.17.0.0/16")
@@ -26,6 +28,30 @@ def parsed(text: str) -> Subnet:
     return found
 
 
+def parsed6(text: str) -> Subnet6:
+    """A subnet of IPv6 of a request. Raises InvalidRequestError."""
+    try:
+        found = ipaddress.IPv6Network(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"invalid CIDR address: {text}: {error}") from error
+    if found.prefixlen > 125:
+        raise InvalidRequestError(f"invalid subnet {text}: it has no room for containers")
+    if found.is_link_local or found.is_multicast or found.is_loopback:
+        raise InvalidRequestError(f"invalid subnet {text}: its addresses are no machine's own")
+    return found
+
+
+def free6() -> Subnet6:
+    """A subnet of IPv6 that nobody else has, as good as surely.  RFC 4193, section 3.2"""
+    prefix = b"\xfd" + os.urandom(7)
+    return ipaddress.IPv6Network((prefix + bytes(8), 64))
+
+
+def is_version6(text: str) -> bool:
+    """Whether an address or a subnet is of IPv6."""
+    return ":" in text
+
+
 def free(used: Iterable[str]) -> Subnet:
     """A subnet that no network has, and that the host has no route to. Raises InvalidRequestError."""
     taken = [ipaddress.IPv4Network(text) for text in used] + list(_routed())
@@ -35,29 +61,38 @@ def free(used: Iterable[str]) -> Subnet:
     raise InvalidRequestError("could not find an available, non-overlapping IPv4 address pool among the defaults")
 
 
-def refuse_overlap(subnet: Subnet, used: Iterable[str]) -> None:
-    """Raise InvalidRequestError where another network has a part of it."""
-    if any(subnet.overlaps(ipaddress.IPv4Network(text)) for text in used):
+def refuse_overlap(subnet: Subnet | Subnet6, used: Iterable[str]) -> None:
+    """Raise InvalidRequestError where another network has a part of it. used: of the same version; "" is none."""
+    if any(subnet.overlaps(type(subnet)(text)) for text in used if text):
         raise InvalidRequestError("invalid pool request: Pool overlaps with other one on this address space")
 
 
 def free_address(subnet: str, taken: Iterable[str]) -> str:
     """The first address of a subnet that nobody has. Raises InvalidRequestError."""
     known = set(taken)
-    for host in ipaddress.IPv4Network(subnet).hosts():
+    whole = ipaddress.ip_network(subnet)
+    for host in whole.hosts():
         if str(host) not in known:
             return str(host)
-    raise InvalidRequestError(f"no available IPv4 addresses on this network's address pool: {subnet}")
+    raise InvalidRequestError(f"no available IPv{whole.version} addresses on this network's address pool: {subnet}")
 
 
-def check_address(address: str, subnet: str) -> None:
-    """Raise InvalidRequestError when an address that was asked for is not in the subnet."""
+def checked_address(address: str, subnet: str) -> str:
+    """An address that was asked for, as it is written elsewhere. Raises InvalidRequestError when it is not in the
+    subnet, or stands for no single machine.
+    """
+    whole = ipaddress.ip_network(subnet)
     try:
-        inside = ipaddress.IPv4Address(address) in ipaddress.IPv4Network(subnet)
+        found = ipaddress.ip_address(address)
     except ValueError as error:
-        raise InvalidRequestError(f"invalid IPv4 address: {address}") from error
-    if not inside:
+        raise InvalidRequestError(f"invalid IPv{whole.version} address: {address}") from error
+    if found.version != whole.version:
+        raise InvalidRequestError(f"invalid IPv{whole.version} address: {address}")
+    if found not in whole:
         raise InvalidRequestError(f"no configured subnet contains IP address {address}")
+    if found == whole.network_address or (whole.version == 4 and found == whole.broadcast_address):
+        raise InvalidRequestError(f"no machine can have the address {address} of {subnet}")
+    return str(found)
 
 
 def _candidates() -> Iterator[Subnet]:

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from containers.endpoints import Network
 from containers.errors import NetworkError
 from containers.switch import open_switch
 from containers.switchway import ensure_way
+from engine import spec
+from engine.netconfig import environment_of
 from engine.networks import DEFAULT
 from engine.places import Places
 from engine.records import EndpointRow, NetworkRow, Records, Row
@@ -51,7 +53,7 @@ def ready(
                 switch.add_network(network_of(rows[endpoint.network]))
             if not all(rows[each.network].internal for each in mine):
                 ensure_way(str(places.run), switch)
-            answer: tuple[Any, list[int]] = told(records, container, document), [switch.netns]
+            answer: tuple[Any, list[int]] = told(places, records, container, document), [switch.netns]
         except (NetworkError, OSError):
             if _ports(document) or [rows[each.network].name for each in mine] != [DEFAULT]:
                 raise
@@ -59,26 +61,60 @@ def ready(
         yield answer
 
 
-def told(records: Records, container: Row, document: Mapping[str, Any]) -> dict[str, Any]:
+def told(places: Places, records: Records, container: Row, document: Mapping[str, Any]) -> dict[str, Any]:
     """``network`` of the container's ``spec.json``."""
     rows = {row.id: row for row in records.networks()}
-    places = records.endpoints_of(container.id)
-    way_out = next((each.network for each in places if not rows[each.network].internal), None)
+    mine = records.endpoints_of(container.id)
+    host_gateway = bool(document.get("host_gateway"))
+    outward = [each for each in mine if not rows[each.network].internal]
+    by4 = next((each.network for each in outward), None)
+    by6 = next((each.network for each in outward if each.ipv6), None)
     return {
         "endpoints": [
-            _endpoint(each, rows[each.network], container, each.position, way_out=each.network == way_out)
-            for each in places
+            _endpoint(
+                each, rows[each.network], container, ways=(each.network == by4, each.network == by6), open=host_gateway
+            )
+            for each in mine
         ],
         "ports": _ports(document),
-        "names": any(rows[each.network].name != DEFAULT for each in places),
-        "subnets": [row.subnet for row in rows.values()],
+        "names": any(rows[each.network].name != DEFAULT for each in mine),
+        "subnets": [subnet for row in rows.values() for subnet in (row.subnet, row.subnet6) if subnet],
+        **document.get("resolver", {}),
+        **_links(places, records, container, mine, rows),
     }
 
 
-def told_of(records: Records, container: Row, place: EndpointRow) -> dict[str, Any]:
+def _links(
+    places: Places,
+    records: Records,
+    container: Row,
+    mine: Sequence[EndpointRow],
+    networks: Mapping[str, NetworkRow],
+) -> dict[str, Any]:
+    """What other containers are called here (``links``: alias to addresses), and what a link in the default network
+    is beside that: a line of /etc/hosts, and variables. A container keeps its addresses for as long as it exists.
+    """
+    links: dict[str, list[str]] = {}
+    hosts: list[list[str]] = []
+    env: list[list[str]] = []
+    for place in mine:
+        for identity, alias in place.links:
+            theirs = next((each for each in records.endpoints_of(identity) if each.network == place.network), None)
+            if theirs is None:
+                continue  # it was removed, or is in other networks
+            links.setdefault(alias.lower(), []).extend(filter(None, (theirs.ipv4, theirs.ipv6)))
+            if networks[place.network].name == DEFAULT:
+                hosts.append([f"{alias} {identity[:12]} {records.container(identity).name}", theirs.ipv4])
+                config = spec.read(places.container(identity))["asked"]
+                env += map(list, environment_of(alias, container.name, theirs.ipv4, config))
+    return {"links": links, "hosts": hosts, "env": env}
+
+
+def told_of(records: Records, container: Row, document: Mapping[str, Any], place: EndpointRow) -> dict[str, Any]:
     """One more place, for a keeper whose container runs. It has no way out by it: it has one already."""
     rows = {row.id: row for row in records.networks()}
-    return _endpoint(place, rows[place.network], container, place.position, way_out=False)
+    host_gateway = bool(document.get("host_gateway"))
+    return _endpoint(place, rows[place.network], container, ways=(False, False), open=host_gateway)
 
 
 def _ports(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -87,19 +123,27 @@ def _ports(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(network["ports"]) if isinstance(network, Mapping) else []
 
 
-def _endpoint(place: EndpointRow, row: NetworkRow, container: Row, number: int, *, way_out: bool) -> dict[str, Any]:
+def _endpoint(
+    place: EndpointRow,
+    row: NetworkRow,
+    container: Row,
+    *,
+    ways: tuple[bool, bool],
+    open: bool,  # noqa: A002 - the host is
+) -> dict[str, Any]:
+    """ways: whether the way out goes by this place, for IPv4 and IPv6. open: whether the host may be reached."""
     own_names = [container.name, container.id[:12], *place.aliases] if row.name != DEFAULT else []
     return {
         "network": row.id,
         "called": row.name,
-        "interface": f"eth{number}",
+        "interface": f"eth{place.position}",
         "mac": place.mac,
         "ipv4": f"{place.ipv4}/{row.subnet.partition('/')[2]}",
-        "ipv6": None,
-        "gateway": row.gateway if way_out else None,
-        "gateway6": None,
+        "ipv6": f"{place.ipv6}/{row.subnet6.partition('/')[2]}" if place.ipv6 else None,
+        "gateway": row.gateway if ways[0] else None,
+        "gateway6": row.gateway6 if ways[1] else None,
         "aliases": list(place.aliases),
         "names": own_names,
         "internal": row.internal,
-        "host_gateway": False,
+        "host_gateway": open,
     }

@@ -22,8 +22,10 @@ from containers.keeper import logfile, records, restarts, specs
 from containers.keeper.account import Account
 from containers.keeper.cell import refused
 from containers.keeper.health import Health
+from containers.keeper.names import own_resolv_conf
 from containers.keeper.relay import Relay
 from containers.keeper.wiring import Wiring
+from containers.network import host_resolv_conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -280,10 +282,11 @@ class Life:
             switch = os.dup(self._cell.switch)
             self._wiring = Wiring(self._loop, self._run, switch, self.identity, self.spec["network"])
         self._wiring.bind()
-        if self._wiring.address is not None:
-            name, domain = told["hostname"] or self.identity[:12], told["extras"].get("domainname")
-            hosts = [*told["extra_hosts"], (f"{name}.{domain} {name}" if domain else name, self._wiring.address)]
-            told["extra_hosts"] = tuple(hosts)
+        wanted = self.spec["network"]
+        hosts = [*told["extra_hosts"], *((name, address) for name, address in wanted.get("hosts") or ())]
+        own = _own_names(told["hostname"] or self.identity[:12], told["extras"].get("domainname") or "")
+        told["extra_hosts"] = (*hosts, *((own, address) for address in self._wiring.addresses))
+        told["env"] = tuple({**dict(wanted.get("env") or ()), **dict(told["env"])}.items())
 
     def _order(self, guest: Guest, told: dict[str, Any], error: ContainerError | None) -> None:
         """The network is there, or will not be: have the first process go on, or end."""
@@ -293,7 +296,7 @@ class Life:
             process = self.spec["process"]
             self._stdio = self.relay.open(has_input=bool(process.get("stdin_open")))
             try:
-                resolv_conf = None
+                resolv_conf = self._own_resolv_conf()
                 if self._wiring is not None:
                     self._wiring.connect(guest.pid)
                     resolv_conf = self._wiring.resolv_conf()
@@ -305,6 +308,14 @@ class Life:
                 error = refused("cannot start the container", failure)
         guest.failure = guest.failure or ("error", type(error).__name__, error.message, error.hint)
         guest.channel.shutdown(1)
+
+    def _own_resolv_conf(self) -> str | None:
+        """What was asked for beside no network of the switch; None: nothing."""
+        resolver = self.spec.get("resolver") or {}
+        if not any(resolver.values()):
+            return None
+        servers, search, options = (tuple(resolver.get(name) or ()) for name in ("servers", "search", "options"))
+        return own_resolv_conf(host_resolv_conf(), servers, search=search, options=options)
 
     def _on_channel(self, guest: Guest) -> None:
         """Take what set-up has to say, and an init after it."""
@@ -509,6 +520,13 @@ class Life:
         self.account.note(health=self._health.record)
         if is_new:
             self.account.event(f"health_status: {self._health.record['status']}")
+
+
+def _own_names(hostname: str, domain: str) -> str:
+    """What a container is called in its own /etc/hosts: whole, and without the domain."""
+    whole = f"{hostname}.{domain}" if domain else hostname
+    first, dot, _ = whole.partition(".")
+    return f"{whole} {first}" if dot else whole
 
 
 def _code(status: int) -> int:

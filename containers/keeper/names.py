@@ -15,6 +15,7 @@ import os
 import random
 
 from containers import nftwire
+from containers.addresses import pack
 from containers.keeper import dnswire
 from containers.keeper.forwarding import Forwarder
 from containers.netspaces import inside
@@ -45,11 +46,20 @@ class Names:
     netns: a descriptor of the container's network namespace, for the start only.
     tables: of the networks it is in, the first one first; may be changed at any time.
     forwarder: whom all else goes to; None: there is nothing else.
+    links: names that are known here alone, in lower case, with their addresses; they come first.
     """
 
-    def __init__(self, loop: Loop, netns: int, tables: list[NameTable], forwarder: Forwarder | None) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        netns: int,
+        tables: list[NameTable],
+        forwarder: Forwarder | None,
+        links: dict[str, list[str]] | None = None,
+    ) -> None:
         self._loop = loop
         self.tables = tables
+        self._links = {name: [pack(text) for text in texts] for name, texts in (links or {}).items()}
         self._forwarder = forwarder
         self._connections: set[_Connection] = set()
         udp, tcp = inside(netns, _sockets)
@@ -88,6 +98,8 @@ class Names:
 
     def _known(self, query: Query) -> list[bytes] | None:
         """The records for a name of ours; empty when it has none of that type. None: it is no name of ours."""
+        if query.name in self._links:
+            return _of_kind(self._links[query.name], query.kind)
         asked = dnswire.reversed_address(query.name)
         for table in self.tables:
             if asked is not None:
@@ -97,10 +109,7 @@ class Names:
                 continue
             addresses = table.addresses(query.name)
             if addresses is not None:
-                length = {dnswire.A: 4, dnswire.AAAA: 16}.get(query.kind)
-                found = [address for address in addresses if len(address) == length]
-                random.shuffle(found)
-                return found
+                return _of_kind(addresses, query.kind)
         return None
 
     def _on_datagrams(self) -> None:
@@ -134,6 +143,14 @@ class Names:
     def forget(self, connection: _Connection) -> None:
         """It has ended."""
         self._connections.discard(connection)
+
+
+def _of_kind(addresses: list[bytes], kind: int) -> list[bytes]:
+    """Those that answer a question of this kind, in any order."""
+    length = {dnswire.A: 4, dnswire.AAAA: 16}.get(kind)
+    found = [address for address in addresses if len(address) == length]
+    random.shuffle(found)
+    return found
 
 
 class _Connection:
@@ -210,8 +227,23 @@ def container_resolv_conf(host: str, *, search: tuple[str, ...] = (), options: t
 
     search, options: instead of the host's.
     """
-    lines = [f"nameserver {ADDRESS}"]
+    return _resolv_conf(host, [ADDRESS], search, options)
+
+
+def own_resolv_conf(
+    host: str, servers: tuple[str, ...], *, search: tuple[str, ...] = (), options: tuple[str, ...] = ()
+) -> str:
+    """The same for a container without this name server. servers, search, options: instead of the host's."""
+    words = [line.split() for line in host.splitlines()]
+    found = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return _resolv_conf(host, list(servers) or found, search, options)
+
+
+def _resolv_conf(host: str, servers: list[str], search: tuple[str, ...], options: tuple[str, ...]) -> str:
+    lines = [f"nameserver {address}" for address in servers]
     for keyword, own in (("search", search), ("options", options)):
+        if own == (".",) and keyword == "search":
+            continue  # none at all
         if own:
             lines.append(f"{keyword} {' '.join(own)}")
         else:

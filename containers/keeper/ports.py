@@ -49,15 +49,17 @@ class Asked:
     protocol: ``tcp`` or ``udp``.
     port: of the host; 0: one that is free at all the addresses.
     to_port: of the container.
+    last: the first port from ``port`` to this one that is free at all the addresses; 0: only ``port`` will do.
     """
 
-    __slots__ = ("addresses", "port", "protocol", "to_port")
+    __slots__ = ("addresses", "last", "port", "protocol", "to_port")
 
-    def __init__(self, addresses: tuple[str, ...], protocol: str, port: int, to_port: int) -> None:
+    def __init__(self, addresses: tuple[str, ...], protocol: str, port: int, to_port: int, last: int = 0) -> None:
         self.addresses = addresses
         self.protocol = protocol
         self.port = port
         self.to_port = to_port
+        self.last = max(port, last)
 
 
 class Target:
@@ -213,9 +215,10 @@ def own_sockets(version: int, kind: int) -> _socket.socket:
 
 def _bound(asked: Asked) -> tuple[Asked, list[_socket.socket]]:
     """What was asked for, with its port number, and the listening sockets. Raises NetworkError."""
-    for attempt in range(_ATTEMPTS):
+    candidates = range(asked.port, asked.last + 1) if asked.port else [0] * _ATTEMPTS
+    for attempt, first in enumerate(candidates):
         sockets: list[_socket.socket] = []
-        port = asked.port
+        port = first
         for address in asked.addresses:
             try:
                 listener = _listener(address, asked.protocol, port)
@@ -223,8 +226,9 @@ def _bound(asked: Asked) -> tuple[Asked, list[_socket.socket]]:
                 if error.errno in _NO_IPV6 and address == "::" and sockets:
                     continue  # a host without IPv6: 0.0.0.0 is everywhere
                 _close_all(sockets)
-                if asked.port == 0 and sockets and attempt < _ATTEMPTS - 1:
-                    break  # free at one address, taken at another
+                is_taken = error.errno == errno.EADDRINUSE and (asked.port > 0 or len(sockets) > 0)
+                if is_taken and attempt < len(candidates) - 1:
+                    break  # another one may be free, at all addresses
                 raise _refused(address, asked, port, error) from error
             sockets.append(listener)
             port = listener.getsockname()[1]

@@ -33,7 +33,10 @@ class Wiring:
     endpoints: members of ``endpoints.Endpoint``; ``called``, the network's own name; ``names``, the container's in it;
         ``internal``.
     ports: members of ``ports.Asked``.
+    servers: of names, asked from within the container's network, instead of the host's.
     search, options: for resolv.conf, instead of the host's.
+    links: name to addresses: what other containers are called in this one alone.
+    hosts, env: name and address, name and value, of links: for /etc/hosts, and for its processes.
     subnets: of all networks, for ``ports.Target``.
     """
 
@@ -59,13 +62,10 @@ class Wiring:
         ]
 
     @property
-    def address(self) -> str | None:
-        """The container's own address in its first network, without prefix length."""
-        for each in self._endpoints.values():
-            found = each.get("ipv4") or each.get("ipv6")
-            if found:
-                return str(found).partition("/")[0]
-        return None
+    def addresses(self) -> list[str]:
+        """The container's own addresses in its networks, without prefix length."""
+        found = (_bare(each.get(name)) for each in self._endpoints.values() for name in ("ipv4", "ipv6"))
+        return [address for address in found if address is not None]
 
     def resolv_conf(self) -> str:
         """The contents of the container's /etc/resolv.conf."""
@@ -76,7 +76,9 @@ class Wiring:
         """Listen at the published ports, unless that is done. Raises NetworkError."""
         if not self._ports.bound:
             self._ports.bind(
-                ports.Asked(tuple(each["addresses"]), each["protocol"], each["port"], each["to_port"])
+                ports.Asked(
+                    tuple(each["addresses"]), each["protocol"], each["port"], each["to_port"], each.get("last", 0)
+                )
                 for each in self._wanted.get("ports") or ()
             )
 
@@ -87,7 +89,8 @@ class Wiring:
             for each in self._endpoints.values():
                 self._attach(each)
             tables = [namefiles.NameTable(self._run, network) for network in self._endpoints]
-            self._names = names.Names(self._loop, self._netns, tables, self._forwarder())
+            links = self._wanted.get("links") or {}
+            self._names = names.Names(self._loop, self._netns, tables, self._forwarder(), links)
         except OSError as error:
             raise NetworkError(f"cannot connect the container to its networks: {error}") from error
 
@@ -168,6 +171,9 @@ class Wiring:
         """Whom questions go to that no network answers; in internal networks alone there is nobody."""
         if all(each.get("internal") for each in self._endpoints.values()):
             return None
+        servers = self._wanted.get("servers")
+        if servers:
+            return Forwarder(self._loop, lambda: list(servers), ports.sockets_of(self._netns))
         return Forwarder(self._loop, names.HostResolvers(), ports.own_sockets)
 
     def _endpoint(self, fields: dict[str, Any]) -> Endpoint:

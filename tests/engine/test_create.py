@@ -134,7 +134,7 @@ def test_what_makes_no_sense_is_refused_in_dockers_words(engine: Engine, host: d
         ({"PidMode": "host"}, "containers see their own processes only"),
         ({"UsernsMode": "host"}, "a container's root is never the host's"),
         ({"NetworkMode": "host"}, "--network host is not done"),
-        ({"NetworkMode": "container:x"}, "networks of other containers"),
+        ({"NetworkMode": "container:x"}, "--network container:x is not done"),
         ({"SecurityOpt": ["apparmor=mine"]}, "profiles of AppArmor are not applied"),
         ({"MaskedPaths": ["/etc"]}, "paths of one's own are not done"),
         ({"Binds": ["/tmp:/a:shared"]}, "'shared' is refused"),

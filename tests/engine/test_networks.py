@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from containers.errors import NetworkError
+from containers.keeper import dnswire
+from containers.netspaces import inside
 from engine import published, subnets
 from engine.engine import Engine
 from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundError, NotDoneError
@@ -52,11 +57,40 @@ def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
         engine.networks.remove("bridge")
 
 
-def test_network_with_ipv6_is_refused_as_long_as_no_container_would_get_an_address_of_it(engine: Engine) -> None:
-    with pytest.raises(NotDoneError, match="networks with IPv6 are not done yet"):
-        network(engine, "six", EnableIPv6=True)
+def test_network_with_ipv6_has_a_subnet_and_gives_addresses_of_it(engine: Engine) -> None:
+    engine.places.make()
+    pool = {"Subnet": "fd99::/64", "Gateway": "fd99::5"}
+    network(engine, "six", EnableIPv6=True, IPAM={"Config": [pool]})
+    network(engine, "own", EnableIPv6=True)
+    assert engine.networks.inspect("six")["IPAM"]["Config"][1] == pool
+    own = engine.networks.inspect("own")["IPAM"]["Config"][1]
+    assert (own["Subnet"][:2], own["Gateway"]) == ("fd", own["Subnet"].replace("::/64", "::1"))
+    with pytest.raises(InvalidRequestError, match="Pool overlaps"):
+        network(engine, "more", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd99::/48"}]})
+    with pytest.raises(InvalidRequestError, match="is a subnet of IPv6, and the network has none"):
+        network(engine, "more", IPAM={"Config": [{"Subnet": "fd98::/64"}]})
+    with pytest.raises(InvalidRequestError, match="its addresses are no machine's own"):
+        network(engine, "more", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fe80::/64"}]})
+    asked = {"Image": "app", "HostConfig": {"NetworkMode": "six"}}
+
+    def at(address: str) -> dict[str, Any]:
+        return {**asked, "NetworkingConfig": {"EndpointsConfig": {"six": {"IPAMConfig": {"IPv6Address": address}}}}}
+
+    engine.create("one", at("fd99:0::2"))
+    engine.create("two", asked)
+    containers = engine.networks.inspect("six")["Containers"].values()
+    assert sorted((each["Name"], each["IPv6Address"]) for each in containers) == [
+        ("one", "fd99::2/64"), ("two", "fd99::1/64"),
+    ]  # fmt: skip
+    for address, message in (("fd99::2", "Address already in use"), ("fd99::5", "Address already in use")):
+        with pytest.raises(ConflictError, match=message):
+            engine.create("three", at(address))
+    for address, message in (("fd98::2", "no configured subnet"), ("fd99::", "no machine"), ("10.0.0.1", "invalid")):
+        with pytest.raises(InvalidRequestError, match=message):
+            engine.create("three", at(address))
+    asked = {"Image": "app", "HostConfig": {"NetworkMode": "bridge"}}
     with pytest.raises(NetworkNotFoundError):
-        engine.networks.inspect("six")
+        engine.create("three", at("fd99::2") | {"HostConfig": {"NetworkMode": "seven"}})
 
 
 def test_first_subnet_is_the_default_network_s_whoever_comes_first(engine: Engine) -> None:
@@ -77,6 +111,40 @@ def test_subnets_do_not_overlap(engine: Engine) -> None:
     assert first != second
     with pytest.raises(NotDoneError, match="networks of the driver overlay"):
         network(engine, "other", Driver="overlay")
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "message"),
+    [
+        ({}, {"Dns": ["here"]}, "invalid DNS server: here is not an IP address"),
+        ({}, {"DnsSearch": ["a b"]}, "invalid DNS search domain"),
+        ({}, {"DnsOptions": ["ndots:1\nnameserver 6.6.6.6"]}, "invalid DNS option"),
+        ({}, {"ExtraHosts": ["db:nowhere"]}, "invalid IP address in add-host"),
+        ({}, {"ExtraHosts": ["db"]}, "bad format for add-host"),
+        ({}, {"Links": ["a:b:c"]}, "bad format for links"),
+        ({}, {"Links": ["nobody:db"]}, "could not get container for nobody: No such container: nobody"),
+        ({"MacAddress": "ff:ff:ff:ff:ff:ff"}, {}, "invalid MAC address"),
+        ({}, {"NetworkMode": "host", "Links": ["a:b"]}, "host type networking can't be used with links"),
+        ({}, {"NetworkMode": "container:"}, "invalid container format"),
+        ({}, {"NetworkMode": "container:a", "Dns": ["1.1.1.1"]}, "conflicting options: dns and the network mode"),
+        ({}, {"NetworkMode": "container:a", "ExtraHosts": ["a:1.1.1.1"]}, "custom host-to-IP mapping"),
+        ({}, {"NetworkMode": "container:a", "PublishAllPorts": True}, "port publishing and the container type"),
+        ({"Hostname": "x"}, {"NetworkMode": "container:a"}, "conflicting options: hostname and the network mode"),
+        ({"ExposedPorts": {"80/tcp": {}}}, {"NetworkMode": "container:a"}, "port exposing and the container type"),
+        ({"MacAddress": "02:00:00:00:00:01"}, {"NetworkMode": "host"}, "mac-address and the network mode"),
+    ],
+)
+def test_what_is_wrong_about_a_network_is_refused_in_docker_s_words(
+    engine: Engine, config: dict[str, Any], host: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        engine.create("wrong", {"Image": "app", **config, "HostConfig": host})
+
+
+def test_link_local_addresses_are_refused(engine: Engine) -> None:
+    endpoint = {"bridge": {"IPAMConfig": {"LinkLocalIPs": ["169.254.1.9"]}}}
+    with pytest.raises(NotDoneError, match="link-local"):
+        engine.create("wrong", {"Image": "app", "NetworkingConfig": {"EndpointsConfig": endpoint}})
 
 
 def test_containers_have_places_in_networks_for_as_long_as_they_exist(engine: Engine) -> None:
@@ -114,7 +182,11 @@ def test_ports_as_docker_asks_for_them() -> None:
     assert ports(PortBindings={"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}) == [(everywhere, "tcp", 8080, 80)]
     assert ports(PortBindings={"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}) == [(("127.0.0.1",), "tcp", 0, 80)]
     assert ports(PublishAllPorts=True) == [(everywhere, "tcp", 0, 80), (everywhere, "udp", 0, 53)]
+    ranged = {"80/tcp": [{"HostIp": "::1", "HostPort": "8000-8010"}]}
+    (found,) = published.wanted(Fields({"PortBindings": ranged}, "HostConfig"), ())
+    assert found == {"addresses": ["::1"], "protocol": "tcp", "port": 8000, "last": 8010, "to_port": 80}
     bad: list[dict[str, Any]] = [
+        {"80/tcp": [{"HostPort": "0-5"}]}, {"80/tcp": [{"HostPort": "9-8"}]},
         {"80/tcp": [{"HostPort": "http"}]}, {"80/tcp": [{"HostIp": "here"}]}, {"x/tcp": []}, {"0/tcp": []},
     ]  # fmt: skip
     for wrong in bad:
@@ -148,8 +220,6 @@ def test_a_published_port_answers_and_names_are_known(living: Engine) -> None:
     assert living.wait("stranger") != 0
     create(living, "second", "true",
            host={"NetworkMode": "mine", "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", **place}]}})  # fmt: skip
-    from containers.errors import NetworkError
-
     with pytest.raises(NetworkError):
         living.start("second")
     living.stop("web", timeout_s=0)
@@ -184,3 +254,167 @@ def test_a_running_container_comes_into_a_network_and_leaves_it(living: Engine) 
         living.remove(name, force=True)
     living.remove_network("mine")
     assert living.prune_networks() == []
+
+
+def said(engine: Engine, name: str, *command: str, host: dict[str, Any] | None = None, **config: Any) -> str:
+    """What a command in a container of its own says."""
+    create(engine, name, "sh", "-c", *command, host=host or {"NetworkMode": "bridge"}, **config)
+    engine.start(name)
+    engine.wait(name)
+    return output(engine, name).decode()
+
+
+def test_names_of_a_container_s_own(living: Engine) -> None:
+    """Host and domain name, lines of /etc/hosts, its resolver."""
+    host = {
+        "NetworkMode": "bridge", "ExtraHosts": ["db:10.0.0.7", "six:::7", "up:host-gateway"], "Dns": ["192.0.2.53"],
+        "DnsSearch": ["a.example", "b.example"], "DnsOptions": ["ndots:2"],
+    }  # fmt: skip
+    ask = "cat /etc/hosts /etc/resolv.conf; hostname; cat /proc/sys/kernel/domainname"
+    lines = said(living, "one", ask, host=host, Hostname="box", Domainname="here.example").splitlines()
+    address = living.networks.inspect("bridge")["Containers"][living.inspect("one")["Id"]]["IPv4Address"][:-3]
+    for line in ("10.0.0.7\tdb", "::7\tsix", "169.254.1.2\tup", f"{address}\tbox.here.example box",
+                 "search a.example b.example", "options ndots:2", "box", "here.example"):  # fmt: skip
+        assert line in lines
+    alone = said(living, "two", "cat /etc/resolv.conf", host={**host, "NetworkMode": "none", "DnsSearch": ["."]})
+    assert alone == "nameserver 192.0.2.53\noptions ndots:2\n"
+    for name in ("one", "two"):
+        living.remove(name)
+
+
+@contextlib.contextmanager
+def resolver(netns: int | None, address: str) -> Iterator[list[str]]:
+    """A name server at port 53 of an address, in a network namespace; who asked it what. It knows one address."""
+    asked: list[str] = []
+
+    def made() -> list[int]:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((address, 53))
+        return [sock.detach()]
+
+    (fd,) = made() if netns is None else inside(netns, made)
+    server = socket.socket(fileno=fd)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data, peer = server.recvfrom(1000)
+                if peer is None or not data:
+                    return
+                query = dnswire.read_query(data)
+                assert isinstance(query, dnswire.Query)
+                asked.append(query.name)
+                found = [bytes([1, 2, 3, 4])] if query.kind == dnswire.A else []
+                server.sendto(dnswire.answer(query, found), peer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # wakes who waits, although it is connected to nobody
+        thread.join()
+        server.close()
+
+
+def test_a_container_s_own_name_server_is_asked_from_within_its_network(living: Engine) -> None:
+    """So it is no way to ask who only the host reaches."""
+    network(living, "mine")
+    create(living, "dns", "sh", "-c", "sleep 1000", host={"NetworkMode": "mine"})
+    living.start("dns")
+    server = living.inspect("dns")["NetworkSettings"]["Networks"]["mine"]["IPAddress"]
+    ask = "nslookup far.example"
+    with open(f"/proc/{living.inspect('dns')['State']['Pid']}/ns/net") as netns:
+        with resolver(netns.fileno(), server) as asked:
+            assert "1.2.3.4" in said(living, "one", ask, host={"NetworkMode": "mine", "Dns": [server]})
+        assert set(asked) == {"far.example"}
+    with resolver(None, "127.0.0.77") as asked:
+        said(living, "two", ask, host={"NetworkMode": "mine", "Dns": ["127.0.0.77"]})
+        assert living.wait("two") != 0
+        assert asked == []
+    for name in ("dns", "one", "two"):
+        living.remove(name, force=True)
+    living.remove_network("mine")
+
+
+def test_links_are_names_that_one_container_has_for_another(living: Engine) -> None:
+    network(living, "mine")
+    config = {"ExposedPorts": {"80/tcp": {}}, "Env": ["COLOUR=blue"]}
+    for name, mode in (("db", "mine"), ("old", "bridge")):
+        create(living, name, "sh", "-c", "sleep 1000", host={"NetworkMode": mode}, **config)
+    old = {"NetworkMode": "bridge", "Links": ["old:first-one"]}
+    with pytest.raises(ConflictError, match="Cannot link to a non running container: /old AS /one/first-one"):
+        said(living, "one", "env; cat /etc/hosts; nslookup first-one", host=old)
+    living.start("db")
+    living.start("old")
+    living.start("one")
+    living.wait("one")
+    address = living.inspect("old")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    lines = output(living, "one").decode().splitlines()
+    for line in (f"FIRST_ONE_PORT=tcp://{address}:80", f"FIRST_ONE_PORT_80_TCP_ADDR={address}",
+                 "FIRST_ONE_NAME=/one/first-one", "FIRST_ONE_ENV_COLOUR=blue",
+                 f"{address}\tfirst-one {living.inspect('old')['Id'][:12]} old", f"Address: {address}"):  # fmt: skip
+        assert line in lines
+    links = {"EndpointsConfig": {"mine": {"Links": ["db:store"]}}}
+    host = {"NetworkMode": "mine"}
+    assert "store" in said(living, "two", "ping -c 1 store", host=host, NetworkingConfig=links)
+    assert living.wait("two") == 0
+    assert "1.1" not in said(living, "three", "ping -c 1 -W 1 store", host=host)
+    assert living.wait("three") != 0
+    for name in ("one", "two", "three", "db", "old"):
+        living.remove(name, force=True)
+    living.remove_network("mine")
+
+
+def test_the_first_free_port_of_a_range_is_published(living: Engine) -> None:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        port = first.getsockname()[1]
+        second.bind(("127.0.0.1", port + 2))
+    binding = {"HostIp": "127.0.0.1", "HostPort": f"{port}-{port + 1}"}
+    host = {"NetworkMode": "bridge", "PortBindings": {"80/tcp": [binding], "53/udp": [binding]}}
+    found = []
+    for name in ("one", "two"):
+        create(living, name, "sh", "-c", "sleep 1000", host=host)
+        living.start(name)
+        ports = living.inspect(name)["NetworkSettings"]["Ports"]
+        found.append([int(ports[key][0]["HostPort"]) for key in ("80/tcp", "53/udp")])
+    assert found == [[port, port], [port + 1, port + 1]]
+    create(living, "three", "sh", "-c", "sleep 1000", host=host)
+    with pytest.raises(NetworkError, match=f"{port + 1}/tcp: port is already allocated"):
+        living.start("three")
+    for name in ("one", "two", "three"):
+        living.remove(name, force=True)
+
+
+def test_ipv6_within_a_network_by_name_and_published(living: Engine) -> None:
+    network(living, "six", EnableIPv6=True)
+    network(living, "other", EnableIPv6=True)
+    create(living, "web", "sh", "-c", _SERVER,
+           host={"NetworkMode": "six", "PortBindings": {"80/tcp": [{"HostIp": "::1"}]}})  # fmt: skip
+    living.start("web")
+    place = living.inspect("web")["NetworkSettings"]["Networks"]["six"]
+    address = place["GlobalIPv6Address"]
+    port = int(living.inspect("web")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"])
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("::1", port)) as client:
+            client.shutdown(socket.SHUT_WR)
+            return b"root" in client.recv(100)
+        return False
+
+    eventually(answers)
+    ask = "nslookup -type=aaaa web; ping -6 -c 1 web; nc -w 2 web 80 </dev/null; ip -6 route"
+    text = said(living, "client", ask, host={"NetworkMode": "six"})
+    assert f"Address: {address}" in text
+    assert "1 packets received" in text
+    assert "root" in text
+    assert f"default via {place['IPv6Gateway']}" in text
+    assert "1 packets received" not in said(
+        living, "stranger", f"ping -6 -c 1 -W 1 {address}", host={"NetworkMode": "other"}
+    )
+    for name in ("web", "client", "stranger"):
+        living.remove(name, force=True)
+    for name in ("six", "other"):
+        living.remove_network(name)
