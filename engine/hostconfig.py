@@ -76,7 +76,6 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "Isolation": (("default",), "it is for Windows"),
     "KernelMemory": ((), "kernels have no such limit any more"),
     "KernelMemoryTCP": ((), "version 2 of control groups has no such limit"),
-    "Links": ((), "links to other containers are not done yet"),
     "OomKillDisable": ((), "a container without memory would hang for ever"),
     "PidMode": (("private",), "containers see their own processes only; other containers' not yet"),
     "Runtime": (("runc", "io.containerd.runc.v2", "shiplap"), "there is one runtime, this engine's own"),

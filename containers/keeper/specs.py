@@ -53,6 +53,7 @@ def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
         "init": False,
         "reaper": bool(process.get("init")),
         "durable": True,
+        "segment": "",
         "no_new_privileges": bool(process.get("no_new_privileges")),
         "extras": _extras(spec.get("extras") or {}),
     }
