@@ -36,7 +36,12 @@ def test_nothing_asked_for_is_a_container_with_dockers_bounds() -> None:
     assert (found.privileges.filtered, found.privileges.no_new_privileges) == (True, False)
     assert (found.init, found.read_only, found.auto_remove) == (False, False, False)
     assert found.limits == Limits(0, 0, 0.0, 0, 0)._asdict()
-    assert (found.shm_bytes, found.ulimits, found.network, found.extra_hosts) == (DEFAULT_SHM_BYTES, (), "bridge", ())
+    assert (found.shm_bytes, found.ulimits, found.network.mode, found.network.extra_hosts) == (
+        DEFAULT_SHM_BYTES,
+        (),
+        "bridge",
+        (),
+    )
     assert found.restart == {"policy": "no", "maximum": 0}
     assert found.log == {"driver": "json-file", "max_size": 20 << 20, "max_file": 5}
     assert found.warnings == ()
@@ -254,19 +259,20 @@ def test_logs_that_cannot_be(config: dict[str, Any], message: str) -> None:
 def test_networks_by_all_their_names() -> None:
     for mode in (None, "", "default", "bridge"):
         found = of(NetworkMode=mode)
-        assert (found.network, found.document["NetworkMode"]) == ("bridge", "bridge")
+        assert (found.network.mode, found.document["NetworkMode"]) == ("bridge", "bridge")
     for mode in ("none", "front", "containers"):
         found = of(NetworkMode=mode)
-        assert (found.network, found.document["NetworkMode"]) == (mode, mode)
+        assert (found.network.mode, found.document["NetworkMode"]) == (mode, mode)
 
 
 def test_further_hosts() -> None:
-    assert of(ExtraHosts=["a:1.2.3.4", "b:[::1]", "c:2001:db8::1"]).extra_hosts == (
+    assert of(ExtraHosts=["a:1.2.3.4", "b:[::1]", "c:2001:db8::1"]).network.extra_hosts == (
         ("a", "1.2.3.4"), ("b", "::1"), ("c", "2001:db8::1"),
     )  # fmt: skip
     for entry in (":1.2.3.4", "a:", "a b:1.2.3.4", "a:1.2.3.4\n"):
         assert refusal(ExtraHosts=[entry]) == f'bad format for add-host: "{entry}"'
-    assert refusal(ExtraHosts=["me:host-gateway"]) == "--add-host NAME:host-gateway is not done yet"
+    found = of(ExtraHosts=["me:host-gateway"]).network
+    assert (found.extra_hosts, found.host_gateway) == ((("me", "169.254.1.2"),), True)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +285,6 @@ def test_further_hosts() -> None:
         ("UsernsMode", "private", "keep-id"),
         ("Isolation", "default", "hyperv"),
         ("OomKillDisable", False, True),
-        ("Dns", [], ["9.9.9.9"]),
         ("CgroupParent", "", "/mine"),
     ],
 )

@@ -189,9 +189,9 @@ def test_addresses_of_a_network() -> None:
     assert str(subnets.parsed("10.0.0.0/29")) == "10.0.0.0/29"
     assert "no room for containers" in refused(subnets.parsed, "10.0.0.0/30")
     assert "invalid CIDR address" in refused(subnets.parsed, "10.0.0.1/29")
-    subnets.check_address("10.0.0.1", "10.0.0.0/29")
-    assert "no configured subnet" in refused(subnets.check_address, "10.0.0.8", "10.0.0.0/29")
-    assert "invalid IPv4 address" in refused(subnets.check_address, "::1", "10.0.0.0/29")
+    subnets.checked_address("10.0.0.1", "10.0.0.0/29")
+    assert "no configured subnet" in refused(subnets.checked_address, "10.0.0.8", "10.0.0.0/29")
+    assert "invalid IPv4 address" in refused(subnets.checked_address, "::1", "10.0.0.0/29")
 
 
 def test_networks_do_not_overlap() -> None:
