@@ -111,9 +111,7 @@ def _refuse_conflicts(body: Fields, found: NetConfig) -> None:
     """moby runconfig/hostconfig_unix.go, validateNetMode"""
     if found.links:
         kind = "container type network" if found.joined else "host type networking"
-        raise InvalidRequestError(
-            f"{_CONFLICTS}{kind} can't be used with links. This would result in undefined behavior"
-        )
+        raise InvalidRequestError(f"{_CONFLICTS}{kind} can't be used with links")
     if not found.joined:
         return
     if found.servers:
