@@ -8,12 +8,12 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests wait for programs more than they compute: one worker above the number of cores.
-TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
+# Tests wait for programs as long as they compute: two workers a core, and one.
+TEST_WORKERS ?= $(shell expr 2 '*' $$(nproc) + 1)
 # Every top-level package, and the tests, which are none.
 CODE := $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests
 
-# What `make check` runs, in this order.
+# What `make check` runs, some at once, in this order.
 CHECKS := ruff format types imports scripts pages documents spelling references
 
 # Its own list of mistakes, and ours: the house writes British English.
@@ -45,7 +45,8 @@ test-all: $(VENV)/.installed ## hours: every Python, newest dependencies, covera
 	@scripts/test-all $(ARGS)
 
 .PHONY: check
-check: $(CHECKS:%=check-%) ## lint, formatting, types, imports, scripts, documents, spelling, references
+check: $(VENV)/.installed ## lint, formatting, types, imports, scripts, documents, spelling, references
+	@$(MAKE) --jobs=$$(nproc) --output-sync $(CHECKS:%=check-%)
 
 # Each check by itself: .pre-commit-config.yaml has the same list.
 .PHONY: $(CHECKS:%=check-%)

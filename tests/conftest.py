@@ -14,11 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.differential.summary import pytest_terminal_summary as pytest_terminal_summary
-from tests.toolkit import host
+from tests.toolkit import host, order
 from tests.toolkit.noskips import pytest_make_collect_report as pytest_make_collect_report
 from tests.toolkit.noskips import pytest_runtest_makereport as pytest_runtest_makereport
-from tests.toolkit.order import longest_first
-from tests.toolkit.order import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -26,6 +24,10 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 # How long Hypothesis takes to make an example says how busy the machine is, and nothing of what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(order, "order")
 
 
 def pytest_report_header() -> str:
@@ -43,17 +45,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seed = config.getoption("--shuffle")
     if seed is None:
         if hasattr(config, "workerinput"):  # several share the tests
-            longest_first(items)
+            order.longest_first(items)
         return
     chance = random.Random(seed)
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    order = list(files)
-    chance.shuffle(order)
-    for file in order:
+    shuffled = sorted(files)
+    chance.shuffle(shuffled)
+    for file in shuffled:
         chance.shuffle(files[file])
-    items[:] = [item for file in order for item in files[file]]
+    items[:] = [item for file in shuffled for item in files[file]]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""In which order files of tests begin, and which are shared out test by test. ``conftest.py`` imports the hooks.
+"""In which order files of tests begin, and which are shared out test by test. A plug-in.
 
 A run of everything ends when its last test does. A file is one worker's, so that what is dear to make for its tests is
 made once: whoever begins a file of minutes as the last one lets all others wait. So what takes longest begins first,
@@ -8,7 +8,7 @@ and then the files with the most tests, as pytest-xdist has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -92,14 +92,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Longest
     return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let each worker begin with another room: what one has compiled, the others need not. ``longest_first`` sorts."""
+    report = yield
+    worker = getattr(collector.config, "workerinput", None)
+    if worker is not None and collector.path == _TESTS and report.result:
+        number, rooms = int(worker["workerid"].removeprefix("gw")), report.result
+        first = len(rooms) * number // worker["workercount"] % len(rooms)
+        report.result = rooms[first:] + rooms[:first]
+    return report
+
+
 def longest_first(items: list[pytest.Item]) -> None:
     """Sort what was collected; each file's tests stay together, in their order."""
     places = {file: place for place, file in enumerate(beginning([item.path for item in items]))}
     items.sort(key=lambda item: places[item.path])
 
 
-def beginning(files: Sequence[Path]) -> list[Path]:
+def beginning(files: Iterable[Path]) -> list[Path]:
     """The order in which files begin. files: each as often as it has tests."""
     places = {_TESTS / file: place for place, file in enumerate(LONGEST)}
     sizes = Counter(files)
-    return sorted(sizes, key=lambda file: (places.get(file, len(places)), -sizes[file]))
+    return sorted(sizes, key=lambda file: (places.get(file, len(places)), -sizes[file], file))
