@@ -33,10 +33,19 @@ Nodes: TypeAlias = Mapping[str, MappingNode]
 
 
 def check_pipeline(
-    pipeline: Pipeline, nodes: Nodes, root: MappingNode, parts: Mapping[str, Pipeline], problems: Problems
+    pipeline: Pipeline,
+    broken: Mapping[str, Job],
+    nodes: Nodes,
+    root: MappingNode,
+    parts: Mapping[str, Pipeline],
+    problems: Problems,
 ) -> None:
-    """Add what is wrong. parts: by the jobs that use them, as far as they are known."""
-    before = _check_jobs(pipeline, nodes, parts, problems)
+    """Add what is wrong.
+
+    broken: the jobs that could not be read, with nothing but what says which jobs come before.
+    parts: by the jobs that use them, as far as they are known.
+    """
+    before = _check_jobs(pipeline, broken, nodes, parts, problems)
     for value in map(root.get, ("env", "concurrency")):
         if value is not None:
             _check_values(value, _Names(problems, frozenset(), None, frozenset(pipeline.params)), problems)
@@ -48,18 +57,22 @@ def check_pipeline(
     warn_of_same_names(pipeline.jobs, lambda name: _key_span(nodes[name], "build"), problems)
 
 
-def check_part(part: Pipeline, nodes: Nodes, problems: Problems) -> None:
+def check_part(part: Pipeline, broken: Mapping[str, Job], nodes: Nodes, problems: Problems) -> None:
     """Add what is wrong with a part by itself. What its jobs' outputs are for, and which events there are, its users
     know.
+
+    broken: as for ``check_pipeline``.
     """
-    before = _check_jobs(part, nodes, {}, problems)
+    before = _check_jobs(part, broken, nodes, {}, problems)
     for job in part.jobs.values():
         _warn_of_job(job, problems)
     warn_of_meeting(part.jobs, before.of, problems)
 
 
-def _check_jobs(pipeline: Pipeline, nodes: Nodes, parts: Mapping[str, Pipeline], problems: Problems) -> _Before:
-    before = _Before(pipeline, nodes, parts, problems)
+def _check_jobs(
+    pipeline: Pipeline, broken: Mapping[str, Job], nodes: Nodes, parts: Mapping[str, Pipeline], problems: Problems
+) -> _Before:
+    before = _Before(pipeline, broken, nodes, parts, problems)
     before.check()
     _check_params(pipeline, problems)
     for name, node in nodes.items():
@@ -111,13 +124,21 @@ def _check_params(pipeline: Pipeline, problems: Problems) -> None:
 class _Before:
     """Which jobs come before which, by ``needs`` and by images of jobs. It recurses nowhere: a chain may be long."""
 
-    def __init__(self, pipeline: Pipeline, nodes: Nodes, parts: Mapping[str, Pipeline], problems: Problems) -> None:
-        """Parts stand in it as one job each. parts: as for ``check_pipeline``."""
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        broken: Mapping[str, Job],
+        nodes: Nodes,
+        parts: Mapping[str, Pipeline],
+        problems: Problems,
+    ) -> None:
+        """Parts stand in it as one job each. broken, parts: as for ``check_pipeline``."""
         self.jobs = pipeline.jobs
         self.names = nodes
         self._parts = parts
         self._problems = problems
-        needed = {name: tuple(_needed(job)) for name, job in pipeline.jobs.items()}
+        self._known = {name: job for name in nodes if (job := pipeline.jobs.get(name) or broken.get(name))}
+        needed = {name: tuple(_needed(job)) for name, job in self._known.items()}
         self._direct = {name: tuple(other for other, _ in found) for name, found in needed.items()}
         self._required = {
             name: tuple(other for other, is_required in found if is_required) for name, found in needed.items()
@@ -126,7 +147,7 @@ class _Before:
 
     def check(self) -> None:
         """Add what is wrong with the needs themselves."""
-        for name, job in self.jobs.items():
+        for name, job in self._known.items():
             for need in job.needs:
                 self._check_need(name, need)
             if job.image is not None and job.image.job:
@@ -218,7 +239,7 @@ class _Before:
                     path.append((other, iter(self._direct[other])))
 
     def _place(self, name: str, other: str) -> Span | None:
-        job = self.jobs[name]
+        job = self._known[name]
         texts = [need.text for need in job.needs if owner_of(base_name(need.job)) == other]
         if not texts and job.image is not None:
             texts = [job.image.job]
@@ -302,7 +323,7 @@ class _Names:
             hint = suggestion(reference.job, before.known_names(), form='"{}"')
             self._problems.error(span, f'{shown}: no job "{reference.job}"', hint=hint)
             return
-        if name not in before.jobs:  # it could not be read, nor can what it needs
+        if name not in before.jobs:  # it could not be read, nor perhaps all that it needs
             return
         if owner_of(reference.job) not in before.of(name):
             self._problems.error(span, f'{shown}: "{name}" does not need "{reference.job}"', hint="add it to `needs`")

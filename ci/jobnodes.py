@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from ci.document import MappingNode, Node, Scalar
 from ci.language.jobs import DEFAULTS, JOB_SHAPE, KINDS, USELESS
 from ci.language.limits import MAX_JOBS
 from ci.language.names import JOB_NAME
 from ci.language.shapes import Reading, Unreadable, misplaced
-from ci.model import Job
+from ci.model import Image, Job
 
 
 def job_nodes(jobs: Node | None, defaults: Node | None, env: Node | None, reading: Reading) -> dict[str, MappingNode]:
@@ -62,6 +65,26 @@ def with_variables(node: MappingNode, env: Node | None) -> MappingNode:
     if env is None:
         return node
     return with_defaults(node, MappingNode(((Scalar("env", env.span, plain=True), env),), env.span))
+
+
+class ReadJobs(NamedTuple):
+    """Jobs as they were read. broken: those that could not be, with nothing but what says which jobs come before."""
+
+    jobs: dict[str, Job]
+    broken: dict[str, Job]
+
+
+def read_jobs(nodes: Mapping[str, MappingNode], reading: Reading) -> ReadJobs:
+    """The jobs of these nodes, with what is wrong in them among the problems."""
+    found = ReadJobs({}, {})
+    for name, node in nodes.items():
+        try:
+            found.jobs[name] = JOB_SHAPE.read(node, reading)
+        except Unreadable as error:
+            known = error.found or {}
+            image = known.get("image")
+            found.broken[name] = Job(needs=known.get("needs", ()), image=image if isinstance(image, Image) else None)
+    return found
 
 
 def read_job(node: MappingNode, reading: Reading) -> Job | None:

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from ci.checks import check_pipeline
 from ci.document import MappingNode, read_document
 from ci.errors import CiError, PipelineFileError
-from ci.jobnodes import job_nodes, read_job
+from ci.jobnodes import job_nodes, read_jobs
 from ci.language.names import PartPlace
 from ci.language.pipelines import EVERYTHING, PIPELINE
 from ci.language.shapes import Reading, Unreadable, misplaced
-from ci.model import Pipeline
+from ci.model import Job, Pipeline
 from ci.parts import Part, PartJob, ReadPart, put_in, read_parts
 from ci.problems import Problems
 
@@ -65,9 +65,9 @@ def no_parts(place: PartPlace) -> bytes:
 def parse_pipeline(data: bytes, filename: str = FILE, read_part: ReadPart = no_parts) -> ParsedFile:
     """Read a file and its parts. Raises PipelineFileError, which has every error and warning."""
     root, problems = _root(data, filename)
-    pipeline, nodes = _read(root, filename, problems)
+    pipeline, broken, nodes = _read(root, filename, problems)
     parts = read_parts(pipeline.jobs, read_part, problems)
-    _check(pipeline, nodes, root, parts, problems)
+    _check(pipeline, broken, nodes, root, parts, problems)
     env = root.get("env")
     whole = put_in(pipeline.jobs, nodes, parts, env if isinstance(env, MappingNode) else None, problems)
     if problems.has_errors:
@@ -78,8 +78,8 @@ def parse_pipeline(data: bytes, filename: str = FILE, read_part: ReadPart = no_p
 def parse_alone(data: bytes, filename: str = FILE) -> LoneFile:
     """Read a file without its parts. Raises PipelineFileError, which has every error and warning."""
     root, problems = _root(data, filename)
-    pipeline, nodes = _read(root, filename, problems)
-    _check(pipeline, nodes, root, {}, problems)
+    pipeline, broken, nodes = _read(root, filename, problems)
+    _check(pipeline, broken, nodes, root, {}, problems)
     return LoneFile(pipeline, problems)
 
 
@@ -94,24 +94,27 @@ def _root(data: bytes, filename: str) -> tuple[MappingNode, Problems]:
     return root, problems
 
 
-def _read(root: MappingNode, filename: str, problems: Problems) -> tuple[Pipeline, dict[str, MappingNode]]:
-    """The pipeline as far as it can be read, and its jobs' nodes."""
+def _read(
+    root: MappingNode, filename: str, problems: Problems
+) -> tuple[Pipeline, dict[str, Job], dict[str, MappingNode]]:
+    """The pipeline as far as it can be read, what is known of its other jobs, and the nodes of all jobs."""
     reading = Reading(problems)
     values = _values(root, reading)
     nodes = job_nodes(values.pop("jobs", None), values.pop("defaults", None), root.get("env"), reading)
-    jobs = {name: job for name, node in nodes.items() if (job := read_job(node, reading)) is not None}
-    return Pipeline(pipeline_name(filename), values.pop("on", EVERYTHING), jobs, **values), nodes
+    jobs, broken = read_jobs(nodes, reading)
+    return Pipeline(pipeline_name(filename), values.pop("on", EVERYTHING), jobs, **values), broken, nodes
 
 
 def _check(
     pipeline: Pipeline,
+    broken: Mapping[str, Job],
     nodes: Mapping[str, MappingNode],
     root: MappingNode,
     parts: Mapping[str, Part],
     problems: Problems,
 ) -> None:
     whole = {name: part.pipeline for name, part in parts.items() if not part.problems.has_errors}
-    check_pipeline(pipeline, nodes, root, whole, problems)
+    check_pipeline(pipeline, broken, nodes, root, whole, problems)
     if problems.has_errors:
         raise PipelineFileError(problems)
 

@@ -14,7 +14,7 @@ from ci import matrix as matrices
 from ci.checks import check_part
 from ci.document import MappingNode, Node, Scalar, SequenceNode, read_document
 from ci.errors import CiError, PipelineFileError
-from ci.jobnodes import job_nodes, read_job, with_variables
+from ci.jobnodes import job_nodes, read_job, read_jobs, with_variables
 from ci.language.jobs import NEVER_REPLACED, NEVER_REPLACED_IN_MAPS, WITHOUT_EXPORTS
 from ci.language.limits import MAX_JOBS
 from ci.language.names import PartPlace
@@ -139,12 +139,12 @@ def _read(data: bytes, filename: str) -> Part:
         except Unreadable:
             values = {"jobs": root.get("jobs")}
         nodes = job_nodes(values.get("jobs"), None, None, reading)
-    jobs = {name: job for name, node in nodes.items() if (job := read_job(node, reading)) is not None}
+    jobs, broken = read_jobs(nodes, reading)
     for job in jobs.values():
         if job.use is not None:
             problems.error(_span(job.use), "a part uses no parts", hint="the pipeline may use both")
     pipeline = Pipeline(filename, {}, jobs, params=values.get("params", {}))
-    check_part(pipeline, nodes, problems)
+    check_part(pipeline, broken, nodes, problems)
     return Part(pipeline, nodes, problems)
 
 

@@ -46,7 +46,14 @@ def is_open(node: Scalar) -> bool:
 
 
 class Unreadable(Exception):
-    """A value does not have its shape. What is wrong with it is among the problems, unless it is decided later."""
+    """A value does not have its shape. What is wrong with it is among the problems, unless it is decided later.
+
+    found: the parts of a list, or by field those of one of our maps, that could be read; None: of others nothing is.
+    """
+
+    def __init__(self, found: Any = None) -> None:
+        super().__init__()
+        self.found = found
 
 
 class Reading(NamedTuple):
@@ -133,7 +140,7 @@ class ListOf(Shape[tuple[T, ...]], Generic[T]):
             except Unreadable:
                 continue
         if len(found) < len(node.items):
-            raise Unreadable
+            raise Unreadable(tuple(found))
         return tuple(found)
 
     def schema(self) -> Schema:
@@ -270,6 +277,7 @@ class Fields(Shape[R]):
         if not isinstance(node, MappingNode):
             raise misplaced(node, f"{self.noun}: {self.what}", reading)
         values: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
         is_whole = True
         for name, value in node.entries:
             if self._others and name.text.startswith(self._others):
@@ -280,15 +288,17 @@ class Fields(Shape[R]):
                 continue
             try:
                 values[key.field or name.text] = key.shape.read(value, reading)
-            except Unreadable:
+            except Unreadable as error:
                 is_whole = is_whole and (reading.is_template and _may_be_open(value))
+                if error.found is not None:
+                    parts[key.field or name.text] = error.found
         present = {name.text for name, _ in node.entries}
         for name_of, key in self.keys.items():
             if key.is_required and name_of not in present:
                 is_whole = False
                 reading.problems.error(first_span(node), f"{self.noun} has no {name_of}")
         if not is_whole:
-            raise Unreadable
+            raise Unreadable({**values, **parts})
         return self._kind(**values)
 
     def _known(self, name: Scalar, reading: Reading) -> Key | None:

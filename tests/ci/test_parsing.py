@@ -100,6 +100,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
 """)
     assert errors(shown) == [
         "4:5: error: a job has one of `run`, `args`, `build`, `approve` and `use`: what it does",
+        '4:13: error: no job "lnit" (did you mean "lint"?)',
         '6:5: error: no key of a job is called "rumn" (did you mean "run"?)',
         '7:14: error: expected a duration, such as 90s, 1h30m or 7d, and this is "3 hours"',
         "8:11: error: CI is set by Shiplap; variables called CI or SHIPLAP_… cannot be set",
@@ -458,3 +459,21 @@ def test_hint_for_a_variable_that_inputs_take_away_can_be_followed(lint: Callabl
         "    run: echo $SHIPLAP_BRANCH", '    env: {BRANCH: "${SHIPLAP_BRANCH}"}\n    run: echo $BRANCH'
     )
     assert lint(followed) == ""
+
+
+def test_needs_of_a_job_that_cannot_be_read_are_checked_as_well(lint: Lint) -> None:
+    shown = lint(
+        "jobs:\n"
+        "  first: {image: a:1, run: x, needs: last}\n"
+        "  test:\n    image: {job: frist}\n    run: x\n    inptus: [a]\n    needs: [tset, first, Bad Name]\n"
+        "  last: {image: a:1, rnu: x, needs: first}\n"
+    )
+    assert [line.partition(" error: ")[2] for line in errors(shown)] == [
+        'no job "frist" (did you mean "first"?)',
+        'no key of a job is called "inptus" (did you mean "inputs"?)',
+        'no job "tset" (did you mean "test"?)',
+        'expected the name of a job, and this is "Bad Name"',
+        "a job has one of `run`, `args`, `build`, `approve` and `use`: what it does",
+        'no key of a job is called "rnu" (did you mean "run"?)',
+        "these jobs wait for each other: first → last → first",
+    ]
