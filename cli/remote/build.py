@@ -25,7 +25,7 @@ from cli.remote.following import Follower, cancel_when
 from cli.remote.http import Client
 from cli.remote.manifest import describe
 from cli.remote.onlooking import PlainOnlooker
-from cli.remote.pipeline import show_pipeline
+from cli.remote.pipeline import runs_of_pipelines, show_pipelines
 from cli.remote.sending import send_context
 from cli.remote.servers import Server, require_private
 from cli.remote.wording import dockerfile_hint
@@ -96,7 +96,7 @@ def submit(client: Client, request: RemoteRequest, report: BuildReport, cancelle
 
 
 def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) -> RemoteResult | None:
-    """Build on ``server``, with ``report`` shown to its end. None: it was a pipeline, whose jobs have succeeded.
+    """Build on ``server``, with ``report`` shown to its end. None: these were pipelines, whose jobs have succeeded.
 
     Raises RemoteCancelledError; RemoteBuildError when the build failed; other errors when it could not begin.
     """
@@ -116,13 +116,16 @@ def build_remotely(server: Server, request: RemoteRequest, report: BuildReport) 
             ended = follow(follower, shown)
             if follower.has_jobs:
                 shows.close()  # what is shown now are lines of jobs
-                ended = show_pipeline(server, number, PlainOnlooker())
+                runs = runs_of_pipelines(server, number)
+                for other in runs.keys() - {number}:
+                    cancel_when(cancelled, follower, server, other, onlooker.leave)
+                ended = show_pipelines(server, runs, PlainOnlooker())
                 _check(ended, shown)
         except BuildCancelledError as error:
             raise RemoteCancelledError(error.message, exit_code=received.exit_code) from error
         if ended["state"] == "cancelled":
             told = ended_words("cancelled", ended["reason"])
-            raise RemoteCancelledError(f"run {run['number']} was {told}", exit_code=received.exit_code)
+            raise RemoteCancelledError(f"run {ended['number']} was {told}", exit_code=received.exit_code)
     return None if follower.has_jobs else _result(ended)
 
 

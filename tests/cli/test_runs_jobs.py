@@ -224,7 +224,7 @@ def test_followed_push_shows_the_jobs_of_all_pipelines_and_how_each_run_ended(cl
     for name, code in (("build", "0"), ("deploy", "3")):
         (clone.path / ".shiplap" / f"{name}.yml").write_text(text.replace("NAME", name).replace("CODE", code))
     (clone.path / ".shiplap" / "wrong.yml").write_text("jobs: {a: {imagee: x, run: x}}\n")
-    (clone.path / ".shiplap.yml").unlink()
+    (clone.path / ".shiplap.yml").unlink(missing_ok=True)
     git(clone.path, "add", "--all")
     git(clone.path, "commit", "--quiet", "-m", "several")
     done = subprocess.run(
@@ -242,6 +242,20 @@ def test_followed_push_shows_the_jobs_of_all_pipelines_and_how_each_run_ended(cl
     assert ends[0] == f"Run {run + 1}: failed: a: exit code 3: of deploy"
     assert ends[1].startswith(f"Run {run + 2}: failed: .shiplap/wrong.yml:1:")
     assert ends[2:] == [f"Run {run}: succeeded"]
+    context = f"file://{clone.shiplap.root}/git/app.git#main"
+    shown = clone.shiplap("--host", clone.url, "build", "--project", "app", context, check=False)
+    lines = shown.stderr.splitlines()
+    first = run + 3
+    for _ in range(3):
+        clone.skip()
+    assert lines.count("build/a | of build") == lines.count("deploy/a | of deploy") == 1
+    titles = [line for line in lines if line.startswith("run ")]
+    assert titles == [
+        f"run {first}, pipeline build: succeeded",
+        f"run {first + 1}, pipeline deploy: failed",
+        f"run {first + 2}, pipeline wrong: failed",
+    ]
+    assert (shown.returncode, lines[-1]) == (1, "error: a: exit code 3: of deploy"), "that of the first one that failed"
 
 
 def test_pipeline_is_run_by_its_name_and_shown_to_its_end(clone: Clone) -> None:

@@ -182,8 +182,9 @@ def test_build_alone_is_a_run_s_one_job(api: Api) -> None:
     assert (job["place"], job["name"], job["kind"], job["state"]) == (1, "build", "build", "queued")
 
 
-def test_lines_of_all_jobs_go_on_where_somebody_left(service: Service, run: int) -> None:
+def test_lines_of_all_jobs_go_on_where_somebody_left(service: Service, api: Api, run: int) -> None:
     alone = planned_together(service.database, run)
+    assert api("GET", f"/runs/{run}/pipelines") == {"runs": [{"run": run, "pipeline": "main"}]}
 
     def come(seen: dict[int, int]) -> list[tuple[int, str, list[int]]]:
         found = itertools.takewhile(lambda each: each[0], lines_of_jobs(service, alone, seen, lambda: False))

@@ -13,6 +13,7 @@ from ci.params import in_words
 from pipelines.errors import ConflictError
 from pipelines.logs.reading import LogLine
 from pipelines.model import FINAL_STATES, AnyRunState, ContextSource, GitSource, Run, RunRequest, Step, Trigger
+from pipelines.runs.together import planned_together
 from pipelines.sources.git import parse_url, repositories
 from web.calls import Call, Streamed
 from web.endpoints import Api
@@ -50,6 +51,19 @@ class RetryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     failed: bool = False
+
+
+class PipelineRun(msgspec.Struct, frozen=True):
+    """A run, and the pipeline that it is of; empty: it is of none, or is not planned yet."""
+
+    run: int
+    pipeline: str
+
+
+class PipelineRuns(msgspec.Struct, frozen=True):
+    """Runs of one commit, in the order of their pipelines' files."""
+
+    runs: list[PipelineRun]
 
 
 class RunList(msgspec.Struct, frozen=True):
@@ -153,6 +167,13 @@ def list_runs(call: Call, query: RunQuery) -> RunList:
 def show_run(call: Call, run: Number) -> Run:
     """Show a run: its state, why it waits, and how it ended."""
     return call.service.runs.get(run)
+
+
+@api.endpoint("GET", "/runs/{run}/pipelines", scope="read", errors=_NO_RUN)
+def list_pipelines(call: Call, run: Number) -> PipelineRuns:
+    """List the runs of a commit's pipelines, which were planned together: this one, and those of the others."""
+    found = planned_together(call.service.database, run)
+    return PipelineRuns([PipelineRun(number, pipeline) for number, pipeline in found])
 
 
 @api.endpoint("GET", "/runs/{run}/steps", scope="read", errors=_NO_RUN)
