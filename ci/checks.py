@@ -11,7 +11,7 @@ from ci.document import MappingNode, Node
 from ci.facts import FACTS, INSIDE_ONLY
 from ci.imagenames import warn_of_same_names
 from ci.language.jobs import WITHOUT_EXPORTS
-from ci.language.limits import MAX_COMBINATIONS
+from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.shapes import Text
 from ci.meeting import warn_of_meeting
 from ci.model import Fits, Job, Matrix, Need, Param, Pipeline
@@ -83,7 +83,22 @@ def _check_jobs(
     for name, job in pipeline.jobs.items():
         if job.matrix is not None:
             _check_matrix(job.matrix, nodes[name], problems)
+    if not problems.has_errors:
+        _check_count(pipeline.jobs, before, problems)
     return before
+
+
+def _check_count(jobs: Mapping[str, Job], before: _Before, problems: Problems) -> None:
+    """Of the jobs that are in every run there may not be too many. How many others are is seen when one is planned."""
+    count = 0
+    for name, job in jobs.items():
+        together = [other for each in (name, *before.never_without(name)) if (other := jobs.get(each)) is not None]
+        if any(other.when or (other.matrix and not matrices.is_settled(other.matrix)) for other in together):
+            continue
+        count += len(matrices.combinations(job.matrix, lambda _: ())) if job.matrix is not None else 1
+        if count > MAX_JOBS:
+            problems.error(_span(name), f"a run has at most {MAX_JOBS} jobs, those of matrices counted one by one")
+            return
 
 
 def _check_given(job: Job, params: Mapping[str, Param], problems: Problems) -> None:

@@ -42,7 +42,9 @@ def path_pattern_fault(pattern: str) -> str | None:
 
 
 def absolute_fault(path: str) -> str | None:
-    return None if path.startswith("/") and ".." not in path.split("/") else "a path within the container begins with /"
+    if not path.startswith("/"):
+        return "a path within the container begins with /"
+    return "a path within the container has no .. in it" if ".." in path.split("/") else None
 
 
 def shell_fault(text: str) -> str | None:

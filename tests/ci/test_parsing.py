@@ -128,6 +128,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("shell: it's", "a shell is a command, and this has no closing quotation"),
         ("shell: ' '", "a shell is a command, and this has no word in it"),
         ("workdir: src", "a path within the container begins with /"),
+        ("workdir: /work/../etc", "a path within the container has no .. in it"),
         ("inputs: /etc", "a path is relative, and stays within the workspace"),
         ("inputs: [../x]", "a path is relative"), ("inputs: [a, '!../x']", "a path is relative"),
         ("outputs: [a/../../b]", "a path is relative"),
@@ -422,6 +423,10 @@ def test_most_jobs_and_most_problems(lint: Lint) -> None:
     jobs = "jobs:\n" + "".join(f"  j{n}: {{image: 'b:1', run: x}}\n" for n in range(257))
     assert "a file has at most 256 jobs" in lint(jobs)
     assert not lint(jobs.replace("  j256: {image: 'b:1', run: x}\n", ""))
+    job = f"{{image: 'b:1', run: x, matrix: {{A: {list(range(60))}}}"
+    many = "jobs:\n" + "".join(f"  m{n}: {job}}}\n" for n in range(4))
+    assert not lint(f"{many}  tagged: {job}, when: {{event: tag}}}}\n")
+    assert "7:3: error: a run has at most 256 jobs" in lint(f"{many}  a: {{build: .}}\n  m4: {job}}}\n")
     wrong = "jobs:\n" + "".join(f"  j{n}: {{image: 'b:1', run: x, wrong{n}: 1}}\n" for n in range(200))
     shown = lint(wrong)
     assert len(errors(shown)) == 101
