@@ -166,8 +166,9 @@ def test_job_that_failed_is_tried_again_as_often_as_it_says() -> None:
     assert [given.attempt for given in execute.given["a"]] == [1, 2, 3]
     assert (end.jobs["a"].attempts, end.jobs["a"].is_flaky, end.has_warnings) == (3, True, True)
     assert watched.told[:3] == [("a", "started 1"), ("a", "again: exit code 1"), ("a", "started 2")]
-    end = run([planned("a", retry=Retry(1))], Fake(a=lambda *_: FAILED))
+    end = run([planned("a", retry=Retry(1)), planned("b", "a")], Fake(a=lambda *_: FAILED))
     assert (end.jobs["a"].state, end.jobs["a"].attempts) == ("failed", 2)
+    assert (end.jobs["b"].state, end.jobs["b"].attempts) == ("skipped", 0)
 
 
 def test_what_execute_raises_ends_the_job_alone() -> None:

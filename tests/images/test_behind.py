@@ -104,3 +104,44 @@ def test_writer_waits_for_a_slow_sink() -> None:
             ahead_bytes.append(number * len(MUCH) - sink.done_bytes)
     assert sink.done_bytes == 100 * len(MUCH)
     assert max(ahead_bytes) <= 10 << 20
+
+
+def test_error_of_the_last_write_is_raised_on_leaving() -> None:
+    sink = Broken(1)
+
+    def write_two() -> None:
+        with Behind(sink) as behind:
+            behind.write(MUCH)
+            behind.write(MUCH)
+
+    with pytest.raises(OSError, match="on fire"):
+        write_two()
+    assert sink.calls == 2
+
+
+def test_nothing_is_written_any_more_once_the_writer_has_failed() -> None:
+    held, entered = threading.Event(), threading.Event()
+
+    class Slow:
+        written = 0
+
+        def write(self, _data: bytes, /) -> None:
+            self.written += 1
+            if self.written == 2:
+                entered.set()
+                held.wait()
+
+    sink = Slow()
+
+    def fail() -> None:
+        with Behind(sink) as behind:
+            behind.write(MUCH)
+            behind.write(MUCH)
+            entered.wait()
+            behind.write(MUCH)
+            threading.Timer(0.05, held.set).start()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert sink.written == 2
