@@ -223,7 +223,7 @@ def test_spec_on_the_wire() -> None:
     found = specs.to_wire(spec)
     assert found["layers"] == [("/base",), ("/image", "/device")]
     assert found["mounts"] == [
-        ("bind", "/b", "/s", True, True), ("tmpfs", "/t", 5, 0o700), ("file", "/f", b"x", 0o400, 0, 0),
+        ("bind", "/b", "/s", True, True, {}), ("tmpfs", "/t", 5, 0o700, None, ()), ("file", "/f", b"x", 0o400, 0, 0),
         ("tree", "/x", [("/base",), ("/image", "/device")], "/", None, (0, 0)),
     ]  # fmt: skip
     assert (found["ulimits"], found["limited"]) == ([("nofile", 1, 2)], True)

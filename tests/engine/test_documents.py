@@ -182,6 +182,7 @@ def test_all_exposed_ports_are_published_but_those_that_are_already() -> None:
         ("80", {"HostPort": "65536"}, "invalid port specification: '65536'"),
         ("80", {"HostPort": "9-8"}, "invalid port specification: '9-8'"),
         ("80", {"HostPort": "-1-2"}, "invalid port specification: '-1-2'"),
+        ("80", {"HostPort": "0-5"}, "invalid port specification: '0-5'"),
         ("80", {"HostIp": "here"}, "invalid IP address: here"),
         ("0", {}, "invalid port: '0'"),
         ("65536", {}, "invalid port: '65536'"),
@@ -193,9 +194,14 @@ def test_ports_that_cannot_be_published(port: str, binding: dict[str, Any], mess
     assert refused.value.message == message
 
 
-def test_range_of_the_hosts_ports_is_not_done() -> None:
+def test_one_of_a_range_of_the_hosts_ports() -> None:
+    found = published.wanted(Fields({"PortBindings": {"80": [{"HostPort": "8000-8001"}, {"HostPort": "9"}]}}, "x"), ())
+    assert [(each["port"], each["last"]) for each in found] == [(8000, 8001), (9, 9)]
+
+
+def test_ports_of_protocols_that_are_not_published() -> None:
     with pytest.raises(NotDoneError):
-        wanted(PortBindings={"80": [{"HostPort": "8000-8001"}]})
+        wanted(PortBindings={"80/sctp": []})
 
 
 COUNTED: dict[str, Any] = {

@@ -426,7 +426,7 @@ def test_least_spec_has_defaults() -> None:
         "terminal_size": (24, 80), "terminal_input": True, "capabilities": ["CAP_CHOWN", "CAP_KILL"],
         "filtered": True, "limits": specs.LIMITS, "limited": False, "shm_bytes": 64 << 20, "ulimits": [],
         "init": False, "reaper": False, "durable": True, "no_new_privileges": False,
-        "extras": {},
+        "extras": {}, "segment": "",
     }  # fmt: skip
 
 
@@ -441,9 +441,10 @@ def test_spec_with_everything() -> None:
             "extra_hosts": [["a", "1.2.3.4"]], "limits": {"pids": 3},
             "mounts": [
                 {"kind": "bind", "target": "/b", "source": "/s"},
-                {"kind": "bind", "target": "/b", "source": "/s", "readonly": True, "idmapped": False},
+                {"kind": "bind", "target": "/b", "source": "/s", "readonly": True, "idmapped": False, "subpath": "p",
+                 "flat": True, "shallow": False},
                 {"kind": "tmpfs", "target": "/t"},
-                {"kind": "tmpfs", "target": "/t", "size_bytes": 7, "mode": 0o700},
+                {"kind": "tmpfs", "target": "/t", "size_bytes": 7, "mode": 0o700, "flags": 5, "options": ["uid=1"]},
                 {"kind": "tree", "target": "/x", "layers": [["/l"]]},
                 {"kind": "tree", "target": "/x", "layers": [], "source": "/s", "upper": "/u", "owner": [1, 2]},
                 {"kind": "device", "target": "/d", "source": "/dev/fuse"},
@@ -458,8 +459,9 @@ def test_spec_with_everything() -> None:
     assert (wire["limits"]["pids"], wire["limited"]) == (4, True)  # one is the reaper's
     assert wire["extra_hosts"] == (("a", "1.2.3.4"),)
     assert wire["mounts"] == [
-        ("bind", "/b", "/s", False, True), ("bind", "/b", "/s", True, False), ("tmpfs", "/t", 0, 0o1777),
-        ("tmpfs", "/t", 7, 0o700), ("tree", "/x", [("/l",)], "/", None, (0, 0)), ("tree", "/x", [], "/s", "/u", (1, 2)),
+        ("bind", "/b", "/s", False, True, {}), ("bind", "/b", "/s", True, False, {"subpath": "p", "flat": True}),
+        ("tmpfs", "/t", 0, 0o1777, None, ()),
+        ("tmpfs", "/t", 7, 0o700, 5, ("uid=1",)), ("tree", "/x", [("/l",)], "/", None, (0, 0)), ("tree", "/x", [], "/s", "/u", (1, 2)),
         ("device", "/d", "/dev/fuse"),
     ]  # fmt: skip
 
