@@ -461,7 +461,8 @@ def test_spec_with_everything() -> None:
     assert wire["mounts"] == [
         ("bind", "/b", "/s", False, True, {}), ("bind", "/b", "/s", True, False, {"subpath": "p", "flat": True}),
         ("tmpfs", "/t", 0, 0o1777, None, ()),
-        ("tmpfs", "/t", 7, 0o700, 5, ("uid=1",)), ("tree", "/x", [("/l",)], "/", None, (0, 0)), ("tree", "/x", [], "/s", "/u", (1, 2)),
+        ("tmpfs", "/t", 7, 0o700, 5, ("uid=1",)), ("tree", "/x", [("/l",)], "/", None, (0, 0)),
+        ("tree", "/x", [], "/s", "/u", (1, 2)),
         ("device", "/d", "/dev/fuse"),
     ]  # fmt: skip
 
