@@ -32,7 +32,6 @@ _OF_THE_MACHINE = (errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EN
 """Errors of the machine: for these a program is not executed although it could be."""
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-_MOST_ACCOUNT_BYTES = 4 << 20  # of /etc/passwd, of /etc/group
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
 _PTMX = os.makedev(5, 2)
 
@@ -114,11 +113,7 @@ def _lines(path: str) -> list[str]:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return []
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return []
-    with open(fd, "rb") as file:
-        return file.read(_MOST_ACCOUNT_BYTES).decode("utf-8", "surrogateescape").split("\n")
+    return users.lines_of(fd)
 
 
 def _own_pipe(fd: int, user: users.User) -> None:

@@ -166,7 +166,8 @@ class Births:
             if kind == "bind":
                 source, readonly, mapped, how = details
                 binds[number] = len(trees)
-                trees.append(self._layers.bind(source, readonly=readonly, idmapped=mapped, how=how))
+                ranges = self._ranges
+                trees.append(self._layers.bind(source, readonly=readonly, idmapped=mapped, how=how, ranges=ranges))
             elif kind == "device":
                 binds[number] = len(trees)
                 trees.append(self._layers.device(details[0], self._ranges))

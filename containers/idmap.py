@@ -120,13 +120,22 @@ def write_maps(
 
     instead_of_root: a user and a group who change places with root.
     """
-    for kind, start, other in zip(("uid", "gid"), ranges, instead_of_root, strict=True):
+    _write(pid, _maps(ranges, instead_of_root), proc)
+
+
+def _maps(ranges: tuple[int, int], instead_of_root: tuple[int, int]) -> tuple[bytes, bytes]:
+    return _lines("uid", ranges[0], instead_of_root[0]), _lines("gid", ranges[1], instead_of_root[1])
+
+
+def _write(pid: int, maps: tuple[bytes, bytes], proc: str) -> None:
+    for kind, lines in zip(("uid", "gid"), maps, strict=True):
         fd = os.open(f"{proc}/{pid}/{kind}_map", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, _lines(kind, start, other))
+            os.write(fd, lines)
         except PermissionError as error:
+            first = lines.split(maxsplit=2)[1].decode()
             raise NamespaceError(
-                f"the kernel refuses to map user IDs {start}..{start + SIZE - 1} into a container",
+                f"the kernel refuses to map user IDs from {first} on into a container",
                 hint="in a container or user namespace, run Shiplap where these IDs are mapped, or as the host's root",
             ) from error
         finally:
@@ -157,6 +166,11 @@ def user_namespace(ranges: tuple[int, int], proc: str = "/proc", instead_of_root
 
     instead_of_root: see ``write_maps``.
     """
+    return namespace_of(_maps(ranges, instead_of_root), proc)
+
+
+def namespace_of(maps: tuple[bytes, bytes], proc: str = "/proc") -> int:
+    """A descriptor of a new user namespace with these maps of users and groups. Raises NamespaceError, OSError."""
     waiting, release = os.pipe()
     try:
         try:
@@ -173,7 +187,7 @@ def user_namespace(ranges: tuple[int, int], proc: str = "/proc", instead_of_root
             os.read(waiting, 1)
             os._exit(0)
         try:
-            write_maps(pid, ranges, proc, instead_of_root)
+            _write(pid, maps, proc)
             return os.open(f"{proc}/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.close(release)

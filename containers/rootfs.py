@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from containers import mounts, syscalls
+from containers import ascaller, mounts, syscalls
 from containers.errors import MountError
 from containers.syscalls import (
     AT_EMPTY_PATH,
@@ -130,7 +130,7 @@ class Layers:
             raise MountError(f"cannot mount {shown or path} in a container: {what}", hint=hint) from error
         return tree
 
-    def bind(self, source: str, *, readonly: bool, idmapped: bool, how: dict[str, Any]) -> int:
+    def bind(self, source: str, *, readonly: bool, idmapped: bool, how: dict[str, Any], ranges: tuple[int, int]) -> int:
         """A descriptor of a detached copy of a bind: set-user-ID bits and devices do not work there. Raises MountError.
 
         how: may be empty.
@@ -139,11 +139,17 @@ class Layers:
             shallow: read-only is what is of the mount itself, not what is mounted below it.
             propagation: ``private`` and ``rprivate`` make what is mounted on the host later not appear, ``slave`` and
                 ``rslave`` make it appear; empty is whatever holds for this process.
+            caller: whose bind it is, where that is not root; see ``ascaller``.
+        ranges: the container's first host user and group ID.
         """
         deep, shallow = not how.get("flat"), bool(how.get("shallow"))
-        tree = fd = -1
+        caller = how.get("caller")
+        tree = fd = userns = -1
         try:
-            if how.get("subpath"):
+            if caller:
+                fd = ascaller.opened(source, how.get("subpath", ""), caller)
+                userns = ascaller.owners(ranges, caller)
+            elif how.get("subpath"):
                 fd = _beneath(source, how["subpath"])
             tree = self.clone(
                 f"/proc/self/fd/{fd}" if fd >= 0 else source,
@@ -151,6 +157,7 @@ class Layers:
                 idmapped=idmapped,
                 readonly=readonly and not shallow,
                 attributes=syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV,
+                userns=userns if caller else None,
                 shown=source,
             )
             if readonly and shallow:
@@ -166,8 +173,9 @@ class Layers:
             what = f"{source}/{how['subpath']}" if how.get("subpath") else source
             raise MountError(f"cannot mount {what} in a container: {error.strerror}") from error
         finally:
-            if fd >= 0:
-                os.close(fd)
+            for opened in (fd, userns):
+                if opened >= 0:
+                    os.close(opened)
 
     def device(self, source: str, owner: tuple[int, int]) -> int:
         """A descriptor of a mount of a device node: as the host's ``source``, but of ``owner``. Raises MountError.

@@ -7,11 +7,14 @@ moby/sys user.GetExecUser, which docker, containerd and runc share.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable
 
 from containers.errors import UserError
 
 MAX_ID = 65535
+_MOST_BYTES = 4 << 20  # of /etc/passwd, of /etc/group
 
 
 class User:
@@ -55,6 +58,14 @@ def resolve(text: str, passwd: Iterable[str], group: Iterable[str], more: Iterab
                 f"ID {number} of user {text!r} is not mapped in containers", hint=f"IDs go from 0 to {MAX_ID}"
             )
     return User(uid, gid, groups, home)
+
+
+def lines_of(fd: int) -> list[str]:
+    """The lines of an opened file, which is closed; none where it is no plain file: it might never end, or begin."""
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
+        return file.read(_MOST_BYTES).decode("utf-8", "surrogateescape").split("\n")
 
 
 def _find_account(wanted: str, passwd: Iterable[str]) -> tuple[str, int, int, str] | None:

@@ -11,6 +11,7 @@ from containers.errors import KeeperError
 from containers.keeper import eventlog
 from core.closing import Closing
 from core.release import VERSION
+from engine.callers import Caller, places_of
 from engine.errors import ConflictError
 from engine.keepers import Keepers
 from engine.lifecycle import Lifecycle
@@ -19,7 +20,6 @@ from engine.making import Created, Maker
 from engine.networks import Networks
 from engine.places import Places
 from engine.records import Records, Row
-from engine.spec import Caller
 from engine.state import State
 from engine.volumes import Volumes
 
@@ -43,12 +43,20 @@ class Engine(Closing):
     """
 
     def __init__(
-        self, places: Places, *, store: Store | None = None, keepers: Keepers | None = None, denied_networks: str = ""
+        self,
+        places: Places,
+        *,
+        store: Store | None = None,
+        keepers: Keepers | None = None,
+        denied_networks: str = "",
+        caller: Caller | None = None,
     ) -> None:
         """store: an open one that the caller closes; else one is opened for each call that needs it.
 
         denied_networks: what processes that the engine starts for a moment are not to reach.
+        caller: for whom it works; None is this process's own user.
         """
+        self._caller = caller or Caller.own()
         self.places = places
         self.records = Records(places.database)
         self._given = store
@@ -67,6 +75,11 @@ class Engine(Closing):
     def open(cls, settings: Settings, *, store: Store | None = None) -> Self:
         """The engine of a root. store: as for ``__init__``."""
         return cls(Places.of(settings.root), store=store, denied_networks=settings.denied_networks)
+
+    @classmethod
+    def open_for(cls, settings: Settings, caller: Caller) -> Self:
+        """The caller's own engine, with root's means. Raises NotDoneError for who may not have one."""
+        return cls(places_of(settings.root, caller), denied_networks=settings.denied_networks, caller=caller)
 
     def close(self) -> None:
         self.records.close()
@@ -192,15 +205,13 @@ class Engine(Closing):
 
     # Life.
 
-    def create(
-        self, name: str | None, body: Any, *, caller: Caller | None = None, platform: Platform | None = None
-    ) -> Created:
+    def create(self, name: str | None, body: Any, *, platform: Platform | None = None) -> Created:
         """Make a container of docker's create body, of an image that is in the store.
 
-        name: None: one is made up. caller: for whom; None is this process's user.
+        name: None: one is made up.
         Raises InvalidRequestError, NotDoneError, NoSuchImageError, NameInUseError, StorageFullError.
         """
-        return self._maker.create(name, body, caller or Caller.own(), platform)
+        return self._maker.create(name, body, self._caller, platform)
 
     def start(self, ref: str) -> None:
         """See ``Lifecycle.start``."""

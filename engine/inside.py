@@ -67,7 +67,8 @@ class Stopped:
     scratch: a directory that is covered while this works, and that nobody else uses.
     layers: as ``spec.json`` has them, made ready.
     upper: a directory with ``fs`` and ``work``.
-    binds: as ``spec.json`` has its mounts; those of host paths and volumes are mounted, too.
+    binds: as ``spec.json`` has its mounts; those of host paths and volumes are mounted, too. This process has rights to
+        all that a bind of somebody else's leads to, which they have not, so an empty directory is there instead.
     """
 
     def __init__(
@@ -76,7 +77,11 @@ class Stopped:
         self._scratch = str(scratch)
         self._layers = layers
         self._upper = upper
-        self._binds = [mount for mount in binds if mount["kind"] == "bind" and os.path.isdir(mount["source"])]
+        self._binds = [
+            mount
+            for mount in binds
+            if mount["kind"] == "bind" and (mount.get("caller") or os.path.isdir(mount["source"]))
+        ]
         self._mounted: list[str] = []
         self._made: list[str] = []
         self._root = -1
@@ -108,13 +113,22 @@ class Stopped:
                 os.rmdir(os.path.basename(path), dir_fd=above)
 
     def _bind(self, mount: Mapping[str, Any]) -> None:
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, mount["source"], syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+        source = self._closed() if mount.get("caller") else mount["source"]
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
         with closing_fd(tree):
             if mount["readonly"]:
                 syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attributes=syscalls.MOUNT_ATTR_RDONLY)
             self._make_place(mount["target"])
             mounts.attach(tree, self._root, mount["target"])
             self._mounted.append(mount["target"])
+
+    def _closed(self) -> str:
+        """A directory that is empty, and stays so."""
+        place = f"{self._scratch}/closed"
+        with suppress(FileExistsError):
+            os.mkdir(place)
+            syscalls.mount("tmpfs", place, "tmpfs", syscalls.MS_RDONLY, "size=0,mode=755")
+        return place
 
     def _make_place(self, target: str) -> None:
         path = ""

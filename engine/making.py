@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from core.digests import DiffID, Digest
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors
-from engine import config, documents, hostconfig, locking, netconfig, published, spec
+from engine import callers, config, documents, hostconfig, locking, netconfig, published, spec
+from engine.callers import Caller
 from engine.errors import InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
 from engine.filling import fill
@@ -29,7 +30,7 @@ from engine.networks import Networks, WantedEndpoint, allocate
 from engine.places import Places
 from engine.randomnames import suggestion
 from engine.records import Records, Row
-from engine.spec import Caller, Origin
+from engine.spec import Origin
 from engine.views import Views
 from engine.volumes import Volumes
 from images.errors import ImageNotFoundError
@@ -102,7 +103,8 @@ class Maker:
             asked = config.read(fields, image.config.config, identity)
             self._places.make()
             self.tidy(store)
-            planned = self._planned(store, fields, asked)
+            planned = self._planned(store, fields, asked, caller)
+            callers.check_network(caller, host.network.mode, ())
             netconfig.check_own(fields, host.network)
             endpoints = (
                 self._networks.wanted(fields, host.network.mode, host.network.links) if host.network.has_place else []
@@ -112,13 +114,14 @@ class Maker:
                 if endpoints
                 else []
             )
+            callers.check_network(caller, host.network.mode, ports)
             made = _Wanted(
                 identity, name, time.time_ns(), caller, image, origin, asked, host, planned, endpoints, ports
             )
             with self._being_made(store, identity) as aside, self._volumes_for(planned):
                 row = self._made(store, made, aside)
         self._note(row, "create")
-        return Created(identity, [*warnings, *host.warnings])
+        return Created(identity, [*warnings, *host.warnings, *callers.warnings(caller, planned.mounts)])
 
     def _made(self, store: Store, wanted: _Wanted, aside: Path) -> Row:
         """Pin what it is made of, fill its directory, and let it exist."""
@@ -140,11 +143,23 @@ class Maker:
             Origin(str(image.id), wanted.origin, tuple(image.diff_ids)),
             wanted.config,
             wanted.host,
-            planned.mounts,
+            self._bound(store, wanted, layers),
             {"endpoints": [], "ports": wanted.ports} if wanted.endpoints else wanted.host.network.mode,
             self._places.container(wanted.identity),
         )
         return self._add(wanted, aside, spec.with_layers(document, store.snapshots.lowers))
+
+    def _bound(self, store: Store, wanted: _Wanted, layers: Sequence[RootLayer]) -> list[Any]:
+        """Its mounts, with what is to be known of the caller at binds."""
+
+        def inside() -> tuple[int, int]:
+            with contextlib.ExitStack() as stack:
+                views = stack.enter_context(Views(store.tmp, self._denied_networks))
+                view = views.of(layers) if layers else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, view)
+                return callers.numbers_of(wanted.config.document["User"], view)
+
+        return callers.bound(wanted.caller, wanted.planned.mounts, inside)
 
     def _place(self, connection: sqlite3.Connection, wanted: _Wanted) -> None:
         allocate(self._records, connection, wanted.identity, wanted.endpoints)
@@ -225,7 +240,7 @@ class Maker:
         finally:
             os.close(lock)
 
-    def _planned(self, store: Store, fields: Fields, asked: config.Config) -> Planned:
+    def _planned(self, store: Store, fields: Fields, asked: config.Config, caller: Caller) -> Planned:
         def options_of(name: str) -> dict[str, str] | None:
             row = self._records.volume(name)
             return None if row is None else row.options
@@ -238,7 +253,8 @@ class Maker:
             mounts: list[dict[str, Any]] = self._records.container(ref).summary["mounts"]
             return mounts
 
-        return Planner(self._places, mounts_of, options_of, image_of).plan(fields.inner("HostConfig"), asked.volumes)
+        planner = Planner(self._places, caller, mounts_of, options_of, image_of)
+        return planner.plan(fields.inner("HostConfig"), asked.volumes)
 
     @contextlib.contextmanager
     def _volumes_for(self, planned: Planned) -> Iterator[None]:

@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from engine import tmpfs
+from engine import callers, tmpfs
+from engine.callers import Caller
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
 from engine.places import Places
@@ -83,8 +84,9 @@ class Planner:
     """Plans the mounts of one container. Nothing is made but sources of binds that docker makes, too."""
 
     def __init__(
-        self, places: Places, mounts_of: OtherMounts, options_of: VolumeOptions, image_of: ImageLayers
+        self, places: Places, caller: Caller, mounts_of: OtherMounts, options_of: VolumeOptions, image_of: ImageLayers
     ) -> None:
+        self._caller = caller
         self._places = places
         self._options_of = options_of
         self._image_of = image_of
@@ -139,8 +141,8 @@ class Planner:
             return self._volume(source, _place(target), readonly=readonly, copied="nocopy" not in words, mode=options)
         if "nocopy" in words:
             raise InvalidRequestError(f"invalid volume specification: '{text}': a bind copies nothing")
-        if not os.path.lexists(source):
-            os.makedirs(source, mode=0o755, exist_ok=True)  # as docker, for -v; --mount refuses
+        if not callers.is_there(self._caller, source):
+            callers.make_directory(self._caller, source)  # as docker, for -v; --mount refuses
         how = {"propagation": next((word for word in words if word in _PROPAGATIONS), "rprivate")}
         return self._host_path(source, _place(target), readonly=readonly, mode=options, how=how)
 
@@ -197,8 +199,8 @@ class Planner:
         if not source.startswith("/"):
             raise InvalidRequestError(f"{wrong} invalid mount path: '{source}' mount path must be absolute")
         if options.flag("CreateMountpoint"):
-            os.makedirs(source, mode=0o755, exist_ok=True)
-        if not os.path.exists(source):
+            callers.make_directory(self._caller, source)
+        if not callers.is_there(self._caller, source):
             raise InvalidRequestError(f"{wrong} bind source path does not exist: {source}")
         how = {"propagation": propagation, "flat": options.flag("NonRecursive"), "shallow": shallow}
         return self._host_path(source, target, readonly=readonly, mode="", how=how)
@@ -233,11 +235,16 @@ class Planner:
         """how: as ``containers.rootfs.Layers.bind`` has it."""
         mount = {"kind": "bind", "source": source, "target": target, "readonly": readonly, "idmapped": True}
         mount |= {name: value for name, value in how.items() if value}
+        mount |= self._as_caller()
         shown = {
             "Type": "bind", "Source": source, "Destination": target, "Mode": mode, "RW": not readonly,
             "Propagation": how["propagation"],
         }  # fmt: skip
         return _Point(mount, shown)
+
+    def _as_caller(self) -> dict[str, Any]:
+        """What marks a directory of the host's that is bound as the caller; see ``callers.bound``."""
+        return {} if self._caller.is_root else {"caller": True}
 
     def _volume(
         self,
@@ -261,6 +268,7 @@ class Planner:
         readonly, copied = readonly or is_readonly(options), copied and not options
         mount: dict[str, Any] = {"kind": "bind", "source": source, "target": target, "readonly": readonly}
         mount |= {"idmapped": True, "propagation": "rprivate", **({"subpath": subpath} if subpath else {})}
+        mount |= self._as_caller() if options else {}
         shown = {
             "Type": "volume", "Name": volume, "Source": source, "Destination": target, "Driver": "local",
             "Mode": mode or "z", "RW": not readonly, "Propagation": "",

@@ -7,7 +7,6 @@ UTF-8 are kept (surrogateescape).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,24 +15,12 @@ from containers.spec import layers_to_wire
 from core.digests import DiffID
 from core.files import write_atomically
 from core.rootfs import RootLayer
+from engine.callers import Caller
 from engine.config import Config
 from engine.hostconfig import HostConfig
 from engine.times import text_of
 
 FORMAT: Final = 1
-
-
-class Caller(NamedTuple):
-    """Who asked: IDs of the host."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-    @classmethod
-    def own(cls) -> Caller:
-        """This process's own user."""
-        return cls(os.getuid(), os.getgid(), tuple(sorted(os.getgroups())))
 
 
 class Origin(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,7 +79,14 @@ def busybox_root(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.T
 @pytest.fixture
 def living(busybox_root: Path, short_path: Path) -> Iterator[Engine]:
     """An engine with a nursery of its own. At its end every container is removed, and the nursery ends."""
-    with Engine(Places(busybox_root, short_path / "run")) as engine:
+    with ended(Engine(Places(busybox_root, short_path / "run"))) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def ended(engine: Engine) -> Iterator[Engine]:
+    """An engine whose containers, volumes, nursery and switch are gone when the block ends."""
+    with engine:
         yield engine
         for container in engine.containers(every=True):
             engine.remove(container["Id"], force=True, volumes=True)

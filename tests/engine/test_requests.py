@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine import filters, instructions, subnets, times
+from engine.callers import Caller
 from engine.errors import InvalidRequestError, NoSuchImageError, NotDoneError
 from engine.fields import Fields
 from engine.mounts import Planned, Planner
@@ -223,7 +224,8 @@ def planner(tmp_path: Path) -> Planner:
         {"Type": "bind", "Source": "/etc", "Destination": "/conf", "RW": False, "Mode": "ro"},
         {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "RW": True, "Mode": ""},
     ]
-    return Planner(Places(tmp_path, tmp_path / "run"), lambda _ref: others, lambda _name: None, image_of)
+    places = Places(tmp_path, tmp_path / "run")
+    return Planner(places, Caller.own(), lambda _ref: others, lambda _name: None, image_of)
 
 
 def planned(planner: Planner, volumes: tuple[str, ...] = (), **host: Any) -> Planned:
