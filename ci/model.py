@@ -158,6 +158,19 @@ class Output(Struct, frozen=True):
     optional: bool = False
 
 
+class Cache(Struct, frozen=True):
+    """A directory that is kept for the job's next runs.
+
+    path: in the container.
+    name: by which jobs of the project share it; empty: it is the job's own.
+    limit: of what is kept, in bytes.
+    """
+
+    path: str
+    name: str = ""
+    limit: int = 10 << 30
+
+
 class ReportsWanted(Struct, frozen=True):
     """What a job reports. Empty: nothing of that kind.
 
@@ -261,6 +274,7 @@ class Job(Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     exports: tuple[str, ...] = ()
     reports: ReportsWanted | None = None
+    caches: tuple[Cache, ...] = ()
     shell: str = "sh"
     user: str = ""
     workdir: str = "/work"

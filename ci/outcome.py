@@ -34,14 +34,19 @@ _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 class GitMounts(Protocol):
     """How ``.git`` is seen in a workspace: few files of its own, and the objects of the mirror, read-only."""
 
-    def mounted(self, target: str) -> AbstractContextManager[Sequence[Mount]]:
-        """The mounts that show it at ``target``, for as long as the context lasts."""
+    def mounted(self, target: str, mtime_s: int) -> AbstractContextManager[Sequence[Mount]]:
+        """The mounts that show it at ``target``, for as long as the context lasts.
+
+        mtime_s: of the workspace's files, in seconds since the epoch.
+        """
 
 
 class Given(Struct, frozen=True):
     """What a job gets from its run.
 
     run: the run's number; of ``shiplap ci run``, ``local``.
+    pipeline: its name: caches of jobs are the pipeline's.
+    home: where the repository is, of ``shiplap ci run``: what is kept is for the runs of that place.
     attempt: from 1.
     facts: the values of ``ci.facts.FACTS``, without SHIPLAP_JOB, which is the job's name; and those of parameters.
     source: the commit's files as layers, base first; their paths are relative to the workspace.
@@ -65,6 +70,8 @@ class Given(Struct, frozen=True):
     images: Mapping[str, str] = _NOTHING
     git: GitMounts | None = None
     reuse: bool = True
+    pipeline: str = ""
+    home: str = ""
 
 
 LOOKING: Final = "[internal] look for an earlier result"

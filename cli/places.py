@@ -45,7 +45,7 @@ _STORE: Final = {
     "network": "create ls list inspect connect disconnect rm remove prune",
     "system": "df prune info events",
     "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
-    "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du prune", "registry": "ls gc",
+    "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du rm prune", "registry": "ls gc",
     "image": "ls inspect history attestations referrers tag rm load save import prune verify",
     "registry user": "add grant ls password revoke rm", "registry token": "create ls rm",
 }  # fmt: skip

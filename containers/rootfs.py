@@ -47,6 +47,8 @@ class Layers:
         self._places: dict[str, tuple[str, str]] = {}
         self._idmapped: dict[str, str] = {}
         self._erofs: dict[tuple[str, str], str] = {}
+        self._indexes = 0
+        self._mapped = 0
         self._views = 0
 
     def plain(self, layer: tuple[str, ...]) -> str:
@@ -56,7 +58,9 @@ class Layers:
         image, device = layer
         place = self._erofs.get((image, device))
         if place is None:
-            place = self._new_directory(f"e{len(self._erofs)}")
+            self._drop_removed()
+            self._indexes += 1
+            place = self._new_directory(f"e{self._indexes}")
             try:
                 mount_erofs(image, device, place)
             except OSError as error:
@@ -68,6 +72,21 @@ class Layers:
             self._erofs[image, device] = place
         return place
 
+    def _drop_removed(self) -> None:
+        """Unmount the indexes whose files are gone: nothing mounts them any more, and they would take their disk still.
+
+        Containers that see one keep it until they end.
+        """
+        for (image, device), place in [*self._erofs.items()]:
+            if os.path.exists(image):
+                continue
+            del self._erofs[image, device]
+            self._places.pop(place, None)
+            mapped = self._idmapped.pop(os.path.realpath(place), None)
+            for directory in filter(None, (mapped, place)):
+                syscalls.umount2(directory, syscalls.MNT_DETACH)
+                os.rmdir(directory)
+
     def idmapped(self, path: str) -> tuple[str, str]:
         """(mount, relative path): an idmapped mount of a directory above ``path``, and where ``path`` is in it."""
         known = self._places.get(path)
@@ -76,7 +95,8 @@ class Layers:
         top, relative = _parted(path)
         place = self._idmapped.get(top)
         if place is None:
-            place = self._new_directory(f"i{len(self._idmapped)}")
+            self._mapped += 1
+            place = self._new_directory(f"i{self._mapped}")
             tree = self.clone(top, recursive=False, idmapped=True)
             syscalls.move_mount(tree, "", AT_FDCWD, place, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
             os.close(tree)

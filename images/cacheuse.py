@@ -1,7 +1,7 @@
 """The build cache's use of the disk, item by item, and its trimming: the least recently used goes first.
 
-An item is a layer that a cached step left, a cache mount, or a mirror of a repository. Snapshots are derived: they go
-first. What a living session has leased stays, and so does every layer of an image.
+An item is a layer that a cached step left, a cache mount, a lane of a job's cache, or a mirror of a repository.
+Snapshots are derived: they go first. What a living session has leased stays, and so does every layer of an image.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from core.settings import CacheMax
 from images.cachemounts import CacheMounts
 from images.collect import Collector, PruneReport
 from images.database import Database
+from images.generations import Generations
 from images.mirrors import Mirrors
 from images.records import CacheRecords
 from images.sessions import Session
 from images.trees import tree_bytes
 
-ItemType: TypeAlias = Literal["layer", "mount", "mirror"]
+ItemType: TypeAlias = Literal["layer", "mount", "cache", "mirror"]
 
 _MOUNT_SIZES: Final = "mount-size"
 _MIRROR_SIZES: Final = "mirror-size"
@@ -69,7 +70,7 @@ _SNAPSHOTS: Final = """
 class CacheItem(NamedTuple):
     """One thing that the build cache takes disk for.
 
-    id: a layer's diff ID, or the directory of a mount or mirror.
+    id: a layer's diff ID, the directory of a mount or mirror, or a cache's lane.
     size_bytes: of a layer with its compressed forms.
     created_at, used_at: seconds since the epoch.
     shared: an image or a container has the layer too, or a run keeps it.
@@ -108,11 +109,12 @@ class CacheUse:
         self._memo = memo
         self._mounts = CacheMounts(root)
         self._mirrors = Mirrors(root)
+        self._generations = Generations(root)
         self._database = database
         self._collector = Collector(root, database, session)
 
     def items(self, *, roughly: bool = False) -> list[CacheItem]:
-        """Layers, mounts and mirrors, the least recently used first. Leases nothing.
+        """Layers, mounts, caches of jobs and mirrors, the least recently used first. Leases nothing.
 
         roughly: sizes that are found out file by file, those of mounts and mirrors, may be ten minutes old.
         """
@@ -146,7 +148,20 @@ class CacheUse:
             )
             for m in self._mirrors.list()
         ]
-        return sorted((*layers, *mounts, *mirrors), key=lambda item: item.used_at)
+        caches = [
+            CacheItem(
+                id=c.id,
+                type="cache",
+                description=f"{c.lane}: {c.name} ({c.owner})",
+                size_bytes=c.size_bytes,
+                created_at=c.made_at,
+                used_at=c.used_at,
+                shared=False,
+                in_use=c.in_use,
+            )
+            for c in self._generations.lanes()
+        ]
+        return sorted((*layers, *mounts, *caches, *mirrors), key=lambda item: item.used_at)
 
     def snapshots(self) -> list[SnapshotItem]:
         """Derived root filesystems, the oldest first."""
@@ -156,13 +171,17 @@ class CacheUse:
         ]
 
     def size_bytes(self, *, roughly: bool = False) -> int:
-        """What the cache takes beyond images: own layers, mounts, mirrors and snapshots. roughly: as for ``items``."""
+        """What the cache takes beyond images: own layers, mounts, caches of jobs, mirrors and snapshots.
+
+        roughly: as for ``items``.
+        """
         (layers,) = self._database.one(_OWN_LAYERS)
         (snapshots,) = self._database.one(_LAYERS_OF_SNAPSHOTS)
         snapshots += sum(self._snapshot_bytes(path, kind, 0) for path, kind in self._database.all(_MEASURED_SNAPSHOTS))
         mounts = sum(self._mount_bytes(mount.id, roughly) for mount in self._mounts.list())
         mirrors = sum(self._mirror_bytes(mirror.key, roughly) for mirror in self._mirrors.list())
-        return int(layers) + int(snapshots) + mounts + mirrors
+        caches = sum(cache.size_bytes for cache in self._generations.lanes())
+        return int(layers) + int(snapshots) + mounts + caches + mirrors
 
     def remove(self, items: Iterable[CacheItem], snapshots: Iterable[SnapshotItem] = ()) -> PruneReport:
         """Remove these, except what is in use by now."""
@@ -171,6 +190,7 @@ class CacheUse:
             [item.id for item in chosen if item.type == "layer"], [snapshot.path for snapshot in snapshots]
         )
         freed = sum(self._mounts.remove(item.id) for item in chosen if item.type == "mount")
+        freed += sum(self._generations.remove(item.id) for item in chosen if item.type == "cache")
         freed += sum(self._mirrors.remove(item.id) for item in chosen if item.type == "mirror")
         return replace(removed, freed_bytes=removed.freed_bytes + freed)
 
@@ -193,7 +213,8 @@ class CacheUse:
         return self.remove(chosen, idle) if idle or chosen else PruneReport()
 
     def keep_below(self, limit: CacheMax) -> PruneReport:
-        """As ``trim``, with a limit that may be a part of the disk."""
+        """As ``trim``, with a limit that may be a part of the disk; caches of branches that rest go in any case."""
+        self._generations.prune()
         if limit.size_bytes is None and limit.percent >= 100:
             return PruneReport()
         disk = os.statvfs(self._root)

@@ -20,7 +20,7 @@ import os
 import select
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from core.cancellation import check
@@ -36,6 +36,8 @@ _SUPERBLOCK: Final = 1024
 _CHECKSUM, _XATTR_FILTER = 1, 4  # features
 _DIRENT: Final = struct.Struct("<QHBB")  # nid, offset of the name, type, reserved
 _EXTENDED_INODE: Final = struct.Struct("<HHHHQIIIIQI")  # to the mtime's nanoseconds
+_MTIME_AT: Final = 32  # in an inode
+_DIRECTORY: Final = 2  # a type in a directory's entry
 _FLAT_PLAIN, _FLAT_INLINE = 0, 2
 _XATTR_USER, _XATTR_TRUSTED = 1, 4
 _S_IFDIR: Final = 0o040000
@@ -163,6 +165,17 @@ def correct(image: str, *, marks: bool, directories: Iterable[tuple[bytes, Direc
             index.set_directory(path, metadata)
 
 
+def retime(image: str, mtime_ns: int) -> None:
+    """Give every file and directory of an index one time, in nanoseconds since the epoch.
+
+    Raises ErofsError when the index is not as expected.
+    """
+    with open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        index = _Index(memory)
+        index.drop_checks()
+        index.set_times(*divmod(mtime_ns, 1_000_000_000))
+
+
 def root_metadata(image: str) -> DirectoryMetadata:
     """What the root directory of an index looks like. Raises ErofsError, OSError."""
     with open(image, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
@@ -243,7 +256,35 @@ class _Index:
         fields[7:11] = [metadata.uid, metadata.gid, metadata.mtime, 0]
         _EXTENDED_INODE.pack_into(self._memory, at, *fields)
 
+    def set_times(self, seconds: int, nanoseconds: int) -> None:
+        time = struct.pack("<QI", seconds, nanoseconds)
+        pending, known = [self._root], {self._root}
+        while pending:
+            check()
+            for start, end in self._blocks(pending.pop()):
+                names_at = _DIRENT.unpack_from(self._memory, start)[1]
+                if not 0 < names_at <= end - start:
+                    raise ErofsError("a directory in a form that is not known")
+                for nid, _, kind, _ in _DIRENT.iter_unpack(self._memory[start : start + names_at]):
+                    if nid not in known:
+                        known.add(nid)
+                        if kind == _DIRECTORY:
+                            pending.append(nid)
+        for nid in known:
+            at = self._inodes + nid * 32
+            if not self._memory[at] & 1:
+                raise ErofsError("an inode that is not extended")
+            self._memory[at + _MTIME_AT : at + _MTIME_AT + len(time)] = time
+
     def _look_up(self, nid: int, wanted: bytes) -> int:
+        for start, end in self._blocks(nid):
+            found = self._look_up_in_block(start, end, wanted)
+            if found is not None:
+                return found
+        raise ErofsError(f"the index lacks {os.fsdecode(wanted)!r}")
+
+    def _blocks(self, nid: int) -> Iterator[tuple[int, int]]:
+        """Where the entries of a directory are."""
         at = self._inodes + nid * 32
         layout_bits, xattr_count, mode, _, size, first_block = struct.unpack_from("<HHHHQI", self._memory, at)
         layout = layout_bits >> 1 & 7
@@ -254,11 +295,7 @@ class _Index:
             start = (first_block + number) * self._block
             if layout == _FLAT_INLINE and number == count - 1:
                 start = at + 64 + (12 + 4 * (xattr_count - 1) if xattr_count else 0)
-            end = start + min(self._block, size - number * self._block)
-            found = self._look_up_in_block(start, end, wanted)
-            if found is not None:
-                return found
-        raise ErofsError(f"the index lacks {os.fsdecode(wanted)!r}")
+            yield start, start + min(self._block, size - number * self._block)
 
     def _look_up_in_block(self, start: int, end: int, wanted: bytes) -> int | None:
         block = self._memory[start:end]

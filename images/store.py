@@ -6,6 +6,7 @@
     ROOT/blobs/sha256/<hex>       see blobs.py
     ROOT/snapshots/<session>-N/   see snapshots.py
     ROOT/cache-mounts/            see cachemounts.py
+    ROOT/caches/                  see generations.py
     ROOT/mirrors/                 see mirrors.py
     ROOT/tmp/<session>/           see sessions.py
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from images.cachemounts import CacheMounts
     from images.cacheuse import CacheUse
     from images.collect import PruneReport
+    from images.generations import Generations
     from images.images import ImageStore
     from images.kept import Kept
     from images.lookup import Lookup
@@ -149,6 +151,13 @@ class Store(Closing):
 
             self._cache_mounts = CacheMounts(self.root)
         return self._cache_mounts
+
+    @property
+    def generations(self) -> Generations:
+        """Caches of jobs."""
+        from images.generations import Generations
+
+        return Generations(self.root)
 
     @property
     def kept(self) -> Kept:

@@ -22,6 +22,7 @@ from ci.errors import DamagedRepositoryError
 from containers.errors import ContainerError, PlaceError, UserError
 from core.errors import ShiplapError, StorageFullError
 from core.masking import Masker
+from core.settings import Settings
 from images.store import Store
 from pipelines.accounts.runtokens import forget_token
 from pipelines.endings import ended
@@ -42,6 +43,7 @@ from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Pipelined, build_and_push
 from worker.cacheexport import CacheExport, Outlet
 from worker.jobs import JobDone, run_job
+from worker.keptcaches import settle_caches
 from worker.keptrows import settle_kept
 from worker.leasekeeper import Keeper
 from worker.planning import plan_pipelines
@@ -200,6 +202,8 @@ class Execution:
         run = self._end(writer, outcome.state, outcome.message, outcome, ends)
         if run is not None and run.is_final:
             self._keeper.insist(lambda: settle_kept(self._service.database, work.store.kept, time.time()))
+        if done.has_caches:
+            settle_caches(work.store, Settings.from_environ().cache_max)
 
     def _settle(self, writer: LogWriter, error: ShiplapError) -> None:
         """End the run, or give it back, depending on the error."""

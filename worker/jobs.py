@@ -17,6 +17,7 @@ from ci.execution.job import execute
 from ci.handover import given_to
 from ci.model import SourceOptions
 from ci.outcome import Given, JobTools
+from ci.parsing import pipeline_name
 from ci.planning import PlannedJob
 from ci.retrying import is_tried_again
 from core.digests import Digest
@@ -50,12 +51,14 @@ class JobDone(NamedTuple):
     is_tried_again: it failed, and another attempt follows.
     reports: None: it reported nothing.
     exports: what remains to be written to the shared cache.
+    has_caches: directories of it are kept for its next runs.
     """
 
     outcome: JobOutcome
     is_tried_again: bool
     reports: JobReports | None = None
     exports: Sequence[CacheExport] = ()
+    has_caches: bool = False
 
 
 def run_job(work: Work, writer: LogWriter) -> JobDone:
@@ -77,6 +80,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
             source=commit.layers(options),
             secrets=work.secrets,
             git=commit.git_view(options),
+            pipeline=pipeline_name(basis.plan.file),
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
@@ -88,7 +92,8 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         reports = JobReports(planned.base, basis.plan.commit, counts, outcome.reports)
         outcome = replace(outcome, reports=None)
     exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
-    return JobDone(outcome, is_tried_again(planned.job.retry, outcome, claim.failures + 1), reports, exports)
+    is_again = is_tried_again(planned.job.retry, outcome, claim.failures + 1)
+    return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches))
 
 
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:

@@ -45,6 +45,7 @@ class Commands(NamedTuple):
 
     variables: but for those of the image and of secrets.
     git: mounts that show ``.git`` in the workspace.
+    caches: mounts of what is kept.
     """
 
     job: Job
@@ -53,6 +54,7 @@ class Commands(NamedTuple):
     secrets: JobSecrets
     workspace: Workspace
     git: Sequence[Mount] = ()
+    caches: Sequence[Mount] = ()
 
 
 def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, ending: Ending) -> JobOutcome:
@@ -104,7 +106,7 @@ def _spec(
     job = commands.job
     held = limits.within(tools.limits, job.limits)
     owner = _owner(job, layers, tools)
-    files = (commands.workspace.mount(places=[".git"] if commands.git else []), *commands.git)
+    files = (commands.workspace.mount(places=[".git"] if commands.git else []), *commands.git, *commands.caches)
     mounts: list[Mount] = [mount._replace(owner=owner) if isinstance(mount, Tree) else mount for mount in files]
     mounts += doors.mounts(with_bell=len(text.names) > 1)
     if text.content is not None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from builder.errors import BuilderError
@@ -17,11 +17,12 @@ from ci.errors import JobFaultError
 from ci.execution import failures
 from ci.execution.blame import is_of_the_machine
 from ci.execution.building import build_image
+from ci.execution.caches import JobCaches
 from ci.execution.commands import Commands, run_commands
 from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage, image_of
-from ci.execution.reusing import Reuse, reuse_of
+from ci.execution.reusing import Reuse, privacy_of, reuse_of
 from ci.execution.steps import Numbering
 from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
 from ci.model import Job
@@ -30,11 +31,13 @@ from ci.planning import PlannedJob
 from ci.reports.words import blamed
 from ci.workspace.stack import Stack
 from ci.workspace.workspace import PLACE, Workspace
+from containers.spec import Mount
 from core.cancellation import asking
 from core.digests import Digest
 from core.errors import ShiplapError
 from core.references import Reference
 from core.suggestions import aside
+from core.trust import Privacy
 from dockerfile_grammar.errors import DockerfileError
 from images.store import Store
 
@@ -88,12 +91,14 @@ class _Prepared(NamedTuple):
     """A job of commands, when all is known but what they do.
 
     variables: but for those of the image and of secrets.
+    privacy: how far may go what the job makes.
     reuse: None: it always runs.
     """
 
     image: JobImage
     variables: Variables
     secrets: JobSecrets
+    privacy: Privacy
     reuse: Reuse | None
 
 
@@ -137,21 +142,26 @@ class _Attempt:
         image = image_of(job, given, tools, self._numbering, self._ending)
         name = str(self._planned.name)
         known = variables(job, name, self._planned.combination, given)
-        reuse = reuse_of(name, job, given, tools, image, known, secrets.values, files)
-        return _Prepared(image, known, secrets, reuse)
+        privacy = privacy_of(given, tools, image, secrets.values)
+        reuse = reuse_of(name, job, given, tools, image, known, secrets.values, files, privacy)
+        return _Prepared(image, known, secrets, privacy, reuse)
 
     def _commands(self, files: Stack) -> JobOutcome:
         job, given, tools = self._job, self._given, self._tools
-        image, known, secrets, reuse = self._prepared(files)
+        image, known, secrets, privacy, reuse = self._prepared(files)
         found = None if reuse is None else reuse.answer(self._numbering)
         if found is not None:
             return found
         with contextlib.ExitStack() as stack:
-            workspace = stack.enter_context(Workspace(tools.store, tools.launcher, files))
-            is_git_seen = given.git is not None and job.inputs is None
-            git = stack.enter_context(given.git.mounted(f"{PLACE}/.git")) if given.git and is_git_seen else ()
-            commands = Commands(job, image, known, secrets, workspace, git)
+            name = str(self._planned.name)
+            caches = stack.enter_context(JobCaches(name, job.caches, given, tools, self._numbering))
+            workspace = stack.enter_context(Workspace(tools.store, tools.launcher, files, caches.began_ns))
+            git: Sequence[Mount] = ()
+            if given.git is not None and job.inputs is None:
+                git = stack.enter_context(given.git.mounted(f"{PLACE}/.git", workspace.began_s))
+            commands = Commands(job, image, known, secrets, workspace, git, caches.mounts())
             outcome = run_commands(commands, tools, self._numbering, self._ending)
+            caches.keep(is_private=privacy is not Privacy.COMMON)
         if reuse is not None:
             reuse.keep(outcome)
         return outcome

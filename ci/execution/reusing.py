@@ -67,10 +67,13 @@ def reuse_of(
     variables: Variables,
     secrets: Mapping[str, bytes],
     files: Stack,
+    privacy: Privacy,
 ) -> Reuse | None:
     """How results of a job are found and kept; None: it always runs. Raises InputsError.
 
-    variables: all but the image's and those of secrets. secrets: by name, those that the job gets.
+    variables: all but the image's and those of secrets.
+    secrets: by name, those that the job gets.
+    privacy: of ``privacy_of``. What the job's caches hold is in no key, so with them its results are its lane's.
     """
     if not is_reusable(job, secrets, tools.fingerprint):
         return None
@@ -83,5 +86,12 @@ def reuse_of(
         fingerprint=tools.fingerprint,
         manifest=files.manifest,
     )
+    counted = Privacy.DOMAIN if job.caches else privacy
+    return Reuse(name, key_of(job, ingredients, tools.domain, counted), given, tools)
+
+
+def privacy_of(given: Given, tools: JobTools, image: JobImage, secrets: Mapping[str, bytes]) -> Privacy:
+    """How far may go what a job makes. secrets: by name, those that it gets."""
     seen = Privacy.PROJECT if given.outputs and tools.masked else Privacy.COMMON  # what jobs with secrets output
-    return Reuse(name, key_of(job, ingredients, tools.domain, max(tools.privacy, image.privacy, seen)), given, tools)
+    own = Privacy.PROJECT if secrets else Privacy.COMMON
+    return max(tools.privacy, image.privacy, seen, own)

@@ -6,6 +6,7 @@ editors, and documentation is made from them. Rules that take more than one valu
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from ci.language.names import (
     VARIABLE,
     VARIABLE_FORM,
     absolute_fault,
+    cached_fault,
     part_fault,
     reference_fault,
     shell_fault,
@@ -54,6 +56,7 @@ from ci.language.shapes import (
 from ci.model import (
     EVENTS,
     Build,
+    Cache,
     Directories,
     Fits,
     Gate,
@@ -69,6 +72,7 @@ from ci.model import (
     Secret,
 )
 from ci.reports.coverage import expression_fault
+from dockerfile_grammar.source import Span
 
 _IMAGE_BUILD: Final[dict[str, Key]] = {
     "context": Key(INSIDE, "the directory whose files may be copied"),
@@ -208,6 +212,40 @@ _REPORTS: Final = Fields("`reports`", ReportsWanted, {
                     "what finds the coverage in the output; its first group, else what it matches, has the number"),
     "summary": Key(INSIDE, "a file with a text for people, 64 KiB at most"),
 })  # fmt: skip
+_CACHED: Final = Words("a path", fault=cached_fault)
+_CACHE: Final = Either(
+    scalar=Made(_CACHED, lambda path: Cache(path)),
+    mapping=Fields("a cache", Cache, {
+        "path": Key(_CACHED, "the directory", is_required=True),
+        "name": Key(Words("the name of a cache", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"),
+                    "by which jobs of the project share it; without it, it is the job's own"),
+        "limit": Key(Size(), "when more than that was kept, it begins empty"),
+    }),
+)  # fmt: skip
+
+
+class _Caches(ListOf[Cache]):
+    """Caches that are apart from each other."""
+
+    def read(self, node: Node, reading: Reading) -> tuple[Cache, ...]:
+        found = super().read(node, reading)
+        paths: set[str] = set()
+        names: set[str] = set()
+        for cache in found:
+            path = posixpath.normpath(cache.path).lstrip("/") + "/"
+            if any(path.startswith(known) or known.startswith(path) for known in paths):
+                raise reading.refuse(_place(cache.path, node), f"{cache.path} lies in another cache, or has one in it")
+            if cache.name and cache.name in names:
+                raise reading.refuse(_place(cache.name, node), f"this job has the cache {cache.name} already")
+            paths.add(path)
+            names.add(cache.name)
+        return found
+
+
+def _place(text: str, node: Node) -> Span:
+    return text.span if isinstance(text, Text) else node.span
+
+
 _MESSAGE: Final = Words("a question", r"[\s\S]*\S[\s\S]*", most=2000)
 GATE: Final[dict[str, Key]] = {
     "message": Key(_MESSAGE, "what is asked", is_required=True),
@@ -260,7 +298,7 @@ JOB: Final[dict[str, Key]] = {
     "exports": Key(ListOf(VARIABLE, or_one=True, most=100), "values that later jobs may read, as `${JOB.NAME}`"),
     "reports": Key(_REPORTS, "results of tests, coverage, a summary: for people"),
     "services": Key(None, "services that it uses"),
-    "caches": Key(None, "directories that are kept"),
+    "caches": Key(_Caches(_CACHE, or_one=True, most=20), "directories that are kept for its next runs"),
     "engine": Key(None, "a Docker engine of its own"),
     "shell": Key(Words("a text that is not empty", r"[\s\S]+", fault=shell_fault),
                  "`sh`, `bash`, or a command that gets the script's path"),
@@ -280,7 +318,7 @@ JOB: Final[dict[str, Key]] = {
 }  # fmt: skip
 
 _OF_COMMANDS: Final = frozenset(
-    {"image", "env", "secrets", "inputs", "outputs", "exports", "reports", "user", "workdir", "tty", "reuse"}
+    {"image", "env", "secrets", "inputs", "outputs", "exports", "reports", "caches", "user", "workdir", "tty", "reuse"}
 )
 _OF_PARTS: Final = frozenset({"with"})
 USELESS: Final[Mapping[str, frozenset[str]]] = {

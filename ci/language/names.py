@@ -47,6 +47,18 @@ def absolute_fault(path: str) -> str | None:
     return "a path within the container has no .. in it" if ".." in path.split("/") else None
 
 
+def cached_fault(path: str) -> str | None:
+    """Of a directory that is kept: neither what is the job's anew each time, nor what the kernel has."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if fault := absolute_fault(path):
+        return fault
+    if not parts or parts[:1] in (["proc"], ["sys"], ["dev"]) or parts == ["work"] or parts[:2] == ["work", ".git"]:
+        return (
+            f"{path} cannot be kept: name a directory below it" if parts in ([], ["work"]) else f"{path} cannot be kept"
+        )
+    return None
+
+
 def shell_fault(text: str) -> str | None:
     """Of the command that a script is given to."""
     try:

@@ -113,6 +113,7 @@ def _members(job: Job, ingredients: Ingredients) -> Iterable[tuple[str, str]]:
     yield "tty", "true" if job.tty else ""
     yield "outputs", _json([(output.path, output.into, output.optional) for output in job.outputs])
     yield "exports", _json(job.exports)
+    yield "caches", _json([(cache.name, cache.path) for cache in job.caches]) if job.caches else ""
     yield "reports", "" if job.reports is None else _json(msgspec.structs.astuple(job.reports))
 
 

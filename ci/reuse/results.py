@@ -128,7 +128,8 @@ class Results:
         """The scopes in which a result may be. What was green in a branch is green at once when it is merged."""
         if self._domain.is_fork:
             return (COMMON,) if privacy is Privacy.COMMON else ()
-        return tuple(dict.fromkeys((self._domain.writes(privacy), self._domain.project_scope, COMMON)))
+        of_lane = (self._domain.protected_scope,) if privacy is Privacy.DOMAIN else ()
+        return tuple(dict.fromkeys((self._domain.writes(privacy), *of_lane, self._domain.project_scope, COMMON)))
 
     @property
     def _files(self) -> str:

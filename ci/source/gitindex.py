@@ -13,6 +13,9 @@ from typing import Final
 
 _HEAD: Final = struct.Struct(">4sII")
 _STAT: Final = struct.Struct(">10I")
+_MTIME_AT: Final = 8
+_TIME: Final = struct.Struct(">I")
+_NO_TIME: Final = bytes(_TIME.size)
 _FLAGS: Final = struct.Struct(">H")
 _LONGEST_NAME: Final = 0xFFF
 _ALIGNED: Final = 8
@@ -53,6 +56,16 @@ def patched(index: bytes, entries: Mapping[bytes, bytes], object_format: str) ->
     kept = {path: index[start:end] for path, start, end in _entries(index, object_format)}
     kept |= entries
     return _index([entry for _, entry in sorted(kept.items()) if entry], object_format)
+
+
+def retimed(index: bytes, mtime: int, object_format: str) -> bytes:
+    """An index of ``index_of``'s for files with another time, in seconds since the epoch."""
+    data = bytearray(index)
+    for _, at, _ in _entries(index, object_format):
+        if index[at + _MTIME_AT : at + _MTIME_AT + _TIME.size] != _NO_TIME:
+            _TIME.pack_into(data, at + _MTIME_AT, mtime)
+    content = data[: -hashlib.new(object_format, usedforsecurity=False).digest_size]
+    return bytes(content) + hashlib.new(object_format, content, usedforsecurity=False).digest()
 
 
 def _entries(index: bytes, object_format: str) -> Iterator[tuple[bytes, int, int]]:

@@ -21,7 +21,7 @@ from msgspec import msgpack
 
 from ci.epoch import BEGINNING
 from ci.source.facts import Commit
-from ci.source.gitindex import entry_of, index_of, patched
+from ci.source.gitindex import entry_of, index_of, patched, retimed
 from ci.source.layers import INDEX, INDEX_TIME, Base, bases_of, index_layer, is_little
 from ci.source.lfs import Pointer
 from ci.source.objects import DIRECTORY, FOLDER, SUBMODULE, Entry, Objects
@@ -95,20 +95,34 @@ class GitView:
         self._known: _Made | None = None
 
     @contextlib.contextmanager
-    def mounted(self, target: str) -> Iterator[Sequence[Mount]]:
-        """The mounts that show it at ``target``, in this order; what a job writes there is thrown away afterwards."""
+    def mounted(self, target: str, mtime_s: int = BEGINNING) -> Iterator[Sequence[Mount]]:
+        """The mounts that show it at ``target``, in this order; what a job writes there is thrown away afterwards.
+
+        mtime_s: of the workspace's files, in seconds since the epoch: git goes by it.
+        """
         made = self._made()
         lowers = self._store.snapshots.lowers(made.layers)
         upper = self._store.snapshots.new_upper(lowers)
         try:
             with storage_errors("the files of .git"):
                 _write(f"{upper.path}/fs", made.files)
+                if mtime_s != BEGINNING:
+                    self._retime(f"{upper.path}/fs/{INDEX}", made, mtime_s)
             lent = [
                 Bind(str(path), f"{target}/{_LENT}/{number}", readonly=True) for number, path in enumerate(self._lent())
             ]
             yield (Tree(lowers, target, upper=upper.path), *lent)
         finally:
             self._store.snapshots.discard(upper)
+
+    def _retime(self, path: str, made: _Made, mtime_s: int) -> None:
+        """Write the index for files with another time, itself younger than they are."""
+        index = made.files.get(INDEX)
+        if index is None:
+            index = self._read(made.layers[1])  # the one after the skeleton has it then
+        with open(path, "wb") as file:
+            file.write(retimed(index, mtime_s, self._format))
+        os.utime(path, (mtime_s + 1, mtime_s + 1))
 
     def _made(self) -> _Made:
         """What every workspace gets. Jobs beside each other ask for it at once; it is made once."""

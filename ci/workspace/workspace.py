@@ -19,6 +19,7 @@ from core.digests import DiffID
 from core.files import storage_errors
 from core.rootfs import DirectoryLayer, RootLayer
 from images.behind import Behind
+from images.retiming import retimed
 from images.snapshots import Upper
 from images.store import Store
 from images.tarwriter import TarWriter
@@ -35,13 +36,19 @@ class Workspace(Closing):
     Ended by: ``close``, which throws away what the job wrote. A session that dies leaves nothing either.
     """
 
-    def __init__(self, store: Store, launcher: Launcher, stack: Stack) -> None:
-        """Make it. Raises what ``Snapshots.lowers`` raises, InputsError, StorageFullError."""
+    def __init__(self, store: Store, launcher: Launcher, stack: Stack, began_ns: int | None = None) -> None:
+        """Make it. Raises what ``Snapshots.lowers`` and ``retimed`` raise, InputsError, StorageFullError.
+
+        began_ns: the time of all its files, in nanoseconds since the epoch; None: the one that they always have.
+        """
         self._store = store
         self._launcher = launcher
         self._mounted: set[str] = set()
+        self._began_ns = BEGINNING * 1_000_000_000 if began_ns is None else began_ns
         with contextlib.ExitStack() as undo:
             layers = store.snapshots.lowers(stack.layers)
+            if began_ns is not None:
+                layers = tuple(retimed(layer, self._new_upper((), undo).path, began_ns) for layer in layers)
             self._upper = self._new_upper(layers, undo)
             self._layers: tuple[RootLayer, ...] = layers
             if stack.hidden:
@@ -49,8 +56,13 @@ class Workspace(Closing):
                 with storage_errors("a workspace"):
                     make_mask(_files(mask), stack.hidden, stack.mode_of)
                 self._layers = (*layers, DirectoryLayer(_files(mask)))
-            _begin(_files(self._upper))
+            self._begin(_files(self._upper))
             self._held = undo.pop_all()
+
+    @property
+    def began_s(self) -> int:
+        """The time that all its files begin with, in whole seconds since the epoch."""
+        return self._began_ns // 1_000_000_000
 
     @property
     def upper(self) -> str:
@@ -71,8 +83,8 @@ class Workspace(Closing):
         with storage_errors("a workspace"):
             for name in places:
                 os.mkdir(f"{_files(self._upper)}/{name}", 0o755)
-                _begin(f"{_files(self._upper)}/{name}")
-            _begin(_files(self._upper))
+                self._begin(f"{_files(self._upper)}/{name}")
+            self._begin(_files(self._upper))
         self._mounted.update(places)
         return Tree(self._layers, target, upper=self._upper.path)
 
@@ -106,6 +118,10 @@ class Workspace(Closing):
         undo.callback(self._store.snapshots.discard, upper)
         return upper
 
+    def _begin(self, directory: str) -> None:
+        """Give a directory of ours the time that all files of the workspace begin with."""
+        os.utime(directory, ns=(self._began_ns, self._began_ns))
+
     @contextlib.contextmanager
     def _view(self) -> Iterator[int | None]:
         """A descriptor of what the job began with."""
@@ -121,8 +137,3 @@ class Workspace(Closing):
 
 def _files(upper: Upper) -> str:
     return f"{upper.path}/fs"
-
-
-def _begin(directory: str) -> None:
-    """Give a directory of ours the time that all files of a workspace begin with."""
-    os.utime(directory, (BEGINNING, BEGINNING))

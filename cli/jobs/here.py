@@ -19,7 +19,7 @@ from cli.guarding import say
 from cli.jobs.asked import RunArguments
 from cli.jobs.gates import deciding
 from cli.jobs.jsonlines import end_members, json_line
-from cli.jobs.keeping import keep_results
+from cli.jobs.keeping import keep_caches, keep_results
 from cli.jobs.opened import WRONG, NothingIsRunError, OpenedRun, opened_run
 from cli.jobs.report import JobsReport
 from cli.jobs.shell import enter_failed
@@ -59,6 +59,8 @@ def _run(asked: RunArguments, opened: OpenedRun) -> int:
     shown = replace(end, jobs={name: report.masked(job) for name, job in end.jobs.items()})
     _tell(mode, opened.plan, shown, report)
     keep_results(opened.store, end)
+    if any(planned.job.caches for planned in opened.plan.jobs):
+        keep_caches(asked.root, opened.store)
     return 0 if end.outcome.state == "succeeded" else 1
 
 

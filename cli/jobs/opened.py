@@ -103,7 +103,13 @@ def opened_run(
             say(describe(error))
             raise NothingIsRunError(WRONG) from error
         given = Given(
-            facts={**planned.params, **tree.event.facts}, source=tree.layers, secrets=secrets, git=tree.git, reuse=reuse
+            facts={**planned.params, **tree.event.facts},
+            source=tree.layers,
+            secrets=secrets,
+            git=tree.git,
+            reuse=reuse,
+            pipeline=pipeline.pipeline.name,
+            home=str(repository.top),
         )
         tools = _Tools(root, insecure, about, store, launcher, given)
         yield OpenedRun(store, launcher, pipeline.pipeline, planned, given, tools.of, requests, received)

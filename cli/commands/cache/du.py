@@ -29,7 +29,7 @@ def command(root: str | None, *, filters: Sequence[str], as_json: bool) -> None:
         items = [item for item in store.cache_use.items() if wanted(item)]
         snapshots = store.cache_use.snapshots()
     kinds: dict[str, dict[str, Any]] = {}
-    for kind, title in (("layer", "layers"), ("mount", "mounts"), ("mirror", "mirrors")):
+    for kind, title in (("layer", "layers"), ("mount", "mounts"), ("cache", "caches"), ("mirror", "mirrors")):
         of_kind = [item for item in items if item.type == kind]
         kinds[title] = {
             "count": len(of_kind),

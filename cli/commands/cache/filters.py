@@ -21,7 +21,8 @@ _FLAGS: Final[dict[str, _Test]] = {
     "private": lambda item: not item.shared,
 }
 _HELP: Final = (
-    "filters: until=AGE, id=ID, type=layer|mount|mirror, description=TEXT, description~=REGEX, inuse, shared, private"
+    "filters: until=AGE, id=ID, type=layer|mount|cache|mirror, description=TEXT, description~=REGEX, inuse, shared,"
+    " private"
 )
 
 
@@ -41,7 +42,7 @@ def _test(text: str) -> _Test:
         return lambda item: item.used_at < before
     if name == "id" and operator in ("=", "==") and value:
         return lambda item: item.id.startswith(value) or item.id.removeprefix("sha256:").startswith(value)
-    if name == "type" and operator in ("=", "==") and value in ("layer", "mount", "mirror"):
+    if name == "type" and operator in ("=", "==") and value in ("layer", "mount", "cache", "mirror"):
         return lambda item: item.type == value
     if name == "description" and operator in ("=", "=="):
         return lambda item: value in item.description

@@ -31,8 +31,9 @@ _DESCRIPTION_WIDTH = 60
 def command(root: str | None, *, filters: Sequence[str], quiet: bool, no_trunc: bool, as_json: bool) -> None:
     """List what the build cache holds, the least recently used first.
 
-    That is layers that steps left, by the step, and what RUN --mount=type=cache keeps. SHARED layers belong to images
-    too: removing them from the cache frees nothing.
+    That is layers that steps left, by the step; what RUN --mount=type=cache keeps; the caches of pipelines' jobs, one
+    for each lane; and mirrors of repositories. SHARED layers belong to images too: removing them from the cache frees
+    nothing.
     """
     wanted = parse_filters(filters)
     with open_store(root) as store:

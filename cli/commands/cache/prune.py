@@ -40,7 +40,7 @@ def command(
     min_free_space: str | None,
     force: bool,
 ) -> None:
-    """Remove what the build cache holds: layers of steps, cache mounts, mirrors of repositories, and snapshots.
+    """Remove what the build cache holds: layers of steps, cache mounts, caches of jobs, mirrors, snapshots.
 
     With a size: snapshots first, which can be derived again, then what was used least recently. What a running build
     uses stays, and so do the layers of images.

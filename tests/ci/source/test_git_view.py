@@ -14,7 +14,7 @@ import pytest
 
 from ci.epoch import BEGINNING
 from ci.source.facts import read_commit
-from ci.source.gitindex import entry_of, index_of, patched
+from ci.source.gitindex import entry_of, index_of, patched, retimed
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
 from ci.source.mirror import Mirror
@@ -297,6 +297,15 @@ def test_paths_of_any_length_are_found_in_an_index() -> None:
         assert changed == index_of(others, dict.fromkeys(paths, 3), BEGINNING, "sha1")
         without = [(other, mode, before) for other in paths if other != path]
         assert patched(index, {path: b""}, "sha1") == index_of(without, dict.fromkeys(paths, 3), BEGINNING, "sha1")
+
+
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_index_for_files_of_another_time_is_as_one_that_is_made_for_them(object_format: str) -> None:
+    oid = b"ab" * (20 if object_format == "sha1" else 32)
+    entries = [(name * length, b"100644", oid) for name in (b"a", b"b") for length in (1, 2, 61, 5000)]
+    sizes = {path: 3 for path, _, _ in entries[1:]}
+    before, after = (index_of(entries, sizes, at, object_format) for at in (BEGINNING, 1_800_000_000))
+    assert retimed(before, 1_800_000_000, object_format) == after
 
 
 def test_nothing_is_left_where_it_was_mounted(place: Place) -> None:
