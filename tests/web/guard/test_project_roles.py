@@ -106,6 +106,19 @@ def test_lists_show_only_what_may_be_seen(app: Flask, both: Service) -> None:
     assert client.get("/disk").status_code == 403
 
 
+def test_workers_are_shown_with_the_runs_that_may_be_seen(app: Flask, both: Service) -> None:
+    for _ in range(2):
+        assert both.claims.take("w", ()) is not None
+    both.workers.beat("w", (), 2)
+    text = guest(app, both, "read").get("/workers").text
+    assert "secret plan of web" in text
+    assert "secret plan of other" not in text
+    assert "secret plan" not in guest(app, both, name="nob").get("/workers").text
+    admin = app.test_client()
+    sign_in(admin, both)
+    assert "secret plan of other" in admin.get("/workers").text
+
+
 @pytest.mark.parametrize("role", ["read", "build", "maintain"])
 def test_token_of_a_project_is_for_it_alone(app: Flask, both: Service, role: ProjectRole) -> None:
     api = robot(app, both, role)
