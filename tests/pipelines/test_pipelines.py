@@ -16,8 +16,10 @@ from core.digests import DiffID
 from core.trust import of_branch
 from pipelines.errors import ConflictError, NotFoundError, SecretError, StaleAttemptError
 from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
-from pipelines.runs.graphs import RunPlan
+from pipelines.runs import pipelines as planning_module
+from pipelines.runs.graphs import RunPlan, stop_pipeline
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
+from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waking import waiting
 from pipelines.schema import jobs, run_secrets, runs
 from pipelines.service import Service
@@ -360,6 +362,24 @@ def test_run_ends_when_its_time_is_over(service: Service) -> None:
     assert service.claims.why_cancelled(claim) == "stopped after 60 s, the run's time-out"
     run = end(service, claim, "cancelled")
     assert (run.state, run.reason) == ("cancelled", "stopped after 60 s, the run's time-out")
+
+
+def test_run_that_somebody_ends_as_its_time_is_over_still_cleans_up(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = begun(service, node("a"), node("clean", "a", after="always"), timeout_s=60.0)
+    claim = claimed(service)
+
+    def ended_meanwhile(connection: Connection, run: int) -> None:
+        hold_run(connection, run)
+        stop_pipeline(connection, run, "cancelled by ana")
+        follow_job(connection, run, 1e12)
+
+    monkeypatch.setattr(planning_module, "hold_run", ended_meanwhile)
+    end_late_runs(service.database, 1e12)
+    assert service.claims.why_cancelled(claim) == "cancelled by ana"
+    end(service, claim, "cancelled")
+    assert states(service, number)["clean"] == "queued"
 
 
 def test_first_failure_ends_the_others_where_the_pipeline_says_so(service: Service) -> None:
