@@ -15,7 +15,8 @@ from containers.guest import Guest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    import _socket
+    from typing import Any, NoReturn
 
     from containers.rootfs import Layers
 
@@ -73,10 +74,41 @@ class Births:
                 theirs.close()
             close_all([fd for fd in (into, *joins) if fd >= 0])
 
-    def begin(self, guest: Guest) -> None:
-        """Let it prepare. Raises ContainerError, OSError, also when it has ended by then."""
+    def fork_beside(self, name: str, kind: str, groups: tuple[int, list[int]], namespaces: list[int]) -> Guest:
+        """Make the process in the user and network namespace of another container. Raises ContainerError, OSError.
+
+        namespaces: descriptors of the network namespace, and of the user namespace whose IDs are ``ranges``.
+        The rest is as for ``fork``.
+        """
+        into, joins = groups
+        ours, theirs = wire.socket_pair()
+        heard, told = os.pipe()
+        try:
+            helper = syscalls.clone3(0)
+            if helper == 0:
+                _beside(theirs, joins, kind, into, namespaces, told)
+            os.close(told)
+            told = -1
+            os.waitpid(helper, 0)
+            number = int(os.read(heard, 16) or b"0")
+            if number <= 0:
+                raise NamespaceError(f"cannot join the container's network: {os.strerror(-number or errno.EIO)}")
+            return Guest(name, number, _watched(number), ours, kind)
+        except (ContainerError, OSError):
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            close_all([fd for fd in (heard, told, into, *joins) if fd >= 0])
+
+    def begin(self, guest: Guest, *, is_mapped: bool = False) -> None:
+        """Let it prepare. Raises ContainerError, OSError, also when it has ended by then.
+
+        is_mapped: its user namespace is another container's.
+        """
         assert guest.channel is not None
-        idmap.write_maps(guest.pid, self._ranges)
+        if not is_mapped:
+            idmap.write_maps(guest.pid, self._ranges)
         _offer_to_oom_killer(guest.pid, self._oom_score)
         wire.send(guest.channel, "mapped")
 
@@ -182,6 +214,24 @@ def make_filter_ahead() -> None:
     """Make the filter of system calls for all that is forked from here. Raises SeccompError."""
     global _filter_ahead
     _filter_ahead = seccomp.program()
+
+
+def _beside(
+    channel: _socket.socket, joins: list[int], kind: str, into: int, namespaces: list[int], told: int
+) -> NoReturn:
+    """In a child: enter the namespaces, and leave a process in new ones below them to the parent. Tells its number."""
+    try:
+        network, user = namespaces
+        syscalls.setns(network, syscalls.CLONE_NEWNET)
+        syscalls.setns(user, syscalls.CLONE_NEWUSER)
+        pid = syscalls.clone3(_NAMESPACES & ~syscalls.CLONE_NEWUSER | syscalls.CLONE_PARENT, cgroup=into)
+        if pid == 0:
+            setup.run(channel, joins, network=kind)
+        os.write(told, b"%d" % pid)
+    except OSError as error:
+        os.write(told, b"%d" % -(error.errno or errno.EIO))
+    finally:
+        os._exit(0)
 
 
 def close_all(fds: list[int]) -> None:

@@ -51,6 +51,15 @@ class Layers:
         self._mapped = 0
         self._views = 0
 
+    def close(self) -> None:
+        """Mount nothing any more, and let go of what was; containers that have it keep it."""
+        for place in (*self._idmapped.values(), *self._erofs.values()):
+            syscalls.umount2(place, syscalls.MNT_DETACH)
+        self._places, self._idmapped, self._erofs = {}, {}, {}
+        if self._userns >= 0:
+            os.close(self._userns)
+            self._userns = -1
+
     def plain(self, layer: tuple[str, ...]) -> str:
         """A directory with the layer's files under their true owners."""
         if len(layer) == 1:

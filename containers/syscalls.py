@@ -91,9 +91,10 @@ def clone3(flags: int, *, cgroup: int = -1) -> int:
     forever for another to take the interpreter's lock. CLONE_PARENT: a sibling, whom the caller's parent reaps.
     """
     assert not _thread._count(), "clone3 in a process with threads"  # `threading` takes too long to import
-    args = _CloneArgs(flags=flags, exit_signal=0 if flags & CLONE_PARENT else _SIGCHLD)
+    exit_signal = 0 if flags & CLONE_PARENT else _SIGCHLD
+    args = _CloneArgs(flags=flags, exit_signal=exit_signal)
     if cgroup >= 0:
-        args = _CloneArgs(flags=flags | CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup)
+        args = _CloneArgs(flags=flags | CLONE_INTO_CGROUP, exit_signal=exit_signal, cgroup=cgroup)
     return _check(_libc.syscall(_SYS_CLONE3, ctypes.byref(args), ctypes.sizeof(args)), "clone3")
 
 

@@ -70,6 +70,7 @@ class Lifecycle:
         if state.status in ("running", "restarting"):
             raise UnchangedError(f"container {row.id} is running")
         self._refuse_dead_links(row)
+        self._refuse_dead_neighbour(row)
         self.make_ready(row)
         directory = self._places.container(row.id)
         document = spec.read(directory)
@@ -89,6 +90,14 @@ class Lifecycle:
                 other = self._records.container(identity)
                 if not read(self._places.container(identity)).has_process:
                     raise ConflictError(f"Cannot link to a non running container: /{other.name} AS /{row.name}/{alias}")
+
+    def _refuse_dead_neighbour(self, row: Row) -> None:
+        """Raise ConflictError where the container whose network it has does not run."""
+        mode: str = row.summary["network"]
+        if mode.startswith("container:"):
+            other = self._records.container(mode.removeprefix("container:"))
+            if not read(self._places.container(other.id)).has_process:
+                raise ConflictError(f"cannot join network of a non running container: {other.id}")
 
     def make_ready(self, row: Row) -> None:
         """Have the layers of a container mountable, and named in its ``spec.json``: a reboot drops what was made."""

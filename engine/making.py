@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from core import namespaces
 from core.digests import DiffID, Digest
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors
@@ -100,6 +101,15 @@ class Maker:
         with self._store() as store:
             origin = fields.text("Image")
             image = resolve(store, origin, platform)
+            network = host.network
+            if network.mode == "host":
+                refuse_host_network(caller)
+                if not fields.text("Hostname"):
+                    fields = Fields({**body, "Hostname": os.uname().nodename}, "body")
+            elif network.joined:
+                mode = f"container:{self._records.container(network.joined).id}"
+                host = host._replace(network=network._replace(mode=mode))
+                host.document["NetworkMode"] = mode
             asked = config.read(fields, image.config.config, identity)
             self._places.make()
             self.tidy(store)
@@ -121,6 +131,8 @@ class Maker:
             with self._being_made(store, identity) as aside, self._volumes_for(planned):
                 row = self._made(store, made, aside)
         self._note(row, "create")
+        if host.network.mode == "host" and published.wanted(fields.inner("HostConfig"), ()):
+            warnings.append("Published ports are discarded when using host network mode")
         return Created(identity, [*warnings, *host.warnings, *callers.warnings(caller, planned.mounts)])
 
     def _made(self, store: Store, wanted: _Wanted, aside: Path) -> Row:
@@ -337,6 +349,16 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(bare):
         raise InvalidRequestError(f"Invalid container name ({bare}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return bare
+
+
+def refuse_host_network(caller: Caller) -> None:
+    """Raise InvalidRequestError unless the caller is the host's root."""
+    if caller.uid != 0 or not namespaces.is_initial():
+        raise InvalidRequestError(
+            "--network host is for the host's root: what is in the host's network reaches all that listens at its"
+            " loopback, too",
+            hint="publish ports with -p; --add-host NAME:host-gateway reaches the host",
+        )
 
 
 def resolve(store: Store, text: str, platform: Platform | None) -> Image:

@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any, Final, NamedTuple
 
 from containers.switchrules import HOST_GATEWAY
-from engine.errors import InvalidRequestError, NotDoneError
+from engine.errors import InvalidRequestError
 from engine.fields import Fields
 
 _HOST_GATEWAY: Final = "host-gateway"
@@ -92,7 +92,6 @@ def check_own(config: Fields, found: NetConfig) -> None:
         raise InvalidRequestError(f"{_CONFLICTS}mac-address and the network mode")
     if found.joined and config.keys("ExposedPorts"):
         raise InvalidRequestError(f"{_CONFLICTS}port exposing and the container type network mode")
-    raise NotDoneError(f"--network {found.mode} is not done yet")
 
 
 def links(texts: list[str]) -> tuple[Link, ...]:

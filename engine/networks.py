@@ -180,6 +180,11 @@ class Networks:
         places = self._records.endpoints_of(container.id)
         if any(each.network == wanted.network.id for each in places):
             raise ConflictError(f"endpoint with name {container.name} already exists in network {wanted.network.name}")
+        if container.summary["network"] == "host" or container.summary["network"].startswith("container:"):
+            raise ConflictError(
+                "container sharing network namespace with another container or host cannot be connected to any other"
+                " network"
+            )
         if container.summary["network"] == "none":
             raise ConflictError(_WITH_NONE)
         with self._records.transaction() as connection:

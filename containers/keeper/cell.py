@@ -28,6 +28,28 @@ OOM_SCORE = 0
 """Of containers, as docker's. Their keeper has less where it may (``nursery``)."""
 
 
+class Neighbour:
+    """Another container that runs, whose network one is to have.
+
+    network, user: descriptors of its namespaces, owned by this object. first: of its range of IDs.
+    is_host: its network is the host's.
+    hostname, hosts, resolv_conf: what it was told of its place.
+    """
+
+    def __init__(self, answer: dict[str, Any], fds: list[int]) -> None:
+        self.network, self.user = fds
+        self.first: tuple[int, int] = (answer["range"][0], answer["range"][1])
+        self.is_host = bool(answer["is_host"])
+        self.hostname = str(answer["hostname"])
+        self.hosts = tuple((str(name), str(address)) for name, address in answer["hosts"])
+        self.resolv_conf = str(answer["resolv_conf"])
+
+    def close(self) -> None:
+        """Let go of its namespaces."""
+        os.close(self.network)
+        os.close(self.user)
+
+
 class Cell:
     """Makes one container after another: the same one, at each of its starts.
 
@@ -41,12 +63,13 @@ class Cell:
         self.switch = -1
         """The switch's network namespace, if there is one that this process knows."""
 
+        self._run = run
         self._work = work
+        self._folders = 1
+        self._layers: Layers
         self.range = ranges.take(run)
-        first = self.range.first
-        userns = idmap.user_namespace(first) if any(first) else -1
         self.session = cgroups.Session(os.urandom(6).hex(), hierarchies)
-        self.births = Births(first, Layers(f"{work}/layers", userns), OOM_SCORE, death_signal=0)
+        self.births = self._births()
         self._uplink: Uplink | None = None
         self._count = 0
         self._ready: Guest | None = None
@@ -58,7 +81,7 @@ class Cell:
             self._ready = self._made()
 
     def take(self) -> Guest:
-        """A first process, which is the caller's from here on. Raises ContainerError."""
+        """A first process, which is the caller's from here on, in a network of its own. Raises ContainerError."""
         guest, self._ready = self._ready, None
         if guest is not None:
             if not events.readable(guest.pidfd, 0):
@@ -67,6 +90,31 @@ class Cell:
             self.reap(guest)  # the kernel took it when memory ran out
         try:
             return self._made()
+        except OSError as error:
+            raise refused("cannot make a container", error) from error
+
+    def take_host(self) -> Guest:
+        """A first process in the host's network. Raises ContainerError."""
+        self._drop_ready()
+        try:
+            return self._made("host")
+        except OSError as error:
+            raise refused("cannot make a container", error) from error
+
+    def take_beside(self, other: Neighbour) -> Guest:
+        """A first process in the user and network namespace of another container. Raises ContainerError.
+
+        Its range of IDs is the other's from here on.
+        """
+        self._drop_ready()
+        try:
+            if other.first != self.range.first:
+                shared = ranges.share(self._run, other.first)
+                self.range.close()
+                self.range = shared
+                self._layers.close()
+                self.births = self._births()
+            return self._made("host" if other.is_host else "default", [other.network, other.user])
         except OSError as error:
             raise refused("cannot make a container", error) from error
 
@@ -133,26 +181,40 @@ class Cell:
 
     def close(self) -> None:
         """Leave nothing behind. What is of this process alone goes with it."""
-        if self._ready is not None:
-            self.kill(self._ready)
-            self.reap(self._ready)
-            self._ready = None
+        self._drop_ready()
         if self._uplink is not None:
             self._uplink.stop()
         self.session.close()
         self.range.close()
 
-    def _made(self) -> Guest:
+    def _drop_ready(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self.kill(ready)
+            self.reap(ready)
+
+    def _births(self) -> Births:
+        first = self.range.first
+        userns = idmap.user_namespace(first) if any(first) else -1
+        self._layers = Layers(f"{self._work}/layers{self._folders}", userns)
+        self._folders += 1
+        return Births(first, self._layers, OOM_SCORE, death_signal=0)
+
+    def _made(self, kind: str = "default", beside: list[int] | None = None) -> Guest:
+        """kind: of network. beside: namespaces of another container, as ``Births.fork_beside`` has them."""
         self._count += 1
         name = str(self._count)
         groups = self.session.create(name)
         try:
-            guest = self.births.fork(name, self._count, "default", groups)
+            if beside is None:
+                guest = self.births.fork(name, self._count, kind, groups)
+            else:
+                guest = self.births.fork_beside(name, kind, groups, beside)
         except BaseException:
             self.session.remove(name)
             raise
         try:
-            self.births.begin(guest)
+            self.births.begin(guest, is_mapped=beside is not None)
         except (ContainerError, OSError):
             self.kill(guest)
             self.reap(guest)

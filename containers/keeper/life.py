@@ -16,11 +16,19 @@ import time
 from containers import stubs, syscalls, wire
 from containers.capabilities import ALL_CAPABILITIES
 from containers.delegation import remedy
-from containers.errors import BY_NAME, ContainerError, LimitError, NetworkError, NotExecutedError, StateError
+from containers.errors import (
+    BY_NAME,
+    ContainerError,
+    KeeperError,
+    LimitError,
+    NetworkError,
+    NotExecutedError,
+    StateError,
+)
 from containers.joining import Joined, Joins
-from containers.keeper import logfile, records, restarts, specs
+from containers.keeper import logfile, protocol, records, restarts, specs
 from containers.keeper.account import Account
-from containers.keeper.cell import refused
+from containers.keeper.cell import Neighbour, refused
 from containers.keeper.health import Health
 from containers.keeper.names import own_resolv_conf
 from containers.keeper.relay import Relay
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 _SIGTERM = 15
+_NEIGHBOUR_S = 2.0
 
 
 class Life:
@@ -77,6 +86,8 @@ class Life:
         self._was_tried_again = False
         self._is_leaving = False
         self._wiring: Wiring | None = None
+        self._resolv_conf: str | None = None
+        self._told_of_place: dict[str, Any] = {}
 
     # What it is
 
@@ -246,7 +257,7 @@ class Life:
         try:
             self.account.spec = records.read_spec(self.folder)
             told = specs.to_wire(self.spec)
-            guest = self._cell.take()
+            guest = self._taken(told)
         except ContainerError as error:
             self._not_begun(error)
             return
@@ -272,6 +283,51 @@ class Life:
         else:
             self._order(guest, told, problem)
 
+    def _taken(self, told: dict[str, Any]) -> Guest:
+        """A first process in the network that it is to have. Raises ContainerError."""
+        if told["network"] == "host":
+            return self._cell.take_host()
+        if told["network"] != specs.JOINED:
+            return self._cell.take()
+        identity = str(self.spec["network"]).removeprefix("container:")
+        other = self._neighbour(identity)
+        try:
+            told["hostname"], told["extra_hosts"] = other.hostname, other.hosts
+            self._resolv_conf = other.resolv_conf
+            guest = self._cell.take_beside(other)
+        finally:
+            other.close()
+        try:
+            self._neighbour(identity).close()  # it still runs: nobody else can have had its range in between
+        except NetworkError:
+            self._cell.kill(guest)
+            self._cell.reap(guest)
+            raise
+        return guest
+
+    def _neighbour(self, identity: str) -> Neighbour:
+        """Ask another container's keeper for its network. Raises NetworkError."""
+        try:
+            with protocol.connect(records.socket_path(self._run, identity), _NEIGHBOUR_S) as keeper:
+                answer, fds = keeper.ask("namespaces", timeout_s=_NEIGHBOUR_S)
+        except (KeeperError, StateError, TimeoutError) as error:
+            raise NetworkError(f"cannot join network of a non running container: {identity}") from error
+        return Neighbour(answer, list(fds))
+
+    def namespaces(self) -> tuple[dict[str, Any], list[int]]:
+        """What ``Neighbour`` needs of this container, and descriptors, which the caller closes. Raises StateError."""
+        guest = self.guest
+        place = os.open(
+            f"/proc/{guest.pid}/ns", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )  # there until it is reaped
+        try:
+            fds = [os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=place) for name in ("net", "user")]
+        except OSError as error:
+            raise StateError("the container is not running") from error
+        finally:
+            os.close(place)
+        return {"range": list(self._cell.range.first), **self._told_of_place}, fds
+
     def _wire(self, told: dict[str, Any]) -> None:
         """Have the published ports of a container of the switch bound. Raises NetworkError."""
         if told["network"] != specs.SWITCH:
@@ -296,10 +352,16 @@ class Life:
             process = self.spec["process"]
             self._stdio = self.relay.open(has_input=bool(process.get("stdin_open")))
             try:
-                resolv_conf = self._own_resolv_conf()
+                resolv_conf = self._resolv_conf or self._own_resolv_conf()
                 if self._wiring is not None:
                     self._wiring.connect(guest.pid)
                     resolv_conf = self._wiring.resolv_conf()
+                self._told_of_place = {
+                    "is_host": guest.network == "host",
+                    "hostname": told["hostname"],
+                    "hosts": [list(pair) for pair in told["extra_hosts"]],
+                    "resolv_conf": host_resolv_conf() if resolv_conf is None else resolv_conf,
+                }
                 self._cell.order(guest, told, self._stdio, resolv_conf)
                 return
             except ContainerError as refusal:
@@ -449,6 +511,8 @@ class Life:
 
     def _prepare(self) -> None:
         """Use the pause before the next start."""
+        if specs.to_wire(self.spec)["network"] in ("host", specs.JOINED):
+            return  # what is made ahead has a network of its own
         try:
             self._cell.prepare()
         except (ContainerError, OSError):

@@ -55,6 +55,24 @@ def take(run: str) -> Range:
     raise NamespaceError(f"all {len(blocks)} ranges of user IDs for containers are in use", hint="stop some containers")
 
 
+def share(run: str, first: tuple[int, int]) -> Range:
+    """The range that another process has, which stays taken for as long as this one has it, too.
+
+    Raises NamespaceError when nobody has it any more: it may be anybody's next.
+    """
+    if not any(first):
+        return Range(first, -1)
+    lock = os.open(f"{os.path.dirname(run.rstrip('/'))}/{_FILE}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    block = first[0] // idmap.SIZE
+    try:
+        if not ofdlocks.is_locked(lock, block) or not ofdlocks.share_lock(lock, block):
+            raise NamespaceError("the container's range of user IDs is not its own any more")
+    except BaseException:
+        os.close(lock)
+        raise
+    return Range(first, lock)
+
+
 def _in_random_order(blocks: range) -> Iterator[int]:
     """Some at random, then all: each comes at least once."""
     for number in memoryview(os.urandom(4 * _TRIES_AT_RANDOM)).cast("I"):

@@ -256,6 +256,13 @@ class Keeper:
         finally:
             os.close(root)
 
+    def _namespaces(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
+        answer, namespaces = self.life.namespaces()
+        try:
+            peer.answer({"ok": True, **answer}, namespaces)
+        finally:
+            _close_all(namespaces)
+
     def _state(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         peer.answer({"ok": True, "state": self.life.state, "execs": list(self.life.execs)})
 
@@ -371,6 +378,7 @@ class Keeper:
         "wait": _wait,
         "stats": _stats,
         "root": _root,
+        "namespaces": _namespaces,
         "state": _state,
         "watch": _watch,
         "attach": _attach,

@@ -26,6 +26,10 @@ SWITCH = "switch"
 """The kind of network of a container that the keeper itself connects; see ``wiring``."""
 
 
+JOINED = "joined"
+"""The kind of network of a container that has another one's."""
+
+
 def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
     """The first process's spec. Raises ContainerError for what this release cannot do, KeyError for what is missing."""
     process = spec["process"]
@@ -100,7 +104,9 @@ def _extras(extras: dict[str, Any]) -> dict[str, Any]:
 def _network(network: Any) -> str:
     if isinstance(network, dict):
         return SWITCH
-    if network not in ("default", "none"):
+    if str(network).startswith("container:"):
+        return JOINED
+    if network not in ("default", "none", "host"):
         raise ContainerError(f"this keeper has no network of the kind {network!r}")
     return str(network)
 

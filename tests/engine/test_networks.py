@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containers.errors import NetworkError
-from containers.keeper import dnswire
+from containers import idmap
+from containers.errors import NamespaceError, NetworkError
+from containers.keeper import dnswire, ranges
 from containers.netspaces import inside
-from engine import published, subnets
+from core import ofdlocks
+from engine import making, published, subnets
 from engine.engine import Engine
-from engine.errors import ConflictError, InvalidRequestError, NetworkNotFoundError, NotDoneError
+from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NetworkNotFoundError, NotDoneError
 from engine.fields import Fields
+from engine.spec import Caller
 from tests.engine.test_life import create, output
 from tests.toolkit.bounds import eventually
 
@@ -418,3 +423,93 @@ def test_ipv6_within_a_network_by_name_and_published(living: Engine) -> None:
         living.remove(name, force=True)
     for name in ("six", "other"):
         living.remove_network(name)
+
+
+def test_a_container_has_another_one_s_network(living: Engine) -> None:
+    """And its user namespace: without that it would have no rights over what it shares."""
+    network(living, "mine")
+    create(living, "web", "sh", "-c", "echo hello > /tmp/x; exec sleep 1000", host={"NetworkMode": "mine"})
+    joined = {"NetworkMode": "container:web", "CapAdd": ["NET_ADMIN"]}
+    with pytest.raises(ContainerNotFoundError, match="No such container: nobody"):
+        create(living, "one", "true", host={"NetworkMode": "container:nobody"})
+    ask = (
+        "ip -4 addr show eth0; hostname; cat /etc/resolv.conf /etc/hosts; ip addr add 192.0.2.9/32 dev lo && echo rights"
+    )
+    with pytest.raises(ConflictError, match=r"cannot join network of a non running container: [0-9a-f]{64}"):
+        said(living, "one", ask, host=joined)
+    living.start("web")
+    living.start("one")
+    assert living.wait("one") == 0
+    web = living.inspect("web")
+    address = web["NetworkSettings"]["Networks"]["mine"]["IPAddress"]
+    text = output(living, "one").decode()
+    for part in (
+        f"inet {address}/",
+        f"\n{web['Config']['Hostname']}\n",
+        "nameserver 127.0.0.11",
+        f"{address}\t",
+        "rights",
+    ):
+        assert part in text
+    one = living.inspect("one")
+    assert one["HostConfig"]["NetworkMode"] == f"container:{web['Id']}"
+    assert one["NetworkSettings"]["Networks"] == {}
+    with pytest.raises(ConflictError, match="container sharing network namespace with another container or host"):
+        living.connect("mine", "one")
+    create(living, "two", "sh", "-c", "cat /proc/self/uid_map; exec sleep 1000", host=joined)
+    living.start("two")
+    eventually(lambda: output(living, "two").endswith(b"\n"))
+
+    def namespaces(name: str) -> dict[str, str]:
+        pid = living.inspect(name)["State"]["Pid"]
+        return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "user", "pid", "mnt", "ipc", "uts")}
+
+    ours, theirs = namespaces("two"), namespaces("web")
+    assert {kind for kind in ours if ours[kind] == theirs[kind]} == {"net", "user"}
+    with living.keepers.connect(web["Id"]) as keeper:
+        first = keeper.ask("root")[0]["range"]
+    assert f"{first}" in output(living, "two").decode()
+    living.stop("web", timeout_s=0)
+    living.start("web")  # in another network namespace, of another range or not
+    living.restart("two", timeout_s=0)
+    ours, theirs = namespaces("two"), namespaces("web")
+    assert {kind for kind in ours if ours[kind] == theirs[kind]} == {"net", "user"}
+    for name in ("one", "two", "web"):
+        living.remove(name, force=True)
+    living.remove_network("mine")
+
+
+def test_a_range_of_ids_is_nobody_else_s_as_long_as_a_container_has_it(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    first = ranges.take(run)
+    if not any(first.first):
+        return
+    shared = ranges.share(run, first.first)
+    first.close()
+    lock = os.open(tmp_path / "ids", os.O_RDWR)
+    block = shared.first[0] // idmap.SIZE
+    assert not ofdlocks.try_lock(lock, block)
+    shared.close()
+    assert ofdlocks.try_lock(lock, block)
+    os.close(lock)
+    with pytest.raises(NamespaceError, match="is not its own any more"):
+        ranges.share(run, shared.first)
+
+
+def test_the_host_s_network_is_for_the_host_s_root(living: Engine) -> None:
+    host = {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}}
+    created = living.create(
+        "one", {"Image": "bb", "Cmd": ["sh", "-c", "readlink /proc/self/ns/net; hostname"], "HostConfig": host}
+    )
+    assert created.warnings == ["Published ports are discarded when using host network mode"]
+    living.start("one")
+    assert living.wait("one") == 0
+    assert output(living, "one").decode().splitlines() == [os.readlink("/proc/self/ns/net"), os.uname().nodename]
+    assert set(living.inspect("one")["NetworkSettings"]["Networks"]) == {"host"}
+    create(living, "two", "readlink", "/proc/self/ns/net", host={"NetworkMode": "container:one"})
+    with pytest.raises(ConflictError, match="non running"):
+        living.start("two")
+    with pytest.raises(InvalidRequestError, match="--network host is for the host's root"):
+        making.refuse_host_network(Caller(1000, 1000, ()))
+    for name in ("one", "two"):
+        living.remove(name)

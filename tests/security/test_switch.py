@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from containers import addresses
-from containers.endpoints import Endpoint
+from containers.endpoints import Endpoint, mac_of
 from containers.switchrules import HOST_GATEWAY
-from tests.containers.lans import Lan, Machine, address6_of, address_of, lan
+from tests.containers.lans import Lan, address6_of, address_of, lan
 
 _IP, _ARP, _IP6, _VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 _EVERYBODY = b"\xff" * 6
@@ -170,22 +170,14 @@ def test_lies_about_a_neighbour_change_nothing(scene: Scene) -> None:
 
 def test_frame_straight_to_the_gateway_does_not_cross(net: Lan) -> None:
     """Neither with the own address nor with one of the other network."""
-    one, two = net.endpoint(net.network(1)), net.endpoint(net.network(2))
+    first, second = net.network(1), net.network(2)
+    one, two = net.endpoint(first), net.endpoint(second)
     here, there = net.machine(one), net.machine(two)
-    mac = _gateways_mac(here)
+    mac = mac_of(first.id)
     with there.wire() as seen, here.wire() as out:
         for source in (one, two, "10.77.2.1", "198.51.100.1"):
             out.send(ethernet(mac, addresses.pack_mac(one.mac), _IP, ipv4(source, two, b"across")))
         assert not any(b"across" in frame for frame in everything(seen))
-
-
-def _gateways_mac(machine: Machine) -> bytes:
-    with machine.wire() as wire, machine.bound("0.0.0.0") as sender:
-        sender.sendto(b"x", ("10.77.1.1", 9))
-        while True:
-            frame = wire.recv(2000)
-            if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x02":
-                return bytes(frame[6:12])
 
 
 def test_metadata_service_and_host_are_out_of_reach_unless_asked_for(net: Lan) -> None:
