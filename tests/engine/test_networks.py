@@ -432,7 +432,7 @@ def test_a_container_has_another_one_s_network(living: Engine) -> None:
     joined = {"NetworkMode": "container:web", "CapAdd": ["NET_ADMIN"]}
     with pytest.raises(ContainerNotFoundError, match="No such container: nobody"):
         create(living, "one", "true", host={"NetworkMode": "container:nobody"})
-    ask = "ip -4 addr show eth0; hostname; cat /etc/resolv.conf /etc/hosts; ip addr add 192.0.2.9/32 dev lo && echo rights"
+    ask = "ip addr show eth0; hostname; cat /etc/resolv.conf /etc/hosts; ip addr add 192.0.2.9/32 dev lo && echo rights"
     with pytest.raises(ConflictError, match=r"cannot join network of a non running container: [0-9a-f]{64}"):
         said(living, "one", ask, host=joined)
     living.start("web")
