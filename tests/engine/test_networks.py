@@ -18,10 +18,10 @@ from containers.keeper import dnswire, ranges
 from containers.netspaces import inside
 from core import ofdlocks
 from engine import making, published, subnets
+from engine.callers import Caller
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NetworkNotFoundError, NotDoneError
 from engine.fields import Fields
-from engine.spec import Caller
 from tests.engine.test_life import create, output
 from tests.toolkit.bounds import eventually
 
