@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["word", "body"]
 
+_SPACES = re.compile(f"[{re.escape(GO_SPACE)}]+")
+_RUNS = re.compile(f"{_SPACES.pattern}|[^{re.escape(GO_SPACE)}]+")
+
 _PLAIN = {
     ("word", "\\"): re.compile(r"[^\\$'\"<]*"),
     ("word", "`"): re.compile(r"[^`$'\"<]*"),
@@ -247,13 +250,28 @@ class _Splitter:
 
     def add(self, text: str, position: int, *, raw: bool, advances: bool) -> None:
         """advances: whether ``text`` is the source's own, so that its characters have offsets of their own."""
-        for index, character in enumerate(text):
-            if not raw and character in GO_SPACE:
+        if raw:
+            self._append(text, position)
+        elif not advances:
+            first, *others = _SPACES.split(text)
+            self._append(first, position)
+            if others:
                 self._end_word()
-                continue
-            if not self._word:
-                self._start = position + (index if advances else 0)
-            self._word.append(character)
+                self._words += [(word, position) for word in others[:-1]]
+                self._append(others[-1], position)
+        else:
+            for run in _RUNS.finditer(text):
+                if run[0][0] in GO_SPACE:
+                    self._end_word()
+                else:
+                    self._append(run[0], position + run.start())
+
+    def _append(self, text: str, position: int) -> None:
+        """Go on with the word, or begin one at ``position``."""
+        if text and not self._word:
+            self._start = position
+        if text:
+            self._word.append(text)
 
     def _end_word(self) -> None:
         if self._word:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import posixpath
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -106,27 +106,36 @@ def _content(data: bytes) -> str:
 
 def _flatten(layers: Sequence[Layer]) -> dict[str, Entry]:
     files: dict[str, Entry] = {}
+    above = {"/"}  # names that something is or was below
     for layer in layers:
         for name, _ in layer:
             parent, base = posixpath.split(name)
             if base == ".wh..wh..opq":
-                _remove_below(files, parent)
+                _remove_below(files, parent, above)
             elif base.startswith(".wh."):
                 removed = posixpath.join(parent, base.removeprefix(".wh."))
                 files.pop(removed, None)
-                _remove_below(files, removed)
+                _remove_below(files, removed, above)
         for name, entry in layer:
             if posixpath.basename(name).startswith(".wh."):
                 continue
             made = files[entry] if isinstance(entry, str) else entry
             assert made is not None
             if made.kind != "dir":
-                _remove_below(files, name)
+                _remove_below(files, name, above)
             files[name] = made
+            above.update(_parents(name))
     return files
 
 
-def _remove_below(files: dict[str, Entry], directory: str) -> None:
+def _parents(name: str) -> Iterator[str]:
+    while (parent := posixpath.dirname(name)) != name:
+        yield (name := parent)
+
+
+def _remove_below(files: dict[str, Entry], directory: str, above: set[str]) -> None:
+    if directory not in above:
+        return
     for name in [name for name in files if name.startswith(directory.rstrip("/") + "/")]:
         del files[name]
 
