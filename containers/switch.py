@@ -7,6 +7,7 @@ On disk, below RUN/switch, which is as private as RUN:
     net     the namespace, pinned by a mount; that is made last, so the namespace is whole or absent
     lock    held (flock) by whoever makes the namespace or gives it new rules
     rules   the digest of the rules that it has: another release brings others
+    opaque  is there when the kernel cannot tell transparent sockets (no nft_socket)
 
 Whoever needs the switch opens it again (``open_switch``); nobody owns it. Every change is one that may be made twice,
 and may be cut off at any instant: elements of the filter come before the interface that they are for, and what nobody
@@ -25,7 +26,7 @@ from containers.endpoints import Endpoint, Network, Publication, bridge_of, mac_
 from containers.errors import NetworkError
 from containers.interfaces import configure, neighbours
 from containers.netspaces import inside
-from containers.switchpin import apply, leave_bridged_alone, locked, make, pinned, read, write
+from containers.switchpin import OPAQUE, apply, leave_bridged_alone, locked, make, pinned, read, write
 from containers.switchrules import MAPS, OUTWARD, PORT_SETS, TABLE, script
 
 TYPE_CHECKING = False
@@ -236,7 +237,7 @@ def open_switch(run: str, *, denied: tuple[str, ...] = (), watch: bool = False) 
                 make(folder, rules)
                 netns = pinned(folder)
             elif read(f"{folder}/rules") != digest:
-                inside(netns, lambda: apply(rules))
+                inside(netns, lambda: apply(folder, rules))
             write(f"{folder}/rules", digest)
         finally:
             os.close(lock)
@@ -259,7 +260,7 @@ def remove_switch(run: str) -> None:
         if netns >= 0:
             os.close(netns)
             syscalls.umount2(f"{folder}/net", syscalls.MNT_DETACH)
-        for name in ("net", "rules"):
+        for name in ("net", "rules", OPAQUE):
             _even_if(errno.ENOENT, lambda name=name: os.unlink(f"{folder}/{name}"))  # type: ignore[misc]
     finally:
         os.close(lock)

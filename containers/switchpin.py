@@ -13,6 +13,7 @@ from containers.errors import NetworkError
 from containers.netspaces import inside, write_sysctls
 from containers.switchrules import FIND_NOTHING, FIND_TRANSPARENT, LOCAL_TABLE, MARK
 
+OPAQUE = "opaque"
 LOCK_TIMEOUT_S = 20.0
 _POLL_S = 0.01
 _NS_GET_NSTYPE = 0xB703
@@ -72,21 +73,34 @@ def make(folder: str, rules: str) -> None:
 
     def work() -> list[int]:
         _furnish()
-        apply(rules)
+        apply(folder, rules)
         syscalls.mount("/proc/thread-self/ns/net", place, None, syscalls.MS_BIND)
         return []
 
     inside(None, work)
 
 
-def apply(rules: str) -> list[int]:
-    """Give this thread's namespace its rules by nft(8). Raises NetworkError."""
+def apply(folder: str, rules: str) -> list[int]:
+    """Give this thread's namespace its rules by nft(8). Raises NetworkError.
+
+    A kernel without nft_socket cannot tell the answers to transparent sockets. That is noted, see ``is_opaque``.
+    """
     said = programs.nft(rules)
-    if said and FIND_TRANSPARENT in said:  # a kernel without nft_socket: published ports then show the gateway
+    opaque = FIND_TRANSPARENT in said
+    if opaque:
         said = programs.nft(rules.replace(FIND_TRANSPARENT, FIND_NOTHING))
     if said:
         raise NetworkError(f"nft failed to set up the switch: {said}", hint=programs.remedy("nft", said))
+    if opaque:
+        write(f"{folder}/{OPAQUE}", "")
+    elif is_opaque(folder):
+        os.unlink(f"{folder}/{OPAQUE}")
     return []
+
+
+def is_opaque(folder: str) -> bool:
+    """Whether containers are to see the gateway instead of their published ports' clients."""
+    return os.path.exists(f"{folder}/{OPAQUE}")
 
 
 def leave_bridged_alone() -> list[int]:

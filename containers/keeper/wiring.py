@@ -18,6 +18,7 @@ from containers.keeper import namefiles, names, ports
 from containers.keeper.forwarding import Forwarder
 from containers.network import host_resolv_conf
 from containers.switch import Switch
+from containers.switchpin import is_opaque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Wiring:
         if outward is None:
             return
         ipv4, ipv6 = (_bare(outward.get(name)) for name in ("ipv4", "ipv6"))
-        self._ports.open(ports.Target(ipv4, ipv6, self._wanted.get("subnets") or ()))
+        transparent = not is_opaque(f"{self._run}/switch")
+        self._ports.open(ports.Target(ipv4, ipv6, self._wanted.get("subnets") or (), transparent=transparent))
         for each in self._ports.bound:
             for address in each.addresses:
                 to = ipv6 if ":" in address else ipv4

@@ -198,6 +198,19 @@ def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_users_unit_is_what_the_users_systemd_understands(tmp_path: Path) -> None:
+    unit = _COMPOSE / "systemd" / "user" / "shiplap-restore.service"
+    program = Path(sys.executable).with_name("shiplap-restore")
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("%h/.local/bin/shiplap-restore", str(program)))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", "--man=no", copy],
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert not [line for line in done.stdout.splitlines() if str(tmp_path) in line], done.stdout
+
+
 @pytest.mark.parametrize("name", ["shiplap", "shiplap-worker"])
 def test_workers_find_log_ins_elsewhere_than_in_the_home_that_is_hidden(name: str) -> None:
     lines = (_COMPOSE / "systemd" / f"{name}.service").read_text().splitlines()

@@ -12,12 +12,12 @@ from typing import Final
 
 import pytest
 
-from containers import addresses, netlink, nftwire, switchpin
+from containers import addresses, netlink, nftwire, programs, switchpin
 from containers.endpoints import Endpoint, Network, Publication
 from containers.errors import NetworkError
 from containers.netspaces import inside
 from containers.switch import open_switch, remove_switch
-from containers.switchrules import MAPS, PORT_SETS, SETS, TABLE
+from containers.switchrules import FIND_TRANSPARENT, MAPS, PORT_SETS, SETS, TABLE
 from tests.containers.lans import Lan, address6_of, address_of, lan
 
 
@@ -333,3 +333,22 @@ def test_nothing_stays_of_a_hundred_endpoints(net: Lan) -> None:
         net.switch.detach(endpoint)
     assert _elements(net) == bare
     assert len(machines) == 100
+
+
+def test_kernel_without_nft_socket_is_noted_and_then_found(
+    privileged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keepers then connect as the gateway: answers to the clients' own addresses would not find back."""
+    whole = programs.nft
+    monkeypatch.setattr(
+        programs, "nft", lambda rules: f"Error: {FIND_TRANSPARENT}" if FIND_TRANSPARENT in rules else whole(rules)
+    )
+    run, folder = str(tmp_path), f"{tmp_path}/switch"
+    try:
+        open_switch(run).close()
+        assert switchpin.is_opaque(folder)
+        monkeypatch.setattr(programs, "nft", whole)
+        open_switch(run, denied=("192.0.2.0/24",)).close()  # other rules, as of another release
+        assert not switchpin.is_opaque(folder)
+    finally:
+        remove_switch(run)
