@@ -149,7 +149,10 @@ def _nursery(run: str) -> int:
 
 def _enter(pidfd: int) -> None:
     """Be root where a process is. The working directory stays what its name says."""
-    place = os.getcwd()
+    try:
+        place = os.getcwd()
+    except FileNotFoundError:  # somebody has removed it
+        place = "/"
     remember_home(os.geteuid())
     try:
         syscalls.setns(pidfd, _BOTH)
@@ -159,4 +162,11 @@ def _enter(pidfd: int) -> None:
         raise NamespaceError(f"cannot join this user's namespaces: {error.strerror}") from error
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    os.chdir(place)
+    try:
+        os.chdir(place)
+    except OSError as error:
+        raise NamespaceError(
+            f"{place} is not seen where this user's containers are: {error.strerror}",
+            hint="it was mounted later, and mounts of this host are not passed on: mount --make-rshared /, then end "
+            "the process that /proc/locks names for RUN/anchor",
+        ) from error

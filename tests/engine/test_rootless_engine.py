@@ -25,7 +25,7 @@ class Home:
 
     def __init__(self, user: User) -> None:
         self.user = user
-        self._run = {"XDG_RUNTIME_DIR": f"{user.folder}/run"}
+        self.env = {"XDG_RUNTIME_DIR": f"{user.folder}/run"}
 
     @property
     def run(self) -> Path:
@@ -34,7 +34,7 @@ class Home:
         return found
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.user.shiplap(*arguments, check=check, env=self._run)
+        return self.user.shiplap(*arguments, check=check, env=self.env)
 
     def anchors(self) -> list[int]:
         """The processes that keep the namespaces."""
@@ -188,3 +188,10 @@ def test_program_of_keepers_is_not_to_be_written_by_containers(home: Home) -> No
     asks = "import os, sys; print(os.access(sys.executable, os.W_OK))"
     assert home.user(program, "-P", "-c", asks).stdout == "True\n"
     assert home.user(program, "-P", "-c", _STARTED_SEALED, folder / "run").stdout == "False\nFalse\n"
+
+
+def test_working_directory_may_have_been_removed(home: Home) -> None:
+    python = home.user.folder / "venv/bin/python"
+    shows = "from cli.main import main; raise SystemExit(main(['ps', '--format', '{{.Names}}']))"
+    script = f'mkdir gone; cd gone; rmdir ../gone; exec {python} -P -c "$0"'
+    assert "web" in home.user("sh", "-c", script, shows, env=home.env).stdout
