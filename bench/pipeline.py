@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bench.figures import Figure, measure
 from bench.tools import Shiplap, ToolError, rootfs, run
@@ -25,6 +26,10 @@ from bench.workloads import BASE, Sizes, copy_then_run
 from ci.conditions import Event
 from ci.parsing import parse_pipeline
 from ci.planning import plan
+from core.trust import protected
+from images.generations import CacheName, Generations
+
+Result = TypeVar("Result")
 
 _SMALL: Final = 100
 _FILE_BYTES: Final = 8_000
@@ -39,15 +44,25 @@ _MEGABYTE: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How big the work is. outputs: files that a job leaves. jobs: of `true`. pushes: one after the other."""
+    """How big the work is.
+
+    outputs: files that a job leaves.
+    jobs: of `true`.
+    pushes: one after the other.
+    cached, kept: megabytes of a cache, and of what each run changes of it.
+    cache_runs: runs that change it.
+    """
 
     files: int = 20_000
     outputs: int = 200_000
     jobs: int = 100
     pushes: int = 50
+    cached: int = 5000
+    kept: int = 10
+    cache_runs: int = 100
 
 
-SHORT: Final = Work(files=300, outputs=200, jobs=4, pushes=2)
+SHORT: Final = Work(files=300, outputs=200, jobs=4, pushes=2, cached=20, kept=2, cache_runs=3)
 
 
 class Repository:
@@ -142,6 +157,7 @@ def _measure(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
     yield from _large(directory / "large", work, runs)
     yield from _sources(directory, work, runs)
     yield from _outputs(directory / "outputs", work, runs)
+    yield from _caches(directory / "caches", work)
 
 
 def _job(name: str, more: str, command: str = f"echo {_FIRST}") -> str:
@@ -258,6 +274,44 @@ done
     yield _figure("outputs", f"outputs of {work.outputs:,} files of 1 KiB", ours, None)
     yield _figure("tar", "GNU tar of the same", theirs, None)
     yield _figure("outputs-ratio", "the former by the latter", _ratios(ours, theirs), 2.0, "")
+
+
+def _caches(directory: Path, work: Work) -> Iterator[Figure]:
+    """A cache that many runs change a little: what each waits for it, and what all of them take on the disk.
+
+    Half of what a run writes replaces what was there, half of it is new.
+    """
+    directory.mkdir()
+    generations, name, domain = Generations(directory), CacheName("bench", "cache"), protected("bench")
+    waited = []
+    for number in range(work.cache_runs + 1):
+        upper = directory / f"upper{number}"
+        (upper / "fs").mkdir(parents=True)
+        (upper / "work").mkdir()
+        opened = _seconds_of(lambda: generations.open(name, domain))
+        count = work.kept if number else work.cached
+        for file in range(count):
+            place = upper / "fs" / f"d{file % 10}" / (f"f{file}" if file < count // 2 else f"f{file}-{number}")
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(os.urandom(_MEGABYTE))
+        generation, before = opened
+        _, after = _seconds_of(
+            partial(generations.keep, generation, str(upper), domain, is_private=False, run=str(number))
+        )
+        if number:
+            waited.append(before + after)
+        generations.settle()
+    title = f"a run that changes {work.kept} of {work.cached} MB of its cache waits for it"
+    yield _figure("cache-run", title, waited, 0.3)
+    size = int(run(["du", "-s", "--block-size=1", directory / "caches"]).split()[0]) / _MEGABYTE
+    most = 1.3 * work.cached
+    yield _figure("cache-disk", f"the cache on disk after {work.cache_runs} such runs", [size], most, "MB")
+
+
+def _seconds_of(work: Callable[[], Result]) -> tuple[Result, float]:
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

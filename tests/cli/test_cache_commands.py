@@ -170,3 +170,12 @@ def test_reasons_are_data_in_json_progress(shiplap: Shiplap, project: Path) -> N
         [{"kind": "env", "name": "A", "old": "1", "new": "2"}]
     ]
     assert time.time() - finished[-1]["at"] < 60
+
+
+def test_rm_removes_an_item_by_its_id_and_leaves_the_others(shiplap: Shiplap, project: Path) -> None:
+    build(shiplap, project, "RUN --mount=type=cache,target=/c echo kept > /c/f", "RUN --mount=type=cache,target=/d :")
+    one, other = shiplap("cache", "ls", "-q", "--filter", "type=mount").stdout.split()
+    assert shiplap("cache", "rm", one).stdout.startswith("Total reclaimed space: ")
+    assert shiplap("cache", "ls", "-q", "--filter", "type=mount").stdout.split() == [other]
+    assert f"the build cache has no {one}" in shiplap("cache", "rm", other, one, check=False).stderr
+    assert shiplap("cache", "ls", "-q", "--filter", "type=mount").stdout.split() == [other], "all, or nothing"

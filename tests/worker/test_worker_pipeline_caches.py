@@ -1,0 +1,50 @@
+"""Caches of jobs on the service: each run is in its domain's lane, on a real worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.settings import ServiceSettings
+from images.store import Store
+from pipelines.service import Service
+from tests.toolkit.service import Workforce
+from tests.worker.test_worker_pipelines import Repository, log
+
+_PIPELINE = """
+jobs:
+  keep:
+    image: base
+    caches: [/kept]
+    run: 'echo "had: $(ls /kept | tr "\\n" " ")"; touch /kept/$NAME'
+    env: {NAME: "${SHIPLAP_EVENT}-${SHIPLAP_RUN}"}
+"""
+
+
+@pytest.fixture
+def repository(service: Service, settings: ServiceSettings) -> Repository:
+    return Repository(service, settings.root / "git" / "app")
+
+
+def test_runs_of_the_service_keep_caches_in_their_lanes(
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
+) -> None:
+    """What was pushed to the default branch is seen by a fork; what the fork wrote is seen by nobody."""
+    workers.start("--concurrency", "1")
+
+    def had(*, trusted: bool) -> tuple[int, list[str]]:
+        run = repository.run({".shiplap.yml": _PIPELINE}, trusted=trusted)
+        assert run.state == "succeeded", (run.reason, log(service, run.number, "keep"))
+        (line,) = [line for line in log(service, run.number, "keep") if line.startswith("had:")]
+        return run.number, line.split()[1:]
+
+    first, found = had(trusted=True)
+    assert found == []
+    fork, found = had(trusted=False)
+    assert found == [f"push-{first}"]
+    second, found = had(trusted=True)
+    assert found == [f"push-{first}"]
+    assert f"/kept: as run {first} of protected left it" in log(service, second, "keep")
+    with Store.open(settings.root) as store:
+        (lane,) = store.generations.lanes()
+        assert (lane.owner, lane.lane, lane.name, lane.run) == ("app", "protected", "main: keep: /kept", str(second))
+    assert fork not in (first, second)
