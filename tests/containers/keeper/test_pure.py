@@ -759,3 +759,50 @@ def test_why_there_is_no_network_of_a_step_comes_back(
         said = json.load(file)
     os.waitpid(pid, 0)
     assert said == [message, hint]
+
+
+class _Inner:
+    """A socket on its way to a container."""
+
+    def __init__(self, outcome: int | OSError) -> None:
+        self.outcome = outcome
+        self.told: list[object] = []
+
+    def setsockopt(self, *words: object) -> None:
+        self.told.append(words)
+
+    def bind(self, place: object) -> None:
+        self.told.append(place)
+
+    def connect_ex(self, place: object) -> int:
+        self.told.append(place)
+        if isinstance(self.outcome, OSError):
+            raise self.outcome
+        return self.outcome
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def test_way_into_a_container_is_the_clients_own_and_leaves_no_socket_behind() -> None:
+    def connected(outcome: int | OSError, client: str = "9.9.9.9", kind: int = socket.SOCK_STREAM) -> _Inner:
+        inner = _Inner(outcome)
+        published = ports.Ports(None, lambda _version, _kind: inner)  # type: ignore[arg-type, return-value]
+        assert published._connect(client, kind, 80) is None
+        published.open(ports.Target("172.18.0.2", "fd00::2", ["172.18.0.0/16"]))
+        if isinstance(outcome, OSError):
+            with pytest.raises(OSError, match="none"):
+                published._connect(client, kind, 80)
+        else:
+            found = published._connect(client, kind, 80)
+            assert (found is inner) is (outcome in (0, errno.EINPROGRESS))
+        return inner
+
+    transparent, no_port = (0, 19, 1), (0, 24, 1)
+    for outcome in (0, errno.EINPROGRESS):
+        assert connected(outcome).told == [transparent, no_port, ("9.9.9.9", 0), ("172.18.0.2", 80)]
+    assert connected(errno.ECONNREFUSED).told[-1] == "closed"
+    assert connected(OSError(errno.EADDRINUSE, "none")).told[-1] == "closed"
+    assert connected(0, "172.18.0.9").told == [("172.18.0.2", 80)]
+    assert connected(0, "2001:db8::1").told[0] == (41, 75, 1)
+    assert connected(0, kind=socket.SOCK_DGRAM).told == [transparent, ("9.9.9.9", 0), ("172.18.0.2", 80)]

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
 
+from registry.server.listening.connection import Connection
 from registry.server.listening.heads import Head, find_head
 from registry.server.listening.lobby import site
 from tests.toolkit.bounds import stretched
@@ -370,3 +372,18 @@ def test_tls_is_spoken_and_handshakes_have_a_deadline(certificate: tuple[str, st
             assert received(stuck).endswith(b"\r\n\r\n0\n")  # to the application it is a client that has gone
         time.sleep(1)
         assert not any(is_open(peer) for peer in silent)
+
+
+def test_client_that_was_cut_counts_as_slow_no_more_and_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        server, _ = listener.accept()
+        conn = Connection(Config(), server, ("127.0.0.1", 1), listener)
+        conn.heavy = True
+        assert conn.is_slow(0.0)
+        assert not conn.was_cut
+        conn.cut()
+        assert conn.was_cut
+        assert not conn.is_slow(0.0)
+        assert client.recv(1) == b""
+        conn.cut()  # of one that has gone already: nothing
+        server.close()

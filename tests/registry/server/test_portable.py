@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from core.digests import Digest
 from images.store import Store
 from registry.server.app import application
+from registry.server.browse import Browser
 from registry.server.errors import SpecError
 from registry.server.portable import add_content, add_manifest, list_repositories
 from registry.server.registry import Registry
@@ -99,3 +101,24 @@ def test_tags_that_both_have_are_those_that_come_in(full: Bench, empty: Bench) -
     assert empty.client.put_manifest(OTHER, "latest").status_code == 201
     carried(full.registry, empty.registry)
     assert empty.client("GET", "/v2/team/app/manifests/latest").data == MANIFEST
+
+
+def test_layers_are_looked_through_once_and_kept(full: Bench) -> None:
+    """Of several layers, by the pages' browser: also by another process, and in their order."""
+
+    def tar(name: str) -> bytes:
+        sink = io.BytesIO()
+        with tarfile.open(fileobj=sink, mode="w") as writer:
+            writer.addfile(tarfile.TarInfo(name))
+        return sink.getvalue()
+
+    layers = [tar(name) for name in ("a", "b", "c")]
+    for layer in layers:
+        full.client.push_blob(layer)
+    assert full.client.put_manifest(manifest_of(CONFIG, layers), "three").status_code == 201
+    for _ in range(2):
+        browser = Browser(full.registry)
+        described = browser.image("team/app", "three").layers
+        found = [browser.listing("team/app", view.descriptor) for view in described]
+        assert [[entry.path for entry in entries] for entries in found] == [["a"], ["b"], ["c"]]
+        assert browser.listing("team/app", described[0].descriptor) is found[0]
