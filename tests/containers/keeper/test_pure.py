@@ -794,7 +794,7 @@ def test_way_into_a_container_is_the_clients_own_and_leaves_no_socket_behind() -
             with pytest.raises(OSError, match="none"):
                 published._connect(client, kind, 80)
         else:
-            found = published._connect(client, kind, 80)
+            found: Any = published._connect(client, kind, 80)
             assert (found is inner) is (outcome in (0, errno.EINPROGRESS))
         return inner
 
