@@ -150,6 +150,15 @@ def test_watch_tells_of_changes_since_it_was_made(tmp_path: Path, change: str) -
     watch.close()
 
 
+def test_watch_gives_its_descriptor_back(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    watch = Watch([tmp_path])
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    watch.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    watch.close()
+
+
 def test_proxies_that_are_believed() -> None:
     proxies = TrustedProxies(["10.0.0.0/8", "::1", "192.168.1.1/24"])
     for peer in ("10.1.2.3", "::1", "192.168.1.77", "::ffff:10.1.2.3"):
