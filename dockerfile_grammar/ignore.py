@@ -31,6 +31,8 @@ _MAX_BACKTRACKING_UNBOUNDED = 2
 _ALTERNATIVES = 50
 # Directories whose results are remembered: a stranger chose how many there are, and how long their paths.
 _REMEMBERED = 8192
+# States of a pattern that is followed in parallel, of which it is remembered where they lead.
+_REMEMBERED_STATES = 65_536
 _SPECIAL = re.compile(r"[*?\[\]\\]")
 
 
@@ -253,35 +255,50 @@ def _tokens(pattern: str) -> list[str | _Wildcard]:
 
 
 class _Parallel:
-    """Follows all ways through a pattern at once, so that time is linear in the path whatever the pattern."""
+    """Follows all ways through a pattern at once, so that time is linear in the path whatever the pattern.
+
+    Where a character leads from a set of states is remembered: the paths of a tree have much in common.
+    """
 
     def __init__(self, tokens: list[str | _Wildcard]) -> None:
         self._single = [re.compile(token) if isinstance(token, str) else None for token in tokens]
         self._tokens = tokens
+        self._first = frozenset(self._closure({(0, False)}))
+        self._steps: dict[tuple[frozenset[tuple[int, bool]], str], frozenset[tuple[int, bool]]] = {}
+        self._kept = 0  # states in _steps
 
     def matches(self, path: str) -> bool:
-        states = self._closure({(0, False)})
+        states = self._first
         for character in path:
-            following = set()
-            for index, inside in states:
-                if index == len(self._tokens):
-                    continue
-                token, single = self._tokens[index], self._single[index]
-                if single is not None:
-                    if single.fullmatch(character):
-                        following.add((index + 1, False))
-                elif token is _STAR:
-                    if character != "/":
-                        following.add((index, False))
-                elif character != "\n":
-                    following.add((index, token is _DIRECTORIES))
-                    if token is _DIRECTORIES and character == "/":
-                        following.add((index + 1, False))
-                del inside
-            states = self._closure(following)
+            following = self._steps.get((states, character))
+            states = self._step(states, character) if following is None else following
             if not states:
                 return False
         return (len(self._tokens), False) in states
+
+    def _step(self, states: frozenset[tuple[int, bool]], character: str) -> frozenset[tuple[int, bool]]:
+        following = set()
+        for index, _ in states:
+            if index == len(self._tokens):
+                continue
+            token, single = self._tokens[index], self._single[index]
+            if single is not None:
+                if single.fullmatch(character):
+                    following.add((index + 1, False))
+            elif token is _STAR:
+                if character != "/":
+                    following.add((index, False))
+            elif character != "\n":
+                following.add((index, token is _DIRECTORIES))
+                if token is _DIRECTORIES and character == "/":
+                    following.add((index + 1, False))
+        found = frozenset(self._closure(following))
+        self._kept += 1 + len(states) + len(found)
+        if self._kept > _REMEMBERED_STATES:
+            self._steps.clear()
+            self._kept = 0
+        self._steps[states, character] = found
+        return found
 
     def _closure(self, states: set[tuple[int, bool]]) -> set[tuple[int, bool]]:
         """Add what can be reached by letting wildcards match nothing. True marks the inside of some directories."""

@@ -63,8 +63,9 @@ class Suite:
     def add(self, name: str, text: str) -> None:
         (self.folder / "tests" / f"test_{name}.py").write_text(text)
 
-    def run(self, *arguments: str, script: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [self.folder / "scripts" / "test", "1"] if script else [sys.executable, "-m", "pytest"]
+    def run(self, *arguments: str, script: bool = True, workers: int = 0) -> subprocess.CompletedProcess[str]:
+        """workers: a test is in the company of others where there are any; without, a run is quicker."""
+        command = [self.folder / "scripts" / "test", str(workers)] if script else [sys.executable, "-m", "pytest"]
         own = ("CI", "PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST")
         environment = {name: value for name, value in os.environ.items() if name not in own}
         return subprocess.run(
@@ -146,14 +147,14 @@ def test_test_that_fails_once_is_recorded_and_an_error_the_next_time(suite: Suit
 
 def test_test_that_fails_in_company_only_is_red(suite: Suite) -> None:
     suite.add("in_company", _IN_COMPANY)
-    assert suite.run().returncode == 1
+    assert suite.run(workers=1).returncode == 1
     assert not suite.known.exists()
 
 
 def test_test_that_fails_alone_only_the_second_time_is_red(suite: Suite) -> None:
     alone = 'not seen.exists() or "PYTEST_XDIST_WORKER" not in __import__("os").environ'
     suite.add("once", _ONCE.replace("not seen.exists()", alone))
-    result = suite.run()
+    result = suite.run(workers=1)
     assert (result.returncode, "Once more, alone:" in result.stdout) == (1, True)
 
 

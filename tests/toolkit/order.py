@@ -21,6 +21,7 @@ LONGEST: Final = (
     "examples/test_own_pipeline.py",
     "examples/test_examples.py",
     "project/test_demo.py",
+    "project/test_bench.py",
     "worker/test_trust.py",
     "differential/test_differential.py",
     "compose/test_shiplaps_image.py",
@@ -62,6 +63,7 @@ LONGEST: Final = (
 APART: Final = frozenset(
     (
         "examples/test_pipelines_page.py",
+        "project/test_bench.py",
         "worker/test_trust.py",
         "worker/test_worker.py",
         "worker/test_worker_elsewhere.py",
