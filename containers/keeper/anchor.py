@@ -25,6 +25,7 @@ from containers.errors import KeeperError, NamespaceError
 from containers.keeper import protocol
 from containers.rootless import become_root, remember_home
 from core import packets, zygote
+from core.namespaces import is_initial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +88,20 @@ def seal(program: str) -> None:
         syscalls.mount_setattr(syscalls.AT_FDCWD, program, 0, attributes=syscalls.MOUNT_ATTR_RDONLY)
 
 
+def start_in_scope(module: str, arguments: Sequence[str], log: str) -> None:
+    """As ``zygote.start``, in a scope of its own where systemd gives one.
+
+    A user's manager may refuse: then there are no limits, which is said to who asks for one, and all else works.
+    """
+    around = scope()
+    try:
+        zygote.start(module, arguments, log, around=around)
+    except zygote.ZygoteError:
+        if not around or (os.geteuid() == 0 and is_initial()):
+            raise
+        zygote.start(module, arguments, log)
+
+
 def main(arguments: Sequence[str], ready: Callable[[], None]) -> None:
     """The anchor's whole life. arguments: RUN; and ``here`` for the namespaces that it is started in."""
     run, *here = arguments
@@ -103,7 +118,7 @@ def main(arguments: Sequence[str], ready: Callable[[], None]) -> None:
 
 def _start(run: str) -> None:
     try:
-        zygote.start(__name__, [run], f"{run}/anchor.log", around=scope())
+        start_in_scope(__name__, [run], f"{run}/anchor.log")
     except zygote.ZygoteError as error:
         become_root()  # which tells why not, with what helps
         raise NamespaceError(f"the process that keeps this user's namespaces did not start: {error}") from error

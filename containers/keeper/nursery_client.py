@@ -9,10 +9,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from containers.delegation import scope
 from containers.errors import KeeperError
 from containers.keeper import protocol, records
-from containers.keeper.anchor import seal
+from containers.keeper.anchor import seal, start_in_scope
 from containers.keeper.protocol import Conversation
 from core import zygote
 from core.namespaces import is_initial
@@ -73,6 +72,6 @@ def _start(root: str, run: str, finish: Sequence[str]) -> None:
     if not is_initial():
         seal(os.path.realpath(sys.executable))
     try:
-        zygote.start(_MODULE, arguments, f"{run}/nursery.log", around=scope())
+        start_in_scope(_MODULE, arguments, f"{run}/nursery.log")
     except zygote.ZygoteError as error:
         raise KeeperError(f"the nursery of keepers did not start: {error}") from error
