@@ -104,7 +104,7 @@ class CacheState(msgspec.Struct):
         return found
 
 
-class Journal(msgspec.Struct):
+class Journal(msgspec.Struct, frozen=True):
     """A merge that goes on.
 
     top, base: levels; the first is merged into the second.
