@@ -16,7 +16,16 @@ from __future__ import annotations
 OUTWARD = "out"
 TABLE = "shiplap"
 HOST_GATEWAY, HOST_GATEWAY6 = "169.254.1.2", "fd53:6869:706c:6170::2"
-ALWAYS_DENIED, ALWAYS_DENIED6 = ("169.254.0.0/16",), ("fe80::/10",)
+ALWAYS_DENIED = ("169.254.0.0/16",)
+ALWAYS_DENIED6 = (
+    "fe80::/10",
+    "fd00:ec2::/32",  # metadata services: Amazon's,
+    "fd20:ce::254/128",  # Google's,
+    "fd00:c1::a9fe:a9fe/128",  # Oracle's,
+    "fd00:42::42/128",  # Scaleway's,
+    "64:ff9b::a9fe:0/112",  # and 169.254.0.0/16 by NAT64 and by 6to4
+    "2002:a9fe::/32",
+)
 MARK = 0x5417
 LOCAL_TABLE = 200  # of routes
 FIND_TRANSPARENT, FIND_NOTHING = "socket transparent 1", "meta mark 1 meta mark 2"

@@ -1,6 +1,7 @@
 """The switch's way out: the kernel's where it is one, else pasta's; found again, and made again when it is lost.
 
     RUN/switch/way          ``kernel`` or ``pasta``: what was made last
+    RUN/switch/wanted       ``kernel``, ``pasta`` or ``auto``: what was wanted last
     RUN/switch/pasta.pid    of pasta, for people; nobody trusts it: a pasta that ended took its interface along
 
 Whoever runs for long calls ``ensure_way`` again when the host's tables or the switch's interfaces have changed. What
@@ -28,15 +29,18 @@ _PASTA = (
 )
 
 
-def ensure_way(run: str, switch: Switch, way: str = "auto") -> str:
+def ensure_way(run: str, switch: Switch, way: str = "") -> str:
     """Give the switch its way out, unless it has it: ``kernel`` or ``pasta``.
 
-    way: the one that is wanted, or ``auto``. To be called in the host's network and mount namespaces. Raises
-    NetworkError, OSError.
+    way: the one that is wanted, or ``auto``; "": what was wanted last. To be called in the host's network and mount
+    namespaces. Raises NetworkError, OSError.
     """
     folder = f"{run}/switch"
     lock = locked(f"{folder}/lock")
     try:
+        if way and read(f"{folder}/wanted") != way:
+            write(f"{folder}/wanted", way)
+        way = way or read(f"{folder}/wanted") or "auto"
         if switch.mtu():
             made = read(f"{folder}/way")
             if made == "kernel":

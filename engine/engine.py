@@ -49,10 +49,12 @@ class Engine(Closing):
         store: Store | None = None,
         keepers: Keepers | None = None,
         denied_networks: str = "",
+        uplink: str = "auto",
         caller: Caller | None = None,
     ) -> None:
         """store: an open one that the caller closes; else one is opened for each call that needs it.
 
+        uplink: how containers reach the outside, as in ``core.settings``.
         denied_networks: what processes that the engine starts for a moment are not to reach.
         caller: for whom it works; None is this process's own user.
         """
@@ -68,18 +70,25 @@ class Engine(Closing):
         self._looker = Looker(places, self.records, self._image_bytes, self._image_ids, self._is_old)
         denied = tuple(filter(None, (part.strip() for part in denied_networks.split(","))))
         self._life = Lifecycle(
-            places, self.records, self._maker, self.keepers, self._store, self._note, self.networks, denied
+            places, self.records, self._maker, self.keepers, self._store, self._note, self.networks, denied, uplink
         )
 
     @classmethod
     def open(cls, settings: Settings, *, store: Store | None = None) -> Self:
         """The engine of a root. store: as for ``__init__``."""
-        return cls(Places.of(settings.root), store=store, denied_networks=settings.denied_networks)
+        return cls(
+            Places.of(settings.root), store=store, denied_networks=settings.denied_networks, uplink=settings.uplink
+        )
 
     @classmethod
     def open_for(cls, settings: Settings, caller: Caller) -> Self:
         """The caller's own engine, with root's means. Raises NotDoneError for who may not have one."""
-        return cls(places_of(settings.root, caller), denied_networks=settings.denied_networks, caller=caller)
+        return cls(
+            places_of(settings.root, caller),
+            denied_networks=settings.denied_networks,
+            uplink=settings.uplink,
+            caller=caller,
+        )
 
     def close(self) -> None:
         self.records.close()

@@ -50,6 +50,7 @@ class Lifecycle:
         note: Callable[..., None],
         networks: Networks,
         denied: tuple[str, ...],
+        uplink: str,
     ) -> None:
         self._places = places
         self._records = records
@@ -59,6 +60,7 @@ class Lifecycle:
         self._note = note
         self._networks = networks
         self._denied = denied
+        self._uplink = uplink
 
     def start(self, ref: str) -> None:
         """Start it; its command has been executed when this returns. Raises UnchangedError when it runs, and the
@@ -74,7 +76,7 @@ class Lifecycle:
         self.make_ready(row)
         directory = self._places.container(row.id)
         document = spec.read(directory)
-        with wiring.ready(self._places, self._records, row, document, self._denied) as (network, fds):
+        with wiring.ready(self._places, self._records, row, document, self._denied, self._uplink) as (network, fds):
             if network != document["network"]:
                 spec.write(directory, {**document, "network": network})
             with self._keepers.summon(row.id) as keeper:

@@ -33,12 +33,17 @@ def network_of(row: NetworkRow) -> Network:
 
 @contextlib.contextmanager
 def ready(
-    places: Places, records: Records, container: Row, document: Mapping[str, Any], denied: tuple[str, ...]
+    places: Places,
+    records: Records,
+    container: Row,
+    document: Mapping[str, Any],
+    denied: tuple[str, ...],
+    uplink: str,
 ) -> Iterator[tuple[Any, list[int]]]:
     """Have the networks there that a container is in.
 
     Gives ``network`` for its ``spec.json``, and the descriptors that its keeper needs to start it.
-    denied: networks that containers do not reach. Raises NetworkError.
+    denied: networks that containers do not reach. uplink: as in ``core.settings``. Raises NetworkError.
     """
     rows = {row.id: row for row in records.networks()}
     mine = records.endpoints_of(container.id)
@@ -52,7 +57,7 @@ def ready(
             for endpoint in mine:
                 switch.add_network(network_of(rows[endpoint.network]))
             if not all(rows[each.network].internal for each in mine):
-                ensure_way(str(places.run), switch)
+                ensure_way(str(places.run), switch, uplink)
             answer: tuple[Any, list[int]] = told(places, records, container, document), [switch.netns]
         except (NetworkError, OSError):
             if _ports(document) or [rows[each.network].name for each in mine] != [DEFAULT]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,42 @@ def test_a_killed_keepers_container_is_started_again_by_its_policy(living: Engin
 
     eventually(is_another)
     assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_killed_pasta_costs_the_way_out_for_a_moment_and_nothing_within(busybox_root: Path, living: Engine) -> None:
+    """Published ports, networks and names go on; the nursery makes the way again."""
+    with Engine(living.places, uplink="pasta") as engine:
+        serve = "while :; do nc -l -p 80 -e cat; done"
+        ports = {"80/tcp": [{"HostIp": "127.0.0.1"}]}
+        create(engine, "web", "sh", "-c", serve, host={"NetworkMode": "bridge", "PortBindings": ports})
+        engine.start("web")
+        port = int(engine.inspect("web")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"])
+        switch = engine.places.run / "switch"
+        assert (switch / "way").read_text() == "pasta"
+
+        def opened() -> bool:
+            with ExitStack() as stack, suppress(OSError):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                client.settimeout(stretched(2))
+                if echoed(client, b"before"):
+                    clients.append(client)
+                    stack.pop_all()
+            return bool(clients)
+
+        clients: list[socket.socket] = []
+        eventually(opened)
+        first = int((switch / "pasta.pid").read_text())
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: (switch / "pasta.pid").read_text() not in ("", f"{first}\n"))
+        with clients[0] as client:
+            client.settimeout(stretched(2))
+            assert echoed(client, b"after")
+        pasta = int((switch / "pasta.pid").read_text())
+        assert os.readlink(f"/proc/{pasta}/exe").rpartition("/")[2].startswith("pas")
+        assert (switch / "way").read_text() == "pasta"  # the nursery knows what was wanted
+
+
+def echoed(client: socket.socket, text: bytes) -> bool:
+    """Whether the other side says what it is told."""
+    client.sendall(text)
+    return client.recv(100) == text
