@@ -40,7 +40,7 @@ _NEAR_MAC, _FAR_MAC = b"\x02shpl\x01", b"\x02shpl\x02"
 
 _PLAIN_MTU = 1500
 _PROBE_PORT = 7
-_PROBE_WAITS_S = (0.002, 0.004, 0.008, 0.016, 0.06, 0.2)  # a new link takes a moment to carry
+_PROBE_WAITS_S = (0.002, 0.004, 0.008, 0.016, 0.06, 0.2)  # before Linux 6.6 a new link takes a moment to carry
 _RULES = """\
 add table inet shiplap
 add set inet shiplap version {{ type mark; }}
@@ -217,6 +217,7 @@ def _configure(
         return []
 
     inside(netns, there)
+    host.link(name)  # who asks waits until it carries
 
 
 def _forward(host: netlink.Netlink, name: str, *, version6: bool) -> None:

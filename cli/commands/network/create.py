@@ -16,7 +16,8 @@ from cli.options import pairs
 @click.argument("name", metavar="NETWORK")
 @click.option("-d", "--driver", metavar="DRIVER", default="bridge", help="Only bridge is there.")
 @click.option("--internal", is_flag=True, help="No way out of it, and no published ports.")
-@click.option("--subnet", "subnets", metavar="CIDR", multiple=True, help="Its addresses, as 10.1.2.0/24.")
+@click.option("--ipv6", is_flag=True, help="Addresses of IPv6, too: of --subnet, or of a prefix of its own.")
+@click.option("--subnet", "subnets", metavar="CIDR", multiple=True, help="Its addresses, as 10.1.2.0/24 or fd12::/64.")
 @click.option("--gateway", "gateways", metavar="ADDRESS", multiple=True, help="The switch's address in it.")
 @click.option("--label", "labels", metavar="NAME[=VALUE]", multiple=True, help="Set a label.")
 @click.option("-o", "--opt", "driver_options", metavar="NAME=VALUE", multiple=True, help="An option of the driver.")
@@ -28,6 +29,7 @@ def command(
     name: str,
     driver: str,
     internal: bool,
+    ipv6: bool,
     subnets: Sequence[str],
     gateways: Sequence[str],
     labels: Sequence[str],
@@ -45,6 +47,7 @@ def command(
         "Name": name,
         "Driver": driver,
         "Internal": internal,
+        "EnableIPv6": ipv6,
         "Attachable": attachable,
         "Labels": pairs(labels, "--label"),
         "Options": pairs(driver_options, "--opt"),
