@@ -64,7 +64,7 @@ def free(used: Iterable[str]) -> Subnet:
 def refuse_overlap(subnet: Subnet | Subnet6, used: Iterable[str]) -> None:
     """Raise InvalidRequestError where another network has a part of it. used: of the same version; "" is none."""
     if any(subnet.overlaps(type(subnet)(text)) for text in used if text):
-        raise InvalidRequestError("invalid pool request: Pool overlaps with other one on this address space")
+        raise InvalidRequestError("Pool overlaps with other one on this address space")
 
 
 def free_address(subnet: str, taken: Iterable[str]) -> str:

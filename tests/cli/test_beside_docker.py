@@ -258,11 +258,39 @@ STORIES = {
         rm s9
         rmi changed:latest nothing-there
         """,
+    "places in networks": """
+        network create --ipv6 --subnet 10.55.0.0/24 --gateway 10.55.0.1 --subnet fd55::/64 --gateway fd55::1 mine
+        network create mine
+        network create --subnet 10.55.0.0/25 other
+        network inspect -f '{{.Name}} {{.Driver}} {{.EnableIPv6}} {{.Internal}} {{json .IPAM.Config}}' mine
+        run -d --name n1 --network mine --ip 10.55.0.9 --ip6 fd55::9 --network-alias web \
+            -h box --domainname in.example --add-host db:10.0.0.7 --dns 192.0.2.1 --dns-search a.example BASE sleep 1000
+        exec n1 sh -c 'hostname; hostname -f; cat /proc/sys/kernel/domainname'
+        exec n1 sh -c "ip addr show eth0 | grep -o 'inet6* [0-9a-f.:]*/[0-9]*' | grep -v fe80"
+        exec n1 sh -c 'grep db /etc/hosts; grep 10.55.0.9 /etc/hosts'
+        exec n1 grep -E '^(nameserver|search)' /etc/resolv.conf
+        inspect -f '{{with .NetworkSettings.Networks.mine}}{{.IPAddress}} {{.GlobalIPv6Address}} {{.Gateway}}{{end}}' n1
+        run --rm --network container:n1 BASE sh -c 'hostname; grep db /etc/hosts'
+        run --rm --network container:n1 -p 80:80 BASE true
+        run --rm --network container:n1 --dns 1.1.1.1 BASE true
+        run --rm --network container:n1 -h x BASE true
+        run --rm --network container:nobody BASE true
+        create --name n3 --network container:n1 BASE true
+        stop -t 0 n1
+        start n3
+        rm -f n1
+        rm -f n3
+        run --rm --network host -p 80:80 BASE true
+        run --rm --link nobody:x BASE true
+        run --rm --ip 10.0.0.1 BASE true
+        run --rm --dns nowhere BASE true
+        network rm mine
+        """,
 }  # fmt: skip
 
 _ERRORS_DIFFER = (
     "run -d --name s6 --network none nothing-like", "run --pull never", "run --nothing", "run -m 1k", "ps -n x",
-    "kill -s NOTHING", "rmi ",
+    "kill -s NOTHING", "rmi ", "run --rm --dns nowhere",
 )  # fmt: skip
 """Whose errors say the same in other words; the others have docker's, but for its prefix."""
 
