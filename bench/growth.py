@@ -28,7 +28,7 @@ from images.records import CacheRecord
 from images.store import Store
 
 SIZES = (1_000, 10_000, 100_000)
-_TIMES = 5  # what is short, and can be done again
+_TIMES = 5
 _IMAGES_PER_ARCHIVE = 10_000
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -55,13 +55,16 @@ class Growth:
         return Growth(self.title, dict(sorted(self.seconds.items())[-2:])).exponent
 
 
-Series = Callable[[Path, Shiplap, int, int], Iterator[tuple[str, float]]]
-"""(an empty directory, a tool with the base image, size, number of the round) to what was done, and seconds."""
+Series = Callable[[Path, Shiplap, int, int, int], Iterator[tuple[str, float]]]
+"""(an empty directory, a tool with the base image, size, number of the round, times) to what was done, and seconds.
+
+times: how often to do what is short, and can be done again.
+"""
 
 
-def instructions(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tuple[str, float]]:
+def instructions(directory: Path, tool: Shiplap, size: int, number: int, times: int) -> Iterator[tuple[str, float]]:
     """A Dockerfile of ENV and LABEL in stages: an image's config with 100,000 entries of history would be no config."""
-    del number
+    del number, times
     context = workloads.many_stages(directory / "context", size)
     yield "N instructions, 1,000 in a stage, no cache", _timed(lambda: tool.build(context, cache=False))
     yield "the same, nothing changed", _timed(lambda: tool.build(context, cache=True))
@@ -70,8 +73,9 @@ def instructions(directory: Path, tool: Shiplap, size: int, number: int) -> Iter
     yield "the same, the last one added", _timed(lambda: tool.build(context, cache=True))
 
 
-def files(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tuple[str, float]]:
+def files(directory: Path, tool: Shiplap, size: int, number: int, times: int) -> Iterator[tuple[str, float]]:
     """A context of files of 1 kB."""
+    del times
     sizes = replace(Sizes(), files=size, total_bytes=size * 1000)
     context = workloads.copy_then_run(directory / "context", sizes, seed=size + number)
     yield "COPY of N files, then RUN", _timed(lambda: tool.build(context, cache=True))
@@ -80,7 +84,7 @@ def files(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tu
     yield "the same files, one changed", _timed(lambda: tool.build(context, cache=True))
 
 
-def stored_images(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tuple[str, float]]:
+def stored_images(directory: Path, tool: Shiplap, size: int, number: int, times: int) -> Iterator[tuple[str, float]]:
     """Images with a name each, of one small layer; builds beside them, and commands on one of them or on all."""
     del number
     archives = list(_archives(directory / "layout", size))
@@ -88,19 +92,19 @@ def stored_images(directory: Path, tool: Shiplap, size: int, number: int) -> Ite
         f"loading N images, {_IMAGES_PER_ARCHIVE:,} in an archive",
         sum(_timed(partial(tool.command, "image", "load", "-i", archive)) for archive in archives),
     )
-    yield from _builds_beside(directory, tool, "N images")
-    yield "image tag beside N images", _timed(lambda: tool.command("image", "tag", "bench", "other"), _TIMES)
-    yield "image inspect beside N images", _timed(lambda: tool.command("image", "inspect", "many/image1"), _TIMES)
-    numbers = iter(range(_TIMES))
+    yield from _builds_beside(directory, tool, "N images", times)
+    yield "image tag beside N images", _timed(lambda: tool.command("image", "tag", "bench", "other"), times)
+    yield "image inspect beside N images", _timed(lambda: tool.command("image", "inspect", "many/image1"), times)
+    numbers = iter(range(times))
     yield (
         "image rm beside N images",
-        _timed(lambda: tool.command("image", "rm", f"many/image{next(numbers)}"), _TIMES),
+        _timed(lambda: tool.command("image", "rm", f"many/image{next(numbers)}"), times),
     )
-    yield "image ls of N images", _timed(lambda: tool.command("image", "ls"), _TIMES)
-    yield "image prune that finds nothing", _timed(lambda: tool.command("image", "prune", "-f"), _TIMES)
+    yield "image ls of N images", _timed(lambda: tool.command("image", "ls"), times)
+    yield "image prune that finds nothing", _timed(lambda: tool.command("image", "prune", "-f"), times)
 
 
-def cached_steps(directory: Path, tool: Shiplap, size: int, number: int) -> Iterator[tuple[str, float]]:
+def cached_steps(directory: Path, tool: Shiplap, size: int, number: int, times: int) -> Iterator[tuple[str, float]]:
     """What N steps of RUN leave: a record, a layer, a snapshot. Builds beside them, and going over them all."""
     del number
     with Store.open(tool.root) as store:
@@ -113,26 +117,26 @@ def cached_steps(directory: Path, tool: Shiplap, size: int, number: int) -> Iter
             upper = store.snapshots.new_upper()
             Path(upper.path, "fs", "file").touch()
             store.snapshots.adopt(upper, layer, ())
-    yield from _builds_beside(directory, tool, "N cached steps")
-    yield "cache du of N steps", _timed(lambda: tool.command("cache", "du"), _TIMES)
+    yield from _builds_beside(directory, tool, "N cached steps", times)
+    yield "cache du of N steps", _timed(lambda: tool.command("cache", "du"), times)
     limit = ("cache", "prune", "--max-used-space", "1t")
-    yield "cache prune that finds N steps below its limit", _timed(lambda: tool.command(*limit), _TIMES)
+    yield "cache prune that finds N steps below its limit", _timed(lambda: tool.command(*limit), times)
     yield "cache prune of N steps", _timed(lambda: tool.command("cache", "prune", "-f", "-a"))
 
 
-def _builds_beside(directory: Path, tool: Shiplap, what: str) -> Iterator[tuple[str, float]]:
+def _builds_beside(directory: Path, tool: Shiplap, what: str, times: int) -> Iterator[tuple[str, float]]:
     context = workloads.run_steps(directory / "context", Sizes(steps=5))
     tool.build(context, cache=True)
-    yield f"5 RUN steps beside {what}, no cache", _timed(lambda: tool.build(context, cache=False), _TIMES)
-    yield f"the same beside {what}, nothing changed", _timed(lambda: tool.build(context, cache=True), _TIMES)
-    numbers = iter(range(_TIMES))
+    yield f"5 RUN steps beside {what}, no cache", _timed(lambda: tool.build(context, cache=False), times)
+    yield f"the same beside {what}, nothing changed", _timed(lambda: tool.build(context, cache=True), times)
+    numbers = iter(range(times))
 
     def build_another() -> None:
         with (context / "Dockerfile").open("a") as file:
             file.write(f"# {next(numbers)}\n")
         tool.build(context, cache=True)
 
-    yield f"the same beside {what}, another Dockerfile, all cached", _timed(build_another, _TIMES)
+    yield f"the same beside {what}, another Dockerfile, all cached", _timed(build_another, times)
 
 
 SERIES: dict[str, Series] = {
@@ -143,7 +147,7 @@ SERIES: dict[str, Series] = {
 }
 
 
-def measure(directory: Path, names: Sequence[str], sizes: Sequence[int], rounds: int) -> list[Growth]:
+def measure(directory: Path, names: Sequence[str], sizes: Sequence[int], rounds: int, times: int) -> list[Growth]:
     """Each series at each size, each round on a store of its own. ``directory`` needs some gigabytes."""
     base_tar = rootfs("busybox")
     found: dict[str, dict[int, list[float]]] = {}
@@ -153,7 +157,7 @@ def measure(directory: Path, names: Sequence[str], sizes: Sequence[int], rounds:
                 place = emptied(directory / "series")
                 tool = Shiplap(place)
                 tool.start(base_tar)
-                for title, seconds in SERIES[name](place, tool, size, number):
+                for title, seconds in SERIES[name](place, tool, size, number, times):
                     found.setdefault(title, {}).setdefault(size, []).append(seconds)
                     print(f"{size:>7,}  {seconds:8.3f} s  {title}", flush=True)
     return [
@@ -224,12 +228,13 @@ def main() -> int:
     parser.add_argument("--series", nargs="+", choices=SERIES, default=list(SERIES))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="at least two")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--times", type=int, default=_TIMES, help="how often in a round, for what is short")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="on a disk, not in memory")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="shiplap-growth-", dir=options.directory))
     try:
-        lines = measure(directory, options.series, options.sizes, options.rounds)
+        lines = measure(directory, options.series, options.sizes, options.rounds, options.times)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print(table(lines))

@@ -120,6 +120,6 @@ def test_growth_is_the_slope_between_sizes() -> None:
 
 
 def test_short_growth_measures_every_series(privileged: None, tmp_path: Path) -> None:
-    lines = measured("bench.growth", tmp_path, "--sizes", "10", "20")
+    lines = measured("bench.growth", tmp_path, "--sizes", "10", "20", "--times", "1")
     assert len(lines) == 21
     assert all(seconds > 0 for line in lines for seconds in line["seconds"].values())
