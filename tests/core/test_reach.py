@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from core.errors import HostNotFoundError, OutOfReachError
-from core.reach import ANYWHERE, Reach
+from core.reach import ANYWHERE, Reach, look_up
 
 
 def bounded(*addresses: str, **members: tuple[str, ...]) -> Reach:
@@ -67,3 +67,11 @@ def test_of_the_addresses_of_a_host_that_is_let_through_one_that_answers_is_pinn
         named = bounded("::1", "127.0.0.1").allowing(f"localhost:{port}")
         assert named.pin("localhost", port) == "127.0.0.1"
     assert named.pin("localhost", port) == "::1"  # nobody listens
+
+
+def test_system_knows_each_address_of_a_host_once() -> None:
+    assert look_up("127.0.0.1", 80) == ["127.0.0.1"]
+    assert look_up("::1", 443) == ["::1"]
+    found = look_up("localhost", 80)
+    assert len(found) == len(set(found))
+    assert "127.0.0.1" in found or "::1" in found
