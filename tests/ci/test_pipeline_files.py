@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ci.errors import CiError
-from ci.files import DIRECTORY, FILE, MAX_FILES, chosen, pipeline_files
+from ci.files import MAX_FILES, chosen, pipeline_files
+from ci.parsing import DIRECTORY, FILE
 
 
 def test_one_file_or_those_of_the_directory_in_order(tmp_path: Path) -> None:
