@@ -98,6 +98,7 @@ class Maker:
         ]
         host = hostconfig.read(fields.inner("HostConfig"))
         host.privileges.check_caller(caller.uid)
+        netconfig.check_own(fields, host.network)
         with self._store() as store:
             origin = fields.text("Image")
             image = resolve(store, origin, platform)
@@ -115,7 +116,6 @@ class Maker:
             self.tidy(store)
             planned = self._planned(store, fields, asked, caller)
             callers.check_network(caller, host.network.mode, ())
-            netconfig.check_own(fields, host.network)
             endpoints = (
                 self._networks.wanted(fields, host.network.mode, host.network.links) if host.network.has_place else []
             )
