@@ -136,6 +136,23 @@ def test_repository_comes_back_whole(
     assert sorted(path.name for path in (settings.root / "git").iterdir()) == ["app.git", "linked.git", "team"]
 
 
+def test_repository_whose_refs_are_in_tables_comes_back_whole(
+    service: Service, settings: ServiceSettings, repository: Path, tmp_path: Path
+) -> None:
+    tabled = settings.root / "git" / "tabled.git"
+    git(settings.root, "init", "--quiet", "--bare", "--ref-format=reftable", str(tabled))
+    git(repository, "push", "--quiet", str(tabled), "main:main", "main:topic")
+    git(tabled, "symbolic-ref", "HEAD", "refs/heads/topic")
+    before = refs(tabled)
+    assert before.count("refs/heads/") == 2
+    backup(settings, tmp_path / "backup.tar")
+    shutil.rmtree(settings.root / "git")
+    assert restore(settings, tmp_path / "backup.tar") == []
+    assert refs(tabled) == before
+    assert git(tabled, "symbolic-ref", "HEAD").strip() == "refs/heads/topic"
+    git(tabled, "fsck", "--strict")
+
+
 def test_what_was_pushed_since_the_backup_is_moved_aside_and_other_repositories_stay(
     service: Service, settings: ServiceSettings, repository: Path, tmp_path: Path
 ) -> None:
