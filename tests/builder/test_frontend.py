@@ -320,3 +320,26 @@ def test_an_image_of_the_store_is_taken_however_like_a_stage_it_is_called(tmp_pa
     asked = Asked("biuld")
     plan_with(asked, "FROM base AS build\nFROM biuld\n", tmp_path)
     assert asked.registries == []
+
+
+@pytest.mark.parametrize(
+    ("text", "platforms", "asked"),
+    [
+        ("FROM base\n", (), None),
+        ("FROM --platform=linux/amd64 base\n", (), Platform("linux", "amd64")),
+        ("FROM base\n", (Platform("linux", "amd64"),), Platform("linux", "amd64")),
+    ],
+)
+def test_image_is_asked_for_by_platform_where_one_is_named(
+    tmp_path: Path, text: str, platforms: tuple[Platform, ...], asked: Platform | None
+) -> None:
+    """Else whatever is here will do."""
+    seen: list[Platform | None] = []
+
+    def noting(name: str, platform: Platform | None, new_step: NewStep | None) -> Any:
+        seen.append(platform)
+        return resolve(name, platform, new_step)
+
+    with Context.open_directory(str(tmp_path)) as context:
+        plan(parse(text), BuildRequest(text.encode(), "Dockerfile", context, platforms=platforms), noting)
+    assert seen == [asked]
