@@ -37,6 +37,9 @@ DIRECTORY: Final = "caches"
 UNUSED_S: Final = 7 * 86400.0
 """How long lanes of branches stay after their last run."""
 
+UNCHANGED: Final = "unchanged"
+"""Why nothing was kept of a job that wrote nothing there."""
+
 _CLOCKS_S: Final = 0.01
 """Two times of files that are nearer to each other may be the same: the kernel's clock for them moves in steps."""
 
@@ -171,7 +174,7 @@ class Generations:
             if (None if lane is None else lane.serial) != generation.expected:
                 return "another job's was first, and stays"
             if (generation.base != ROOT or lane is None) and _is_empty(f"{upper}/fs"):
-                return ""
+                return UNCHANGED
             below = state.levels.get(generation.base)
             is_private = is_private or (below is not None and below.is_private)
             stays = domain.is_host or domain == protected(domain.project)
@@ -214,7 +217,13 @@ class Generations:
     def prune(self, now: float | None = None) -> int:
         """Remove lanes of branches that have not been used for too long; the bytes freed on disk. now: for tests."""
         before = (time.time() if now is None else now) - UNUSED_S
-        return sum(self.remove(each.id, before) for each in self.lanes() if not each.stays and each.used_at < before)
+        freed = 0
+        for key, files in self._all():  # without locks: each build comes here
+            state = read_state(self._top / f"{key}.json")
+            for scope, lane in [] if state is None else state.lanes.items():
+                if not lane.stays and files.used_at(lane) < before:
+                    freed += self.remove(_id(key, scope), before)
+        return freed
 
     def settle(self) -> None:
         """Bring all that was kept to the disk, so that it is there when the machine stops. It takes as long as the disk

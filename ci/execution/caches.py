@@ -15,7 +15,7 @@ from core.cancellation import asking, check
 from core.closing import Closing
 from core.errors import ShiplapError
 from core.events import StepOutput
-from images.generations import CacheName, Generation
+from images.generations import UNCHANGED, CacheName, Generation
 from images.snapshots import Upper
 
 OPENING: Final = "[internal] open caches"
@@ -73,7 +73,7 @@ class JobCaches(Closing):
                     why = error.message
                 except OSError as error:
                     why = str(error)
-                self._say(step.id, cache, f"not kept: {why}" if why else "kept")
+                self._say(step.id, cache, f"not kept: {why}" if why and why != UNCHANGED else why or "kept")
 
     def close(self) -> None:
         self._held.close()

@@ -23,7 +23,7 @@ from core.cancellation import asking
 from core.errors import StorageFullError
 from core.trust import HOST, of_branch, of_fork, of_user, protected
 from images.cachefiles import MOST_LEVELS
-from images.generations import UNUSED_S, CacheName
+from images.generations import UNCHANGED, UNUSED_S, CacheName
 from images.store import Store
 from tests.toolkit.keptcaches import MAIN, NAME, Bench, Tree, put, tree_of
 
@@ -37,10 +37,6 @@ _LONG_AGO = 10**9
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
-
-
-def nothing(_: Path) -> None:
-    pass
 
 
 # Lanes.
@@ -74,6 +70,14 @@ def test_branches_see_nothing_of_each_other(bench: Bench) -> None:
     bench.job(put(a="x"), TOPIC)
     assert bench.files(of_branch("p", "other")) == {}
     assert bench.files(of_branch("p", "topic/")) == {}
+
+
+def test_branch_that_writes_nothing_goes_on_with_the_protected_lane_s(bench: Bench) -> None:
+    bench.job(put(a="1"))
+    assert bench.job(lambda _: None, TOPIC) == UNCHANGED
+    bench.job(put(b="2"))
+    assert bench.files(TOPIC) == {"a": "1", "b": "2"}
+    assert bench.job(lambda _: None) == UNCHANGED
 
 
 def test_fork_sees_what_no_secret_took_part_in_and_keeps_nothing(bench: Bench) -> None:
@@ -205,7 +209,7 @@ def test_merged_generations_show_what_the_jobs_had_written(bench: Bench, seed: i
             shutil.copytree(plain[MAIN], plain[TOPIC], symlinks=True)
         for domain in (MAIN, TOPIC) if number >= 3 else (MAIN,):
             action(plain[domain])
-            assert bench.job(action, domain) == ""
+            assert bench.job(action, domain) in ("", UNCHANGED)
             assert bench.seen(domain) == tree_of(plain[domain])
     assert len(bench.levels()) <= 3
 
