@@ -1,9 +1,10 @@
 """Letting containers exist, and no longer exist, in such an order that a kill at any instant is undone.
 
-Made: the directory aside, with its lock; the pins of its layers; the rest of the directory, renamed; the row.
-Removed: the row; the directory, renamed aside; the pins. Whoever does either holds the lock all the while. So a
-directory, or pins, without a row and without a holder of the lock are what somebody was killed over. The next who makes
-or removes anything clears them away (``tidy``).
+Made: the directory aside, with its lock; the volumes; the pins of its layers; the rest of the directory, renamed; the
+row. Removed: the row; the volumes; the directory, renamed aside; the pins. Whoever does either holds the lock all the
+while. So a directory, or pins, without a row and without a holder of the lock are what somebody was killed over. The
+next who makes or removes anything clears them away (``tidy``), with the anonymous volumes that the directory's file
+``doomed`` names: all of a container that is being made, and those that go with one that is being removed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from core import namespaces
 from core.digests import DiffID, Digest
 from core.errors import StorageFullError
-from core.files import fsync_directory, storage_errors
+from core.files import fsync_directory, storage_errors, write_atomically
 from engine import callers, config, documents, hostconfig, locking, netconfig, published, spec
 from engine.callers import Caller
 from engine.errors import InvalidRequestError, NameInUseError, NoSuchImageError
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from images.summary import Image
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
-_NEW, _GONE = ".new-", ".gone-"
+_NEW, _GONE, _DOOMED = ".new-", ".gone-", "doomed"
 _MOST_TRIES: Final = 12
 _BODY: Final = frozenset({
     "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty",
@@ -128,7 +129,7 @@ class Maker:
             made = _Wanted(
                 identity, name, time.time_ns(), caller, image, origin, asked, host, planned, endpoints, ports
             )
-            with self._being_made(store, identity) as aside, self._volumes_for(planned):
+            with self._being_made(store, identity) as aside, self._volumes_for(planned, aside):
                 row = self._made(store, made, aside)
         self._note(row, "create")
         if host.network.mode == "host" and published.wanted(fields.inner("HostConfig"), ()):
@@ -185,6 +186,8 @@ class Maker:
         directory = self._places.container(row.id)
         names = self._records.volumes_of(row.id)
         try:
+            with contextlib.suppress(OSError):  # no directory, or a full disk: at worst a kill leaves volumes
+                _doom(directory, names if volumes else [])
             try:
                 was_there = self._records.remove(row.id)
             except StorageFullError:
@@ -193,14 +196,14 @@ class Maker:
                 was_there = self._records.remove(row.id)
             if was_there:
                 self._note(row, "destroy")
+            if volumes:  # while the directory says so, should this be the last that happens
+                self._volumes.remove_anonymous(names)
             gone = self._places.containers / f"{_GONE}{row.id}"
             with contextlib.suppress(FileNotFoundError):
                 os.rename(directory, gone)
             remove_tree(str(gone))
             with self._store() as store:
                 store.pinned.drop([row.id])
-            if volumes:
-                self._volumes.remove_anonymous(names)
         finally:
             if lock is not None:
                 os.close(lock)
@@ -225,6 +228,7 @@ class Maker:
             try:
                 # With the lock nobody else can let it exist. A creator lets go of it only when there is a row.
                 if directory.name != identity or not self._records.exists(identity):
+                    self._volumes.remove_anonymous(_doomed(directory))
                     remove_tree(str(directory))
             finally:
                 os.close(lock)
@@ -269,8 +273,10 @@ class Maker:
         return planner.plan(fields.inner("HostConfig"), asked.volumes)
 
     @contextlib.contextmanager
-    def _volumes_for(self, planned: Planned) -> Iterator[None]:
+    def _volumes_for(self, planned: Planned, aside: Path) -> Iterator[None]:
         """Make the volumes that are missing; when the block fails, the anonymous ones go again."""
+        with storage_errors("a container"):
+            _doom(aside, [wanted.name for wanted in planned.volumes if wanted.is_anonymous])
         try:
             for wanted in planned.volumes:
                 labels, options = wanted.labels, wanted.options
@@ -341,6 +347,21 @@ class _Wanted(NamedTuple):
         shown = documents.summary(self.config.document, self.host.document, self.planned.shown, names)
         policy = self.host.restart["policy"]
         return Row(self.identity, name, self.created_ns, self.origin, str(self.image.id), policy, shown)
+
+
+def _doom(directory: Path, volumes: Sequence[str]) -> None:
+    """Write down which volumes go with the directory, if it is found without a row. Raises OSError."""
+    if volumes:
+        write_atomically(directory / _DOOMED, "\n".join(volumes).encode(), mode=0o600)
+    else:
+        (directory / _DOOMED).unlink(missing_ok=True)
+
+
+def _doomed(directory: Path) -> list[str]:
+    try:
+        return (directory / _DOOMED).read_text(encoding="ascii").split()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def checked_name(name: str) -> str:

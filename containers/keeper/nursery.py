@@ -22,11 +22,11 @@ from containers import birth, cgroups, hierarchies, syscalls, wire
 from containers.errors import ContainerError, KeeperError, SeccompError
 from containers.keeper import eventlog, protocol, records, restarts, spare
 from containers.keeper.loop import Loop
-from containers.keeper.serving import Peer
+from containers.keeper.peers import Door, Peer
 from containers.keeper.spare import WORK
 from containers.keeper.wayguard import WayGuard
 from containers.switchpin import pinned
-from core import ofdlocks, packets, zygote
+from core import ofdlocks, zygote
 from core.release import VERSION
 
 TYPE_CHECKING = False
@@ -82,12 +82,7 @@ class Nursery:
         self._last = time.monotonic()
         self._stamp = zygote.Stamp()
         self._guard = WayGuard(self._loop, run)
-        self._path = f"{run}/nursery.sock"
-        if os.path.exists(self._path):
-            os.unlink(self._path)
-        self._listener = packets.listen(self._path)
-        self._inode = os.stat(self._path).st_ino
-        self._loop.watch(self._listener.fileno(), self._accept)
+        self._door = Door(self._loop, f"{run}/nursery.sock", self._come)
 
     def serve(self) -> None:
         """Serve until there is nothing more to do."""
@@ -104,18 +99,9 @@ class Nursery:
 
     # Who asks
 
-    def _accept(self) -> None:
-        try:
-            sock = packets.accept(self._listener)
-        except OSError:
-            return
-        if packets.peer(sock)[1] != os.geteuid():
-            sock.close()
-            return
-        peer = Peer(self._loop, sock)
+    def _come(self, peer: Peer) -> None:
         self._peers.add(peer)
-        self._loop.watch(sock.fileno(), lambda: self._on_message(peer), lambda: self._lose(peer))
-        peer.answer(protocol.hello())
+        self._loop.watch(peer.sock.fileno(), lambda: self._on_message(peer), lambda: self._lose(peer))
 
     def _lose(self, peer: Peer) -> None:
         self._peers.discard(peer)
@@ -392,22 +378,12 @@ class Nursery:
         busy = len(self._children) > len(self._spares) or self._adopted or self._peers or self._finishing >= 0
         if busy:
             self._last = time.monotonic()
-        try:
-            is_ours = os.stat(self._path).st_ino == self._inode
-        except FileNotFoundError:
-            is_ours = False
-        if not is_ours or time.monotonic() - self._last > IDLE_S:
+        if not self._door.is_there() or time.monotonic() - self._last > IDLE_S:
             self._leave()
 
     def _leave(self) -> None:
         self._is_over = True
-        self._loop.unwatch(self._listener.fileno())
-        self._listener.close()
-        try:
-            if os.stat(self._path).st_ino == self._inode:
-                os.unlink(self._path)
-        except FileNotFoundError:
-            return
+        self._door.close()
 
 
 def _recorded(folder: str) -> dict[str, Any] | None:

@@ -26,12 +26,13 @@ def living(run: str, identity: str) -> Conversation:
     return protocol.connect(records.socket_path(run, identity))
 
 
-def keeper(root: str, run: str, identity: str, *, finish: Sequence[str] = ()) -> Conversation:
+def keeper(root: str, run: str, identity: str, *, finish: Sequence[str]) -> Conversation:
     """The keeper of a container, which is made if there is none. Raises ContainerError.
 
     It ends by itself when all who talk to it have gone and nothing was started.
     root: of the engine; ``containers/IDENTITY`` has to be there. run: its directory that a boot clears, private.
     finish: the command (an absolute path first) that removes what RUN/due names, and tells the keepers ``finished``.
+        Empty: nobody removes it. There is no default: a nursery keeps for life what the first caller says.
     """
     for _ in range(_TRIES):
         try:
@@ -48,7 +49,7 @@ def keeper(root: str, run: str, identity: str, *, finish: Sequence[str] = ()) ->
     raise last
 
 
-def nursery(root: str, run: str, *, finish: Sequence[str] = ()) -> Conversation:
+def nursery(root: str, run: str, *, finish: Sequence[str]) -> Conversation:
     """The nursery, which is started if there is none. Raises KeeperError. See ``keeper``."""
     path = f"{run}/nursery.sock"
     try:

@@ -7,8 +7,6 @@ container at once.
 
 from __future__ import annotations
 
-import _socket
-import errno
 import fcntl
 import os
 import struct
@@ -22,8 +20,8 @@ from containers.keeper.cell import Cell
 from containers.keeper.following import Follower
 from containers.keeper.life import Life
 from containers.keeper.loop import Loop
+from containers.keeper.peers import Door, Peer
 from containers.keeper.relay import PATIENCE_S, Framing, Relay, Viewer
-from core import packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,32 +30,6 @@ if TYPE_CHECKING:
 
 _FINISH_PATIENCE_S = 30.0
 _NOBODY_PATIENCE_S = 10.0
-_ACCEPT_PAUSE_S = 0.1
-
-
-class Peer:
-    """A connection to this keeper. ended: called when it closes."""
-
-    def __init__(self, loop: Loop, sock: _socket.socket) -> None:
-        self._loop = loop
-        self.sock = sock
-        self.ended: list[Callable[[], None]] = []
-
-    def answer(self, message: dict[str, Any], fds: list[int] | tuple[int, ...] = ()) -> None:
-        """Send a message; who has gone, or does not take it, gets none."""
-        try:
-            protocol.send(self.sock, message, fds, flags=_socket.MSG_DONTWAIT)
-        except OSError:
-            return
-
-    def close(self) -> None:
-        """End it."""
-        if self.sock.fileno() >= 0:
-            self._loop.unwatch(self.sock.fileno())
-            self.sock.close()
-            ended, self.ended = self.ended, []
-            for each in ended:
-                each()
 
 
 class Keeper:
@@ -74,7 +46,6 @@ class Keeper:
         self._run = run
         self._lock = lock
         self._finish = finish
-        self._path = records.socket_path(run, identity)
         self.life = Life(loop, cell, run, f"{root}/containers/{identity}", identity)
         self.life.changed = self._changed
         self.life.relay.appended = self._appended
@@ -87,15 +58,8 @@ class Keeper:
         self._is_finished = False
         self._was_asked_to_finish = False
         self.is_over = False
-        self._listener = self._listening()
+        self._door = Door(loop, records.socket_path(run, identity), self._come)
         loop.later(_NOBODY_PATIENCE_S, self._look)
-
-    def _listening(self) -> _socket.socket:
-        if os.path.exists(self._path):  # of a keeper that was killed: the lock is ours
-            os.unlink(self._path)
-        listener = packets.listen(self._path)
-        self._loop.watch(listener.fileno(), self._accept)
-        return listener
 
     def start_again(self) -> None:
         """Start the container, whose last keeper was killed, as its policy wants."""
@@ -104,28 +68,9 @@ class Keeper:
 
     # Connections
 
-    def _accept(self) -> None:
-        try:
-            sock = packets.accept(self._listener)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
-                raise
-            self._loop.unwatch(self._listener.fileno())
-            self._loop.later(_ACCEPT_PAUSE_S, self._accept_again)
-            return
-        if packets.peer(sock)[1] != os.geteuid():
-            sock.close()
-            return
-        peer = Peer(self._loop, sock)
+    def _come(self, peer: Peer) -> None:
         self._peers.add(peer)
-        self._loop.watch(sock.fileno(), lambda: self._on_message(peer), lambda: self._lose(peer))
-        peer.answer(protocol.hello())
-
-    def _accept_again(self) -> None:
-        if not self.is_over:
-            self._loop.watch(self._listener.fileno(), self._accept)
+        self._loop.watch(peer.sock.fileno(), lambda: self._on_message(peer), lambda: self._lose(peer))
 
     def _lose(self, peer: Peer) -> None:
         self._peers.discard(peer)
@@ -474,10 +419,7 @@ class Keeper:
     def _leave(self) -> None:
         """Give up the socket, then all that is held, then the lock; then answer, and end."""
         self.is_over = True
-        self._loop.unwatch(self._listener.fileno())
-        self._listener.close()
-        if os.path.exists(self._path):  # the engine's directory may have been removed
-            os.unlink(self._path)
+        self._door.close()
         self._cell.close()
         self.life.log.close()
         os.close(self._lock)

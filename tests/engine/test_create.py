@@ -257,9 +257,9 @@ def counting(name, arguments):
 with Engine(Places(Path(sys.argv[1]), Path(sys.argv[2]))) as engine:
     sys.addaudithook(counting)
     if sys.argv[4] == "create":
-        engine.create("victim", {"Image": "app", "HostConfig": {"Binds": ["data:/data"]}})
+        engine.create("victim", {"Image": "app", "Volumes": {"/x": {}}, "HostConfig": {"Binds": ["data:/data"]}})
     else:
-        engine.remove("victim")
+        engine.remove("victim", volumes=True)
 """
 
 
@@ -268,7 +268,7 @@ def test_a_kill_at_any_instant_is_finished_or_undone_by_the_next(engine: Engine,
     places, ended = engine.places, False
     for moment in range(1, 400, 3):
         if what == "remove" and not engine.containers(every=True):
-            engine.create("victim", {"Image": "app", "HostConfig": {"Binds": ["data:/data"]}})
+            engine.create("victim", {"Image": "app", "Volumes": {"/x": {}}, "HostConfig": {"Binds": ["data:/data"]}})
         arguments = [str(places.root), str(places.run), str(moment), what]
         killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], timeout=stretched(60))
         known = {row["Id"] for row in engine.containers(every=True)}
@@ -276,13 +276,15 @@ def test_a_kill_at_any_instant_is_finished_or_undone_by_the_next(engine: Engine,
         for identity in known:  # what exists is whole
             assert engine.inspect(identity)["Name"] == "/victim"
             if what == "create":
-                engine.remove(identity)
+                engine.remove(identity, volumes=True)
         other = engine.create("other", asked())  # which clears away what was left
         left = {path.name for path in places.containers.iterdir()} - {other.id}
         assert left == ({row["Id"] for row in engine.containers(every=True)} - {other.id})
         with Store.open(places.root) as store:
             assert set(store.pinned.holders()) == left | {other.id}
         engine.remove("other")
+        volumes = {volume["Name"] for volume in engine.volumes.listed()["Volumes"]} - {"data"}
+        assert len(volumes) == len(engine.containers(every=True))  # anonymous ones go with what never was, or is gone
         if killed.returncode == 0:
             ended = True
             break

@@ -75,7 +75,7 @@ def test_dockers_daemon_runs_containers_on_its_own_overlay(shell: Engine, busybo
     docker run --rm -v data:/data bb sh -c 'echo within | tee /data/file' || tail -30 /tmp/log
     docker run --rm -v data:/data bb cat /data/file
     """
-    volumes = {"/var/lib/docker": {}}
+    volumes: dict[str, Any] = {"/var/lib/docker": {}}
     started(shell, "sh", "-c", script, binds=[f"{busybox_tar}:/busybox.tar:ro"], Volumes=volumes)
     assert shell.wait("one") == 0
     assert output(shell).split() == ["Storage", "Driver:", "overlay2", "within", "within"], output(shell)

@@ -180,7 +180,7 @@ def test_keepers_of_another_release_whose_files_are_gone_do_as_they_are_asked(
     box = home.create("sh", "-c", "trap 'echo told; exit 7' TERM; while :; do sleep 0.05; done")
     start = (
         "import sys; sys.path.insert(0, sys.argv[1]); from containers.keeper import nursery_client\n"
-        "with nursery_client.keeper(*sys.argv[2:]) as keeper: keeper.ask('start')"
+        "with nursery_client.keeper(*sys.argv[2:], finish=[]) as keeper: keeper.ask('start')"
     )
     command = [sys.executable, "-I", "-S", "-c", start, *map(str, (old, home.root, home.run)), box.identity]
     subprocess.run(command, check=True)
