@@ -155,6 +155,9 @@ class Switch:
         """
         changes = []
         addresses = self.host.all_addresses()
+        before = {key for name in ("host", "host6") for key in self._nft.elements(nftwire.INET, TABLE, name)}
+        for address in before - addresses:  # what is the host's no more is nobody's published port either
+            self._delete(nftwire.INET, _for("reachable", address), address)
         for name, wanted in (("host", addresses), ("resolvers", set(resolvers))):
             for length, ending in ((4, ""), (16, "6")):
                 changes.append(nftwire.flush_set(nftwire.INET, TABLE, name + ending))

@@ -24,7 +24,7 @@ from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors, write_atomically
 from engine import callers, config, documents, hostconfig, locking, netconfig, published, spec
 from engine.callers import Caller
-from engine.errors import InvalidRequestError, NameInUseError, NoSuchImageError
+from engine.errors import ConflictError, InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
 from engine.filling import fill
 from engine.mounts import Planned, Planner
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _NEW, _GONE, _DOOMED = ".new-", ".gone-", "doomed"
 _MOST_TRIES: Final = 12
+_MOST_MOMENTS: Final = 1000
+_MOMENT_S: Final = 0.002
 _BODY: Final = frozenset({
     "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty",
     "OpenStdin", "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir",
@@ -242,9 +244,7 @@ class Maker:
         """A new directory beside the others, locked; when the block fails nothing of the container stays."""
         aside = self._places.containers / f"{_NEW}{identity}"
         with storage_errors("a container"):
-            os.mkdir(aside, 0o700)
-            lock = locking.take(aside, make=True)
-        assert lock is not None, "a container's ID is its own"
+            lock = _locked(aside)
         try:
             yield aside
         except BaseException:
@@ -347,6 +347,26 @@ class _Wanted(NamedTuple):
         shown = documents.summary(self.config.document, self.host.document, self.planned.shown, names)
         policy = self.host.restart["policy"]
         return Row(self.identity, name, self.created_ns, self.origin, str(self.image.id), policy, shown)
+
+
+def _locked(aside: Path) -> int:
+    """Make a directory, and take its lock. Raises OSError, ConflictError.
+
+    For a moment it is there without anybody who holds the lock: another creator may take it for what a kill has left,
+    and clear it away. Then it is made again.
+    """
+    for _ in range(_MOST_MOMENTS):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(aside, 0o700)
+        with contextlib.suppress(FileNotFoundError):
+            lock = locking.take(aside, make=True)
+            if lock is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock), os.stat(aside / "lock")):
+                        return lock
+                os.close(lock)
+        time.sleep(_MOMENT_S)
+    raise ConflictError(f"somebody clears {aside} away again and again")
 
 
 def _doom(directory: Path, volumes: Sequence[str]) -> None:

@@ -305,6 +305,28 @@ def test_a_container_whose_lock_is_held_is_not_cleared_away(engine: Engine, plac
     assert not being_made.exists()
 
 
+@pytest.mark.parametrize("moment", ["before the lock's file", "after it is open"])
+def test_a_creator_whose_new_directory_another_clears_away_makes_it_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    taken, left = locking.take, 1
+
+    def take(directory: Path, *, make: bool = False) -> int | None:
+        nonlocal left
+        if not directory.name.startswith(".new-") or not left:
+            return taken(directory, make=make)
+        left -= 1
+        lock = taken(directory, make=make) if moment.startswith("after") else None
+        subprocess.run(["rm", "-r", directory], check=True)
+        return lock if lock is not None else taken(directory, make=make)
+
+    monkeypatch.setattr(locking, "take", take)
+    made = engine.create("one", asked())
+    assert not left
+    assert locking.is_held(engine.places.container(made.id)) is False
+    assert engine.inspect("one")["Id"] == made.id
+
+
 def test_a_container_that_lost_its_files_can_be_removed(engine: Engine) -> None:
     engine.create("one", asked())
     subprocess.run(["rm", "-r", engine.directory("one")], check=True)

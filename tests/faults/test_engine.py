@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from images.store import Store
 from tests.engine.conftest import busybox_root as busybox_root
 from tests.engine.conftest import living as living
 from tests.engine.test_life import create
+from tests.faults import cycles, instants
 from tests.toolkit.bounds import eventually, stretched
 
 _SMALL_BYTES = 64 << 20
@@ -96,6 +98,24 @@ def test_many_are_started_and_removed_at_once_while_images_are_pruned(living: En
     assert codes == [3] * len(names)
     assert living.containers(every=True) == []
     assert list(living.places.containers.iterdir()) == []
+
+
+def test_containers_that_come_and_go_leave_nothing_that_grows(living: Engine) -> None:
+    """``python -m tests.faults.cycles`` does thousands."""
+    for _ in range(2):
+        cycles.cycle(living)
+    before = cycles.traces(living.places)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: cycles.cycle(living), range(16)))
+    assert not cycles.settled(living.places, before)
+
+
+def test_a_kill_at_any_instant_is_finished_or_undone(living: Engine) -> None:
+    """``python -m tests.faults.instants`` does hundreds."""
+    instants.networks(living)
+    chance = random.Random(17)
+    for step in instants.STEPS:
+        instants.kill_once(living.places, step, chance.choice(instants.KILLED), chance.uniform(0, 0.3))
 
 
 def test_a_killed_keepers_container_is_started_again_by_its_policy(living: Engine) -> None:

@@ -15,6 +15,6 @@ def end_containers(shiplap: Shiplap) -> None:
         shiplap("rm", "-f", "-v", identity)
     places = Places.of(shiplap.root)
     if (places.run / "nursery.sock").exists():
-        with nursery(str(places.root), str(places.run)) as conversation:
+        with nursery(str(places.root), str(places.run), finish=[]) as conversation:
             conversation.ask("end")
     shutil.rmtree(places.run, ignore_errors=True)
