@@ -80,8 +80,6 @@ LONGEST: Final = (
 APART: Final = frozenset(
     (
         "cli/test_backup_command.py",
-        "cli/test_service_doctor.py",
-        "cli/test_supervisor.py",
         "examples/test_pipelines_page.py",
         "faults/test_power_loss.py",
         "images/test_store_survives.py",
@@ -90,7 +88,6 @@ APART: Final = frozenset(
         "project/test_bench.py",
         "project/test_scripts.py",
         "project/test_suite_rules.py",
-        "web/test_crowd.py",
         "worker/test_trust.py",
         "worker/test_worker.py",
         "worker/test_worker_elsewhere.py",
