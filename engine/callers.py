@@ -73,20 +73,14 @@ def places_of(root: Path, caller: Caller) -> Places:
     return Places.of(root / "users" / str(caller.uid))
 
 
-def check_network(caller: Caller, mode: str, ports: Iterable[Mapping[str, Any]]) -> None:
-    """Raise NotDoneError for what is root's callers' alone: the host's network, and its ports below 1024.
+def check_ports(caller: Caller, ports: Iterable[Mapping[str, Any]]) -> None:
+    """Raise NotDoneError for the host's ports below 1024, which are root's callers' alone.
 
-    mode: of the network. ports: of the host, as ``published.wanted`` has them.
+    ports: of the host, as ``published.wanted`` has them.
     """
-    if caller.is_root:
-        return
-    if mode == "host":
-        raise NotDoneError("--network host is for root's callers: it is a way to the host's own services")
-    for each in ports:
-        if 0 < each["port"] < _FIRST_FREE_PORT:
-            raise NotDoneError(
-                f"port {each['port']} is for root's callers: others publish ports from {_FIRST_FREE_PORT} on"
-            )
+    taken = [each["port"] for each in ports if 0 < each["port"] < _FIRST_FREE_PORT]
+    if taken and not caller.is_root:
+        raise NotDoneError(f"port {taken[0]} is for root's callers: others publish ports from {_FIRST_FREE_PORT} on")
 
 
 def is_there(caller: Caller, source: str) -> bool:

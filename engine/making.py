@@ -118,7 +118,6 @@ class Maker:
             self._places.make()
             self.tidy(store)
             planned = self._planned(store, fields, asked, caller)
-            callers.check_network(caller, host.network.mode, ())
             endpoints = (
                 self._networks.wanted(fields, host.network.mode, host.network.links) if host.network.has_place else []
             )
@@ -127,7 +126,7 @@ class Maker:
                 if endpoints
                 else []
             )
-            callers.check_network(caller, host.network.mode, ports)
+            callers.check_ports(caller, ports)
             made = _Wanted(
                 identity, name, time.time_ns(), caller, image, origin, asked, host, planned, endpoints, ports
             )

@@ -30,6 +30,16 @@ def put_image(store: Store, name: str, layers: list[DiffID], **config: object) -
     return store.images.put(document, layers, names=[Reference.parse(name)])
 
 
+def put_busybox(store: Store, tar: Path) -> DiffID:
+    """The image ``bb`` of a tar of busybox; its layer."""
+    with store.layers.writer() as blob, open(tar, "rb") as file:
+        while chunk := file.read(1 << 20):
+            blob.write(chunk)
+        layer = blob.commit()
+    put_image(store, "bb", [layer], env=("PATH=/bin",), cmd=("sh",))
+    return layer
+
+
 def small_layer(store: Store, **files: str) -> DiffID:
     """A layer with these files in its root."""
     with store.layers.writer() as blob:
@@ -68,11 +78,7 @@ def busybox_root(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.T
     """A root with the image ``bb``: a busybox with a user ``app``."""
     root = tmp_path_factory.mktemp("engine") / "root"
     with Store.open(root) as store:
-        with store.layers.writer() as blob, open(busybox_tar, "rb") as tar:
-            while chunk := tar.read(1 << 20):
-                blob.write(chunk)
-            layer = blob.commit()
-        put_image(store, "bb", [layer], env=("PATH=/bin",), cmd=("sh",))
+        put_busybox(store, busybox_tar)
     return root
 
 

@@ -22,7 +22,7 @@ from engine.inside import CONFINED, Running, work
 from engine.places import Places
 from images.store import Store
 from tests.engine.conftest import busybox_root as busybox_root
-from tests.engine.conftest import ended, put_image, small_layer
+from tests.engine.conftest import ended, put_busybox, put_image, small_layer
 from tests.engine.conftest import living as living
 from tests.toolkit.bounds import Deadline
 from tests.toolkit.ordinary import User, ordinary_user
@@ -47,14 +47,21 @@ def place(user: User) -> Path:
     return place
 
 
-@pytest.fixture
-def theirs(user: User, busybox_root: Path, short_path: Path) -> Iterator[Engine]:
-    """The user's engine with root's means; ``node`` is an image whose user is 1000."""
-    with Store.open(busybox_root) as store:
-        base = store.images.resolve("bb").diff_ids[0]
+@pytest.fixture(scope="module")
+def root(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the user's engine: ``bb``, and ``node``, an image whose user is 1000."""
+    root = tmp_path_factory.mktemp("member") / "root"
+    with Store.open(root) as store:
+        base = put_busybox(store, busybox_tar)
         accounts = {"etc/passwd": "root:x:0:0::/:/bin/sh\nnode:x:1000:1001::/:/bin/sh\n", "etc/group": "node:x:1001:\n"}
         put_image(store, "node", [base, small_layer(store, **accounts)], env=("PATH=/bin",), user="node")
-    with ended(Engine(Places(busybox_root, short_path / "member"), caller=Caller.of(user.uid))) as engine:
+    return root
+
+
+@pytest.fixture
+def theirs(user: User, root: Path, short_path: Path) -> Iterator[Engine]:
+    """The user's engine with root's means."""
+    with ended(Engine(Places(root, short_path / "member"), caller=Caller.of(user.uid))) as engine:
         yield engine
 
 
@@ -270,9 +277,9 @@ def test_member_has_nothing_that_is_roots_callers(theirs: Engine) -> None:
         ({"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x"}]}, "for root's callers"),
         ({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}, "NetworkMode": "bridge"}, "port 80 is for root's callers"),
         ({"OomScoreAdj": -500}, "for root's callers"),
-        ({"NetworkMode": "host"}, "--network host is for root's callers"),
+        ({"NetworkMode": "host"}, "--network host is for the host's root"),
     ):
-        with pytest.raises(NotDoneError, match=reason):
+        with pytest.raises(InvalidRequestError, match=reason):
             theirs.create(None, {"Image": "bb", "HostConfig": host})
 
 
@@ -287,7 +294,9 @@ def test_who_has_no_subordinate_ids_is_told(theirs: Engine, place: Path, monkeyp
     theirs.remove("few")
 
 
-def test_each_caller_has_an_engine_of_their_own(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_caller_has_an_engine_of_their_own(
+    user: User, tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caller = Caller.of(user.uid)
     with pytest.raises(NotDoneError, match="is not in the group shiplap") as error:
         places_of(tmp_path, caller._replace(groups=(caller.gid,), gid=caller.gid))
@@ -296,6 +305,7 @@ def test_each_caller_has_an_engine_of_their_own(user: User, tmp_path: Path, monk
     theirs, roots = places_of(tmp_path, caller), places_of(tmp_path, Caller(0, 0, ()))
     assert theirs.root == tmp_path / "users" / str(user.uid)
     assert theirs.run != roots.run
+    theirs, roots = theirs._replace(run=short_path / "theirs"), roots._replace(run=short_path / "roots")
     with Store.open(roots.root) as store:
         put_image(store, "app", [small_layer(store, motd="root's")])
     with Engine(roots) as engine:
@@ -326,3 +336,17 @@ def test_another_users_sockets_and_state_are_closed(theirs: Engine, user: User) 
         assert user("cat", path, check=False).returncode != 0
         assert user("test", "-e", path, check=False).returncode != 0 or not os.access(path.parent, os.X_OK)
     theirs.remove("seen", force=True)
+
+
+def test_containers_of_two_callers_are_different_nobodies(theirs: Engine, living: Engine) -> None:
+    """Their engines have RUNs side by side, as below /run/shiplap, and share the locks of ranges there."""
+    firsts = set()
+    for engine in (theirs, living):
+        for name in ("one", "two"):
+            engine.create(name, {"Image": "bb", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}})
+            engine.start(name)
+            outside = Path(f"/proc/{engine.state(name).pid}/uid_map").read_text().split()
+            firsts.add(int(outside[1]))
+            assert outside[2] == "65536"
+    assert len(firsts) == 4
+    assert all(abs(one - other) >= 65536 for one in firsts for other in firsts if one != other)
