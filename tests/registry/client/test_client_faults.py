@@ -175,6 +175,16 @@ def test_wrong_bytes_are_never_kept(scripted: ScriptedRegistry, store: Store, cl
     pull(name, store, client=client)
 
 
+def test_other_bytes_of_the_same_tar_are_another_blob(scripted: ScriptedRegistry, store: Store, client: Client) -> None:
+    """gzip's header says which system compressed: the tar, and the length, stay as they are."""
+    name, (layer,) = add_image(scripted)
+    scripted.fault(f"GET .*{layer}", body(lambda data: data[:9] + bytes([data[9] ^ 1]) + data[10:]))
+    with pytest.raises(ImagesError):
+        pull(name, store, client=client)
+    assert store.images.list() == []
+    pull(name, store, client=client)
+
+
 def test_layer_with_another_diff_id_is_refused(scripted: ScriptedRegistry, store: Store, client: Client) -> None:
     blob = gzip.compress(layer_tar("x"), 1)
     rootfs = {"type": "layers", "diff_ids": [Digest.of(b"something else")]}
