@@ -17,6 +17,7 @@ from ci.meeting import warn_of_meeting
 from ci.model import Fits, Job, Matrix, Need, Param, Pipeline
 from ci.params import fault
 from ci.problems import Problems
+from ci.servicechecks import check_services
 from ci.substitution import BadReferenceError, Placeholder, is_open, references
 from ci.templates import replaceable, scalars
 from core.suggestions import suggestion
@@ -75,6 +76,7 @@ def _check_jobs(
     before = _Before(pipeline, broken, nodes, parts, problems)
     before.check()
     _check_params(pipeline, problems)
+    check_services(pipeline, nodes, problems)
     for name, node in nodes.items():
         job = pipeline.jobs.get(name)
         axes = frozenset(matrices.axes(job.matrix)) if job is not None and job.matrix is not None else frozenset()
@@ -165,8 +167,9 @@ class _Before:
         for name, job in self._known.items():
             for need in job.needs:
                 self._check_need(name, need)
-            if job.image is not None and job.image.job:
-                self._check_image(job.image.job)
+            for image in job.images:
+                if image.job:
+                    self._check_image(image.job)
         self._check_cycles()
 
     def knows(self, name: str) -> bool:
@@ -256,8 +259,7 @@ class _Before:
     def _place(self, name: str, other: str) -> Span | None:
         job = self._known[name]
         texts = [need.text for need in job.needs if owner_of(base_name(need.job)) == other]
-        if not texts and job.image is not None:
-            texts = [job.image.job]
+        texts += [image.job for image in job.images if image.job and owner_of(image.job) == other]
         return _span(texts[0])
 
 
@@ -265,8 +267,9 @@ def _needed(job: Job) -> Iterator[tuple[str, bool]]:
     """Jobs that come before one, and whether it is in no run without them."""
     for need in job.needs:
         yield owner_of(base_name(need.job)), not need.is_optional
-    if job.image is not None and job.image.job:
-        yield owner_of(job.image.job), True
+    for image in job.images:
+        if image.job:
+            yield owner_of(image.job), True
 
 
 def _reached(edges: Mapping[str, Sequence[str]], start: str) -> frozenset[str]:
@@ -420,16 +423,18 @@ def _warn(name: str, job: Job, pipeline: Pipeline, before: _Before, node: Mappin
     _warn_of_job(job, problems)
     for fits in job.when:
         _warn_of_conditions(fits, pipeline, problems)
-    required = [secret for secret in job.secrets if not secret.optional]
+    named = (*job.secrets, *(secret for service in job.services for secret in service.secrets))
+    required = [secret for secret in named if not secret.optional]
     if required and "pull_request" in pipeline.on and _runs_for_forks(name, before):
         hint = "say `when: {fork: false}`, or that the secret is optional"
         problems.warning(_span(required[0].name), "this job also runs for forks, which get no secrets", hint=hint)
 
 
 def _warn_of_job(job: Job, problems: Problems) -> None:
-    if job.image is not None and _is_latest(job.image.reference):
-        hint = "name a version, or its digest"
-        problems.warning(_span(job.image.reference), "this image may be another one tomorrow", hint=hint)
+    for image in job.images:
+        if _is_latest(image.reference):
+            hint = "name a version, or its digest"
+            problems.warning(_span(image.reference), "this image may be another one tomorrow", hint=hint)
     if job.inputs is not None:
         _warn_of_missing_variables(job, problems)
 

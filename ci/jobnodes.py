@@ -9,12 +9,18 @@ from ci.document import MappingNode, Node, Scalar
 from ci.language.jobs import DEFAULTS, JOB_SHAPE, KINDS, USELESS
 from ci.language.limits import MAX_JOBS
 from ci.language.names import JOB_NAME
+from ci.language.services import expanded
 from ci.language.shapes import Reading, Unreadable, misplaced
 from ci.model import Image, Job
 
 
-def job_nodes(jobs: Node | None, defaults: Node | None, env: Node | None, reading: Reading) -> dict[str, MappingNode]:
-    """The jobs' nodes by name, each with what it has not itself, and has a use for, of the defaults and of ``env``."""
+def job_nodes(
+    jobs: Node | None, defaults: Node | None, env: Node | None, services: Mapping[str, Node], reading: Reading
+) -> dict[str, MappingNode]:
+    """The jobs' nodes by name, each with what it has not itself, and has a use for, of the defaults and of ``env``.
+
+    services: the definitions of those that jobs may name, which they have then in their places.
+    """
     if jobs is None:
         return {}
     if not isinstance(jobs, MappingNode) or not jobs.entries:
@@ -36,7 +42,8 @@ def job_nodes(jobs: Node | None, defaults: Node | None, env: Node | None, readin
         except Unreadable:
             continue
         if isinstance(node, MappingNode):
-            found[name] = with_variables(with_defaults(node, defaults), env)
+            whole = with_variables(with_defaults(node, defaults), env)
+            found[name] = _with_services(whole, services, reading)
         else:
             misplaced(node, "a job: a map", reading)
     return found
@@ -58,6 +65,13 @@ def with_defaults(node: MappingNode, defaults: Node | None) -> MappingNode:
         elif key.text == "env":
             entries = [(name, _joined(held, value) if name.text == "env" else held) for name, held in entries]
     return MappingNode((*entries, *added), node.span)
+
+
+def _with_services(node: MappingNode, definitions: Mapping[str, Node], reading: Reading) -> MappingNode:
+    entries = (
+        (key, expanded(value, definitions, reading) if key.text == "services" else value) for key, value in node.entries
+    )
+    return MappingNode(tuple(entries), node.span)
 
 
 def with_variables(node: MappingNode, env: Node | None) -> MappingNode:
@@ -83,7 +97,9 @@ def read_jobs(nodes: Mapping[str, MappingNode], reading: Reading) -> ReadJobs:
         except Unreadable as error:
             known = error.found or {}
             image = known.get("image")
-            found.broken[name] = Job(needs=known.get("needs", ()), image=image if isinstance(image, Image) else None)
+            services = known.get("services", ())
+            image = image if isinstance(image, Image) else None
+            found.broken[name] = Job(needs=known.get("needs", ()), image=image, services=services)
     return found
 
 

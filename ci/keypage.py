@@ -9,6 +9,7 @@ from typing import Final
 from ci.facts import FACTS, INSIDE_ONLY
 from ci.language.jobs import JOB
 from ci.language.pipelines import TOP
+from ci.language.services import SERVICE
 from ci.language.shapes import Key
 
 _TABLE: Final = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -16,7 +17,7 @@ _TABLE: Final = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", re.DOTA
 
 def with_tables(page: str) -> str:
     """The page with each ``<!-- keys: NAME -->`` … ``<!-- end -->`` filled anew. Raises KeyError for another NAME."""
-    tables = {"file": _keys(TOP), "job": _keys(JOB), "variables": _variables()}
+    tables = {"file": _keys(TOP), "job": _keys(JOB), "service": _keys(SERVICE), "variables": _variables()}
     return _TABLE.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n\n{match[3]}", page)
 
 

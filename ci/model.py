@@ -246,6 +246,35 @@ class Limits(Struct, frozen=True):
     shm: int = 0
 
 
+class Ready(Struct, frozen=True):
+    """What says that a service is ready; without a port and a command, its image does.
+
+    port: of TCP, on which something listens; 0: that does not count.
+    command: it succeeds in the service's container; (): that does not count.
+    timeout_s: how long it is waited for.
+    """
+
+    port: int = 0
+    command: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+
+
+class Service(Struct, frozen=True):
+    """A container beside a job's, which reaches it by name.
+
+    args: in the place of the image's CMD; None: the image's own.
+    limits: within the job's.
+    """
+
+    image: Image
+    name: str = ""
+    env: Mapping[str, str] = _NOTHING
+    args: tuple[str, ...] | None = None
+    secrets: tuple[Secret, ...] = ()
+    limits: Limits = Limits()
+    ready: Ready = Ready()
+
+
 class Job(Struct, frozen=True):
     """A job of the file, before the matrix and ``${NAME}``. Exactly one of run, args, build, approve and use is there.
 
@@ -274,6 +303,7 @@ class Job(Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     exports: tuple[str, ...] = ()
     reports: ReportsWanted | None = None
+    services: tuple[Service, ...] = ()
     caches: tuple[Cache, ...] = ()
     shell: str = "sh"
     user: str = ""
@@ -289,6 +319,12 @@ class Job(Struct, frozen=True):
     may_fail: bool = False
     concurrency: Concurrency | None = None
     reuse: bool | None = None
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Those of its containers: its own, and its services'."""
+        own = () if self.image is None else (self.image,)
+        return (*own, *(service.image for service in self.services))
 
 
 class Pipeline(Struct, frozen=True):
@@ -307,4 +343,5 @@ class Pipeline(Struct, frozen=True):
     source: SourceOptions = SourceOptions()
     statuses: Literal["run", "jobs"] = "run"
     params: Mapping[str, Param] = _NOTHING
+    services: Mapping[str, Service] = _NOTHING
     concurrency: Concurrency | None = None

@@ -78,6 +78,10 @@ LOOKING: Final = "[internal] look for an earlier result"
 """The step of a job that ends with whose result it has, or with why it runs."""
 
 
+OF_SERVICE: Final = "service "
+"""How the steps are called that are what a service prints; its name follows."""
+
+
 class Earlier(NamedTuple):
     """What earlier runs say of a job. outcome: its result; None: it has to run. changes: why it has."""
 

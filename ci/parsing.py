@@ -14,6 +14,7 @@ from ci.errors import CiError, PipelineFileError
 from ci.jobnodes import job_nodes, read_jobs
 from ci.language.names import PartPlace
 from ci.language.pipelines import EVERYTHING, PIPELINE
+from ci.language.services import defined
 from ci.language.shapes import Reading, Unreadable, misplaced
 from ci.model import Job, Pipeline
 from ci.parts import Part, PartJob, ReadPart, put_in, read_parts
@@ -100,7 +101,9 @@ def _read(
     """The pipeline as far as it can be read, what is known of its other jobs, and the nodes of all jobs."""
     reading = Reading(problems)
     values = _values(root, reading)
-    nodes = job_nodes(values.pop("jobs", None), values.pop("defaults", None), root.get("env"), reading)
+    nodes = job_nodes(
+        values.pop("jobs", None), values.pop("defaults", None), root.get("env"), defined(root.get("services")), reading
+    )
     jobs, broken = read_jobs(nodes, reading)
     return Pipeline(pipeline_name(filename), values.pop("on", EVERYTHING), jobs, **values), broken, nodes
 

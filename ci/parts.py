@@ -138,7 +138,7 @@ def _read(data: bytes, filename: str) -> Part:
             values = PART.read(root, reading)
         except Unreadable:
             values = {"jobs": root.get("jobs")}
-        nodes = job_nodes(values.get("jobs"), None, None, reading)
+        nodes = job_nodes(values.get("jobs"), None, None, {}, reading)
     jobs, broken = read_jobs(nodes, reading)
     for job in jobs.values():
         if job.use is not None:

@@ -217,8 +217,7 @@ class _Planning:
         found: dict[str, bool] = {}
         job = candidate.job
         wanted = [(need.job, not need.is_optional, need.text) for need in job.needs]
-        if job.image is not None and job.image.job:
-            wanted.append((job.image.job, True, job.image.job))
+        wanted += [(image.job, True, image.job) for image in job.images if image.job]
         for need, is_required, text in wanted:
             base = base_name(need)
             if need == base:

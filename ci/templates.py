@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ci.document import MappingNode, Node, Scalar, SequenceNode
 from ci.errors import PipelineFileError
+from ci.language import services
 from ci.language.jobs import DECIDED_EARLY, JOB_SHAPE, NEVER_REPLACED, NEVER_REPLACED_IN_MAPS
 from ci.language.shapes import Reading, Unreadable
 from ci.model import Job
@@ -28,10 +29,16 @@ def replaced_in_job(node: MappingNode, value: Value) -> MappingNode:
     """A job's node with its values put in, where they are; a text that lacks one of its values stays whole."""
     untouched = NEVER_REPLACED | DECIDED_EARLY
     entries = tuple(
-        (key, part if key.text in untouched else _replaced_but(NEVER_REPLACED_IN_MAPS.get(key.text), part, value))
-        for key, part in node.entries
+        (key, part if key.text in untouched else _replaced_value(key.text, part, value)) for key, part in node.entries
     )
     return MappingNode(entries, node.span)
+
+
+def _replaced_value(key: str, node: Node, value: Value) -> Node:
+    if key != "services" or not isinstance(node, MappingNode):
+        return _replaced_but(NEVER_REPLACED_IN_MAPS.get(key), node, value)
+    entries = ((name, _replaced_but(services.NEVER_REPLACED, part, value)) for name, part in node.entries)
+    return MappingNode(tuple(entries), node.span)
 
 
 def replaceable(key: str, node: Node) -> Node:
@@ -39,9 +46,17 @@ def replaceable(key: str, node: Node) -> Node:
     kept = NEVER_REPLACED_IN_MAPS.get(key, frozenset())
     if key in NEVER_REPLACED:
         return MappingNode((), node.span)
-    if not kept or not isinstance(node, MappingNode):
+    if key == "services" and isinstance(node, MappingNode):
+        entries = ((name, _without(services.NEVER_REPLACED, part)) for name, part in node.entries)
+        return MappingNode(tuple(entries), node.span)
+    return _without(kept, node)
+
+
+def _without(keys: frozenset[str], node: Node) -> Node:
+    """A node without these keys, if it is a map."""
+    if not keys or not isinstance(node, MappingNode):
         return node
-    return MappingNode(tuple(entry for entry in node.entries if entry[0].text not in kept), node.span)
+    return MappingNode(tuple(entry for entry in node.entries if entry[0].text not in keys), node.span)
 
 
 def _replaced_but(kept: frozenset[str] | None, node: Node, value: Value) -> Node:

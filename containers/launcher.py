@@ -101,28 +101,25 @@ class Launcher(Closing):
         with contextlib.closing(self._request("segment", None)) as answers:
             return answer(answers, "segment")[1][0]
 
-    def accompany(self, spec: ContainerSpec, segment: int, *, stdin: int, stdout: int, stderr: int) -> Container:
+    def accompany(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
         """Start a container beside another one of a segment, whose place it shares: it does not wait for one.
 
         Otherwise as ``start``.
         """
-        return started(self._request("start", to_wire(spec), stdin, stdout, stderr, segment), lambda: None)
+        return started(self._request("start", to_wire(spec), stdin, stdout, stderr, *_segment(spec)), lambda: None)
 
-    def start(
-        self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int, segment: int | None = None
-    ) -> Container:
+    def start(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
         """Start a container; returns once its command is being executed.
 
         stdin, stdout, stderr: descriptors that become the command's, which the caller may close afterwards; a terminal
-        takes the place of those that it is. segment: the descriptor of one, where the spec has an address in it.
-        A command that cannot be executed is no exception but an exit status of 126
+        takes the place of those that it is. A command that cannot be executed is no exception but an exit status of 126
         or 127.
         Raises ContainerError when the container cannot be set up, and what ``check`` raises while it waits for a place.
         """
         self._take_place()
         try:
-            given = (stdin, stdout, stderr) if segment is None else (stdin, stdout, stderr, segment)
-            return started(self._request("start", to_wire(spec), *given), self._give_place)
+            request = self._request("start", to_wire(spec), stdin, stdout, stderr, *_segment(spec))
+            return started(request, self._give_place)
         except BaseException:
             self._give_place()
             raise
@@ -275,3 +272,8 @@ def _networks(text: str) -> tuple[str, ...]:
     from containers.network import parse_networks
 
     return parse_networks(text)
+
+
+def _segment(spec: ContainerSpec) -> tuple[int, ...]:
+    """The descriptors that a container of a segment needs beside its own."""
+    return () if spec.segment is None else (spec.segment.segment,)

@@ -63,6 +63,17 @@ class Tree(NamedTuple):
 Mount: TypeAlias = Bind | Tmpfs | File | Tree
 
 
+class SegmentPlace(NamedTuple):
+    """A container's place in a segment.
+
+    segment: its descriptor, as ``Launcher.segment`` gave it.
+    address: as ``segment.address_of`` has it.
+    """
+
+    segment: int
+    address: str
+
+
 class ContainerSpec(NamedTuple):
     """One container.
 
@@ -76,7 +87,7 @@ class ContainerSpec(NamedTuple):
     mounts: in this order; one may lie in another before it.
     hostname: empty gives a random one of 12 hexadecimal digits, as docker does.
     network: how it reaches the outside.
-    segment: its address in the segment that ``Launcher.start`` is given (``segment.address_of``); empty: it is in none.
+    segment: its place in a segment, beside what ``network`` gives it.
     extra_hosts: (name, address) lines for /etc/hosts.
     terminal: a pseudo-terminal is the process's stdin, stdout, stderr and controlling terminal; ``Container.terminal``
         is its other end.
@@ -103,7 +114,7 @@ class ContainerSpec(NamedTuple):
     user: str = ""
     hostname: str = ""
     network: Network = "default"
-    segment: str = ""
+    segment: SegmentPlace | None = None
     mounts: tuple[Mount, ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
     terminal: bool = False
@@ -157,7 +168,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "user": spec.user,
         "hostname": spec.hostname,
         "network": spec.network,
-        "segment": spec.segment,
+        "segment": "" if spec.segment is None else spec.segment.address,
         "mounts": [_mount_to_wire(mount) for mount in spec.mounts],
         "extra_hosts": spec.extra_hosts,
         "terminal": spec.terminal,

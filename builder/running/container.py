@@ -12,9 +12,9 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from builder.running.masking import OutputMasker
 from builder.running.watch import Watch
@@ -85,6 +85,16 @@ Bells: TypeAlias = Mapping[int, Callable[[], None]]
 _NO_BELLS: Final[Bells] = MappingProxyType({})
 
 
+Streams: TypeAlias = Mapping[int, Literal[1, 2]]
+"""Descriptors that a container's output comes from."""
+
+
+class Starts(Protocol):
+    """Starts a container on these descriptors, as ``Launcher.start`` does."""
+
+    def __call__(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container: ...
+
+
 def run_container(
     spec: ContainerSpec,
     launcher: Launcher,
@@ -95,13 +105,19 @@ def run_container(
     bells: Bells = _NO_BELLS,
     is_merged: bool = False,
 ) -> Ended:
-    """Run a container to its end. With a terminal, that is the one stream of its output.
+    """Run a container to its end, as ``started_container`` and ``follow``."""
+    with started_container(spec, launcher.start, is_merged=is_merged) as (container, streams):
+        return follow(container, streams, output, watch, has_to_die, bells=bells)
 
-    has_to_die: asked several times a second while it runs; it may send signals. True: the container is killed, and
-    what it prints from then on is dropped.
-    bells: see ``_Following``.
+
+@contextlib.contextmanager
+def started_container(
+    spec: ContainerSpec, start: Starts, *, is_merged: bool = False
+) -> Iterator[tuple[Container, Streams]]:
+    """A container that has been started, and where its output comes from; with a terminal, that is the one stream.
+
     is_merged: standard error is standard output's pipe, so that both come in the order in which they were printed.
-    Whatever is raised, the container has ended.
+    Once the context ends, the container has been killed, if it has not ended.
     """
     with contextlib.ExitStack() as held:
         reads: list[int] = []
@@ -118,18 +134,37 @@ def run_container(
             given.callback(os.close, null)
             stdout = pipe()
             stderr = stdout if is_merged else pipe()
-            container = launcher.start(spec, stdin=null, stdout=stdout, stderr=stderr)
+            container = start(spec, stdin=null, stdout=stdout, stderr=stderr)
         streams: dict[int, Literal[1, 2]] = dict(zip(reads, _STREAMS, strict=False))
         if container.terminal is not None:
             streams[container.terminal] = 1
         with container:
-            try:
-                exceeded = _Following(container, streams, output, watch, bells).follow(has_to_die)
-            except BaseException:
-                container.kill()
-                container.wait()
-                raise
-            return Ended(container.wait(), exceeded)
+            yield container, streams
+
+
+def follow(
+    container: Container,
+    streams: Streams,
+    output: Output,
+    watch: Watch,
+    has_to_die: Callable[[Container], bool],
+    *,
+    bells: Bells = _NO_BELLS,
+) -> Ended:
+    """Follow a container to its end.
+
+    has_to_die: asked several times a second while it runs; it may send signals. True: the container is killed, and
+    what it prints from then on is dropped.
+    bells: see ``_Following``.
+    Whatever is raised, the container has ended.
+    """
+    try:
+        exceeded = _Following(container, streams, output, watch, bells).follow(has_to_die)
+    except BaseException:
+        container.kill()
+        container.wait()
+        raise
+    return Ended(container.wait(), exceeded)
 
 
 class _Following:

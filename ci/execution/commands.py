@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from builder.copying.owners import parse_chown
-from builder.errors import OwnerError
 from builder.running.container import Ended, Output, run_container
 from builder.running.masking import secret_forms
 from builder.running.watch import Watch
@@ -22,6 +19,7 @@ from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage
 from ci.execution.reporting import Reporting
 from ci.execution.script import Script
+from ci.execution.services import Beside, Services, owner_of, running
 from ci.execution.steps import JobSteps, Numbering
 from ci.execution.variables import JobSecrets, Variables
 from ci.language.shapes import Text
@@ -29,8 +27,8 @@ from ci.model import Job
 from ci.outcome import JobTools
 from ci.workspace.workspace import PLACE, Workspace
 from containers.errors import LimitError, PlaceError, UserError
+from containers.handles import Container
 from containers.spec import ContainerSpec, File, Mount, Tree
-from containers.users import MAX_ID
 from core.cancellation import asking
 from core.events import Monitor, StepOutcome
 from core.masking import Masker
@@ -44,6 +42,7 @@ class Commands(NamedTuple):
     """A job's commands, and all that their container is made of.
 
     variables: but for those of the image and of secrets.
+    beside: its services.
     git: mounts that show ``.git`` in the workspace.
     caches: mounts of what is kept.
     """
@@ -55,6 +54,7 @@ class Commands(NamedTuple):
     workspace: Workspace
     git: Sequence[Mount] = ()
     caches: Sequence[Mount] = ()
+    beside: Sequence[Beside] = ()
 
 
 def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, ending: Ending) -> JobOutcome:
@@ -72,7 +72,10 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         spec = _spec(commands, text, doors, layers, upper.path, tools)
         reporting = Reporting(job.reports, numbering, Masker(tools.masked))
         try:
-            _run(spec, commands, text, doors, tools, numbering, ending, reporting.monitor)
+            with running(commands.beside, job, tools, numbering, ending) as services:
+                if services is not None:
+                    spec = spec._replace(segment=services.place, extra_hosts=services.hosts)
+                _run(spec, commands, text, doors, services, tools, numbering, ending, reporting.monitor)
         except CommandFailedError as error:
             error.reports = reporting.collected(commands.workspace, ending)
             raise
@@ -105,7 +108,7 @@ def _spec(
 ) -> ContainerSpec:
     job = commands.job
     held = limits.within(tools.limits, job.limits)
-    owner = _owner(job, layers, tools)
+    owner = owner_of(str(job.user), layers, tools)
     files = (commands.workspace.mount(places=[".git"] if commands.git else []), *commands.git, *commands.caches)
     mounts: list[Mount] = [mount._replace(owner=owner) if isinstance(mount, Tree) else mount for mount in files]
     mounts += doors.mounts(with_bell=len(text.names) > 1)
@@ -131,35 +134,18 @@ def _spec(
     )
 
 
-def _owner(job: Job, layers: tuple[RootLayer, ...], tools: JobTools) -> tuple[int, int]:
-    """Whose the workspace and the files with secrets are: the job's user's, as the image knows it."""
-    if not job.user:
-        return 0, 0
-    root = tools.launcher.view(layers)
-    try:
-        owner = parse_chown(str(job.user), root, written="user: ")
-    except OwnerError as error:
-        raise JobFaultError(error.message, hint=error.hint) from error
-    finally:
-        os.close(root)
-    assert owner is not None, "the text is not empty"
-    if owner.unknown:
-        raise failures.unknown_user(job, owner.unknown[0].name)
-    is_mapped = max(owner.uid, owner.gid) <= MAX_ID  # else there is going to be no container, and it is said why
-    return (owner.uid, owner.gid) if is_mapped else (0, 0)
-
-
 def _run(
     spec: ContainerSpec,
     commands: Commands,
     text: Script,
     doors: Doors,
+    services: Services | None,
     tools: JobTools,
     numbering: Numbering,
     ending: Ending,
     heard: Monitor,
 ) -> None:
-    """Run the container to its end. Raises what went wrong with it.
+    """Run the container to its end. Raises what went wrong with it, or with a service.
 
     heard: gets the events of what the commands print, and passes them on.
     """
@@ -172,10 +158,14 @@ def _run(
     steps = JobSteps(planned, numbering, output, doors.bell, doors.go)
     outcome: StepOutcome = "failed"
     reason: str | None = None
+
+    def has_to_die(container: Container) -> bool:
+        return ending.has_to_die(container) or (services is not None and services.has_ended())
+
     try:
         try:
             bells = {doors.bell: steps.rung} if len(planned) > 1 else {}
-            ended = run_container(spec, tools.launcher, output, watch, ending.has_to_die, bells=bells, is_merged=True)
+            ended = run_container(spec, tools.launcher, output, watch, has_to_die, bells=bells, is_merged=True)
         except (PlaceError, UserError) as error:
             raise JobFaultError(error.message, hint=error.hint) from error
         except LimitError as error:
@@ -184,6 +174,8 @@ def _run(
             raise CommandFailedError("limit", error.message, hint=error.hint) from error
         if ending.reason == "cancelled":
             raise JobCancelledError("cancelled")
+        if services is not None:
+            services.check()
         exceeded = ended.exceeded or watch.disk_exceeded()
         fault = failures.fault_of(Ended(ended.status, exceeded), commands.image, job, text, ending, output.tail())
         if fault is not None:

@@ -17,6 +17,7 @@ from containers.limits import MEMORY_ABOVE
 from core.platforms import Platform
 
 _LAST_CHARACTERS: Final = 200
+_LINES_OF_SERVICE: Final = 3
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]")
 _NOT_FOUND: Final = 127
 _SIGKILL: Final = 9
@@ -78,17 +79,42 @@ def fault_of(
 def late(job: Job, *, exit_code: int | None = None) -> CommandFailedError:
     """The time-out is over."""
     return CommandFailedError(
-        "timeout", f"the job ran longer than {_shown(job.timeout_s)}, its time-out", exit_code=exit_code,
+        "timeout", f"the job ran longer than {shown(job.timeout_s)}, its time-out", exit_code=exit_code,
         hint="give it more: `timeout: …`",
     )  # fmt: skip
 
 
-def unknown_user(job: Job, name: str) -> JobFaultError:
-    """The image does not know the job's user."""
+def unknown_user(user: str, name: str) -> JobFaultError:
+    """The image does not know a user of the file."""
     return JobFaultError(
-        f"user: {job.user}: the image has no {name} in /etc/passwd or /etc/group",
+        f"user: {user}: the image has no {name} in /etc/passwd or /etc/group",
         hint="make it in the image, or write a number",
     )
+
+
+def of_service(name: str, ended: Ended, tail: bytes) -> CommandFailedError:
+    """A service has ended before its job did. tail: the end of what it printed."""
+    status, exceeded = ended
+    if exceeded is not None:
+        return _service_over_limit(name, f"was ended: {exceeded}", tail)
+    if "memory" in status.exceeded:
+        return _service_over_limit(name, "ran out of memory", tail)
+    if status.message:
+        return service_fault(name, f"could not be started: {status.message}", b"")
+    how = f"by signal {status.signal}" if status.signal is not None else f"with exit code {status.code}"
+    return service_fault(name, f"ended {how} before the job did", tail)
+
+
+def _service_over_limit(name: str, what: str, tail: bytes) -> CommandFailedError:
+    fault = service_fault(name, what, tail)
+    return CommandFailedError("limit", fault.message, hint="`limits` of the service, of the job, or of the worker")
+
+
+def service_fault(name: str, what: str, tail: bytes) -> CommandFailedError:
+    """A job cannot go on because of a service. what: of it, without a subject. tail: the end of what it printed."""
+    lines = _last_lines(tail, _LINES_OF_SERVICE)
+    said = f"; its last lines: {' | '.join(lines)}" if lines else ""
+    return CommandFailedError("failure", f'the service "{name}" {what}{said}')
 
 
 def _not_started(message: str, code: int, image: JobImage, script: Script) -> CommandFailedError:
@@ -116,14 +142,22 @@ def _hint(code: int, signal: int | None, script: Script) -> str | None:
 
 def _last_line(tail: bytes) -> str:
     """The last thing that was printed, as text for one line."""
+    return next(iter(_last_lines(tail, 1)), "")
+
+
+def _last_lines(tail: bytes, most: int) -> list[str]:
+    """The last lines that say something, each cut where it is long."""
+    found: list[str] = []
     for line in reversed(tail[-4096:].decode("utf-8", "replace").splitlines()):
-        shown = _CONTROL.sub("", line).strip()
-        if shown:
-            return shown if len(shown) <= _LAST_CHARACTERS else f"{shown[:_LAST_CHARACTERS]}…"
-    return ""
+        text = _CONTROL.sub("", line).strip()
+        if text:
+            found.insert(0, text if len(text) <= _LAST_CHARACTERS else f"{text[:_LAST_CHARACTERS]}…")
+        if len(found) == most:
+            break
+    return found
 
 
-def _shown(seconds: float) -> str:
+def shown(seconds: float) -> str:
     """A duration as a pipeline file has it: ``1h30m``."""
     parts = []
     left = round(seconds)

@@ -15,7 +15,8 @@ from ci.errors import JobFaultError
 from ci.execution.contexts import opened_context
 from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
-from ci.model import ImageBuild, Job
+from ci.model import Image as WantedImage
+from ci.model import ImageBuild
 from ci.outcome import Given, JobTools
 from ci.workspace.stack import Stack
 from core.cancellation import check
@@ -24,6 +25,7 @@ from core.platforms import Platform
 from core.trust import Privacy
 from images.errors import ImageNotFoundError
 from images.locks import try_named
+from images.oci import ContainerConfig
 from images.platforms import preferences
 from images.summary import Image
 from registry.errors import ResponseError, UnreachableError
@@ -32,11 +34,14 @@ _POLL_S: Final = 0.05
 
 
 class JobImage(NamedTuple):
-    """An image, as far as a container is made of it. Its entrypoint, command, user and directory are not used.
+    """An image, as far as a container is made of it.
+
+    Of a job's, its entrypoint, command, user and directory do not count.
 
     name: for messages.
     layers: base first, all of them in the store.
     env: its variables.
+    config: what else it says of its containers; a service goes by it.
     foreign: its platform, when this machine cannot run it without an emulator.
     privacy: how far results may go that were made in it. Of what it was built from nothing is known here.
     """
@@ -45,6 +50,7 @@ class JobImage(NamedTuple):
     id: Digest
     layers: tuple[DiffID, ...]
     env: tuple[tuple[str, str], ...]
+    config: ContainerConfig = ContainerConfig()
     foreign: str = ""
     privacy: Privacy = Privacy.PROJECT
 
@@ -53,18 +59,19 @@ class JobImage(NamedTuple):
         platform = image.config.platform
         foreign = "" if platform in preferences(Platform.host()) else str(platform)
         pairs = (item.partition("=")[::2] for item in image.config.config.env)
-        return cls(name, image.id, tuple(image.diff_ids), tuple(pairs), foreign, privacy)
+        return cls(name, image.id, tuple(image.diff_ids), tuple(pairs), image.config.config, foreign, privacy)
 
 
-def image_of(job: Job, given: Given, tools: JobTools, numbering: Numbering, ending: Ending) -> JobImage:
-    """Find or make the image of a job that has one; its layers are in the store afterwards.
+def image_of(
+    image: WantedImage, platform: str, given: Given, tools: JobTools, numbering: Numbering, ending: Ending
+) -> JobImage:
+    """Find or make the image of a job or a service; its layers are in the store afterwards.
 
+    platform: the job's; empty: this machine's.
     Raises JobFaultError where there is no such image; what a build, a registry or the store raises.
     """
-    image = job.image
-    assert image is not None, "lint has looked"
     if image.build is not None:
-        return _built(image.build, job.platform, given, tools, numbering, ending)
+        return _built(image.build, platform, given, tools, numbering, ending)
     if image.job:
         known = given.images.get(image.job)
         if known is None:
@@ -74,7 +81,7 @@ def image_of(job: Job, given: Given, tools: JobTools, numbering: Numbering, endi
         found = tools.store.images.get(Digest.parse(known))
         tools.store.holdings.admit(found.diff_ids)  # the run has made it
         return _whole(f"the image of {image.job}", found, tools, numbering)
-    return _resolved(str(image.reference), job.platform, tools, numbering)
+    return _resolved(str(image.reference), platform, tools, numbering)
 
 
 def _resolved(name: str, platform: str, tools: JobTools, numbering: Numbering) -> JobImage:

@@ -22,10 +22,11 @@ from ci.execution.commands import Commands, run_commands
 from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage, image_of
-from ci.execution.reusing import Reuse, privacy_of, reuse_of
+from ci.execution.reusing import Reuse, given_secrets, privacy_of, reuse_of
+from ci.execution.services import Beside
 from ci.execution.steps import Numbering
 from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
-from ci.model import Job
+from ci.model import Image, Job, Service
 from ci.outcome import Earlier, Given, JobTools, Publisher
 from ci.planning import PlannedJob
 from ci.reports.words import blamed
@@ -92,6 +93,7 @@ class _Prepared(NamedTuple):
 
     variables: but for those of the image and of secrets.
     privacy: how far may go what the job makes.
+    beside: its services.
     reuse: None: it always runs.
     """
 
@@ -99,6 +101,7 @@ class _Prepared(NamedTuple):
     variables: Variables
     secrets: JobSecrets
     privacy: Privacy
+    beside: tuple[Beside, ...]
     reuse: Reuse | None
 
 
@@ -138,17 +141,27 @@ class _Attempt:
 
     def _prepared(self, files: Stack) -> _Prepared:
         job, given, tools = self._job, self._given, self._tools
-        secrets = secrets_of(job, given)
-        image = image_of(job, given, tools, self._numbering, self._ending)
+        secrets = secrets_of(job.secrets, given)
+        assert job.image is not None, "lint has looked"
+        image = self._image(job.image)
+        beside = tuple(self._beside(service) for service in job.services)
         name = str(self._planned.name)
         known = variables(job, name, self._planned.combination, given)
-        privacy = privacy_of(given, tools, image, secrets.values)
-        reuse = reuse_of(name, job, given, tools, image, known, secrets.values, files, privacy)
-        return _Prepared(image, known, secrets, privacy, reuse)
+        found = given_secrets(secrets, beside)
+        privacy = privacy_of(given, tools, (image, *(each.image for each in beside)), found)
+        reuse = reuse_of(name, job, given, tools, image, known, found, beside, files, privacy)
+        return _Prepared(image, known, secrets, privacy, beside, reuse)
+
+    def _image(self, wanted: Image) -> JobImage:
+        return image_of(wanted, self._job.platform, self._given, self._tools, self._numbering, self._ending)
+
+    def _beside(self, service: Service) -> Beside:
+        who = f'the service "{service.name}"'
+        return Beside(service, self._image(service.image), secrets_of(service.secrets, self._given, who))
 
     def _commands(self, files: Stack) -> JobOutcome:
         job, given, tools = self._job, self._given, self._tools
-        image, known, secrets, privacy, reuse = self._prepared(files)
+        image, known, secrets, privacy, beside, reuse = self._prepared(files)
         found = None if reuse is None else reuse.answer(self._numbering)
         if found is not None:
             return found
@@ -159,7 +172,7 @@ class _Attempt:
             git: Sequence[Mount] = ()
             if given.git is not None and job.inputs is None:
                 git = stack.enter_context(given.git.mounted(f"{PLACE}/.git", workspace.began_s))
-            commands = Commands(job, image, known, secrets, workspace, git, caches.mounts())
+            commands = Commands(job, image, known, secrets, workspace, git, caches.mounts(), beside)
             outcome = run_commands(commands, tools, self._numbering, self._ending)
             caches.keep(is_private=privacy is not Privacy.COMMON)
         if reuse is not None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec.structs
 
 from builder.explaining.words import in_words
 from ci.ends import JobOutcome
 from ci.execution.image import JobImage
+from ci.execution.services import Beside
 from ci.execution.steps import Numbering
-from ci.execution.variables import Variables
+from ci.execution.variables import JobSecrets, Variables
 from ci.model import Job
 from ci.outcome import LOOKING, Earlier, Given, JobTools
-from ci.reuse.keys import Ingredients, JobKey, is_reusable, key_of
+from ci.reuse.keys import BesideIngredients, Ingredients, JobKey, is_reusable, key_of
 from ci.reuse.results import Results
 from ci.workspace.stack import Stack
 from core.digests import chain_id
 from core.events import MissReason, StepFinished, StepOutcome, StepStarted
 from core.trust import Privacy
+from images.oci import ContainerConfig
 
 
 class Reuse:
@@ -66,23 +70,28 @@ def reuse_of(
     image: JobImage,
     variables: Variables,
     secrets: Mapping[str, bytes],
+    beside: Sequence[Beside],
     files: Stack,
     privacy: Privacy,
 ) -> Reuse | None:
     """How results of a job are found and kept; None: it always runs. Raises InputsError.
 
     variables: all but the image's and those of secrets.
-    secrets: by name, those that the job gets.
+    secrets: by name, those that the job or a service of it gets.
+    beside: its services.
     privacy: of ``privacy_of``. What the job's caches hold is in no key, so with them its results are its lane's.
     """
     if not is_reusable(job, secrets, tools.fingerprint):
         return None
     ingredients = Ingredients(
-        image=(image.name, str(chain_id(image.layers)) if image.layers else ""),
+        image=_identity(image),
         image_env=image.env,
         platform=image.foreign,
         variables=variables,
         secrets=secrets,
+        beside=tuple(
+            BesideIngredients(each.service, _identity(each.image), _says(each.image.config)) for each in beside
+        ),
         fingerprint=tools.fingerprint,
         manifest=files.manifest,
     )
@@ -90,8 +99,30 @@ def reuse_of(
     return Reuse(name, key_of(job, ingredients, tools.domain, counted), given, tools)
 
 
-def privacy_of(given: Given, tools: JobTools, image: JobImage, secrets: Mapping[str, bytes]) -> Privacy:
-    """How far may go what a job makes. secrets: by name, those that it gets."""
+def given_secrets(own: JobSecrets, beside: Sequence[Beside]) -> dict[str, bytes]:
+    """By name, the secrets that a job or one of its services gets."""
+    return {**own.values, **{name: value for each in beside for name, value in each.secrets.values.items()}}
+
+
+def privacy_of(given: Given, tools: JobTools, images: Iterable[JobImage], secrets: Mapping[str, bytes]) -> Privacy:
+    """How far may go what a job makes.
+
+    images: its own, and its services'.
+    secrets: by name, those that it or a service of it gets.
+    """
     seen = Privacy.PROJECT if given.outputs and tools.masked else Privacy.COMMON  # what jobs with secrets output
     own = Privacy.PROJECT if secrets else Privacy.COMMON
-    return max(tools.privacy, image.privacy, seen, own)
+    return max(tools.privacy, seen, own, *(image.privacy for image in images))
+
+
+def _identity(image: JobImage) -> tuple[str, str]:
+    """An image's name, and what identifies its layers."""
+    return image.name, str(chain_id(image.layers)) if image.layers else ""
+
+
+def _says(config: ContainerConfig) -> tuple[object, ...]:
+    """What of an image's configuration takes part in a service."""
+    return (
+        config.entrypoint, config.cmd, config.env, config.user, config.working_dir, sorted(config.exposed_ports),
+        None if config.healthcheck is None else msgspec.structs.astuple(config.healthcheck),
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ci.errors import JobFaultError
@@ -43,9 +43,12 @@ class JobSecrets(NamedTuple):
     values: Mapping[str, bytes]
 
 
-def secrets_of(job: Job, given: Given) -> JobSecrets:
-    """What a job gets of the secrets that its run may have. Raises JobFaultError when it may not have one."""
-    found = list(_available(job, given))
+def secrets_of(wanted: Sequence[Secret], given: Given, who: str = "the job") -> JobSecrets:
+    """What a job or a service gets of the secrets that its run may have.
+
+    who: needs them, for the message of the JobFaultError that is raised when it may not have one.
+    """
+    found = list(_available(wanted, given, who))
     return JobSecrets(
         tuple(
             (str(secret.variable or secret.name), _as_value(secret, value))
@@ -57,14 +60,14 @@ def secrets_of(job: Job, given: Given) -> JobSecrets:
     )
 
 
-def _available(job: Job, given: Given) -> Iterator[tuple[Secret, bytes]]:
-    for secret in job.secrets:
+def _available(wanted: Sequence[Secret], given: Given, who: str) -> Iterator[tuple[Secret, bytes]]:
+    for secret in wanted:
         value = given.secrets.get(secret.name)
         if value is not None:
             yield secret, value
         elif not secret.optional:
             raise JobFaultError(
-                f"the job needs the secret {secret.name}, which this run has not",
+                f"{who} needs the secret {secret.name}, which this run has not",
                 hint=f"is it there, and may runs of this event have it? Or: {{name: {secret.name}, optional: true}}",
             )
 

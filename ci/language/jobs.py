@@ -7,16 +7,16 @@ editors, and documentation is made from them. Rules that take more than one valu
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ci import patterns
 from ci.document import MappingNode, Node
+from ci.language.containers import IMAGE, IMAGE_BUILD, LIMITS, SECRETS, from_path
 from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.names import (
     ANY,
     ANY_JOB_FORM,
-    ARGS,
     CONCURRENCY,
     ENV,
     FILLED,
@@ -26,18 +26,16 @@ from ci.language.names import (
     PATTERN,
     PATTERNS,
     PLATFORM,
-    SECRET_NAME,
     SETTABLE,
     VARIABLE,
-    VARIABLE_FORM,
     absolute_fault,
     cached_fault,
     part_fault,
-    reference_fault,
     shell_fault,
     variable_fault,
 )
-from ci.language.scalars import Choice, Decimal, Duration, Flag, Size, Whole, Words
+from ci.language.scalars import Choice, Duration, Flag, Size, Whole, Words
+from ci.language.services import USED
 from ci.language.shapes import (
     Either,
     Fields,
@@ -60,29 +58,18 @@ from ci.model import (
     Directories,
     Fits,
     Gate,
-    Image,
-    ImageBuild,
     Job,
-    Limits,
     Matrix,
     Need,
     Output,
     ReportsWanted,
     Retry,
-    Secret,
 )
 from ci.reports.coverage import expression_fault
 from dockerfile_grammar.source import Span
 
-_IMAGE_BUILD: Final[dict[str, Key]] = {
-    "context": Key(INSIDE, "the directory whose files may be copied"),
-    "file": Key(INSIDE, "the Dockerfile; without it, the context's"),
-    "target": Key(FILLED, "the stage"),
-    "args": Key(ARGS, "build arguments"),
-    "secrets": Key(ListOf(SECRET_NAME, most=50), "secrets that its RUN steps may mount"),
-}
 _BUILD: Final[dict[str, Key]] = {
-    **_IMAGE_BUILD,
+    **IMAGE_BUILD,
     "platforms": Key(ListOf(PLATFORM, or_one=True, least=1, most=16), "what to build for"),
     "tags": Key(ListOf(FILLED, or_one=True, least=1, most=50), "names of the image; without them, the project's"),
     "push": Key(Flag(), "whether the image is pushed; without, later jobs of the run have it all the same"),
@@ -91,23 +78,7 @@ _BUILD: Final[dict[str, Key]] = {
 }  # fmt: skip
 
 
-def _from_path(kind: Callable[..., Any]) -> Callable[[str], Any]:
-    return lambda path: kind(context=path)
-
-
-BUILD: Final = Either(scalar=Made(INSIDE, _from_path(Build)), mapping=Fields("`build`", Build, _BUILD))
-_IMAGE_OF_BUILD: Final = Either(
-    scalar=Made(INSIDE, _from_path(ImageBuild)), mapping=Fields("`build` of an image", ImageBuild, _IMAGE_BUILD)
-)
-IMAGE: Final = Either(
-    scalar=Made(Words("the name of an image", r"\S+", fault=reference_fault), lambda name: Image(reference=name)),
-    mapping=Fields(
-        "`image`", Image,
-        {"build": Key(_IMAGE_OF_BUILD, "a Dockerfile of the repository"),
-         "job": Key(Words("the name of a job", ANY_JOB_FORM, is_verbatim=True),
-                    "a `build` job of this pipeline, which is a need as well")},
-    ),
-)  # fmt: skip
+BUILD: Final = Either(scalar=Made(INSIDE, from_path(Build)), mapping=Fields("`build`", Build, _BUILD))
 
 
 def _need(text: Text) -> Need:
@@ -183,16 +154,6 @@ class _Matrix(Shape[Matrix]):
         }  # fmt: skip
 
 
-_SECRET: Final = Either(
-    scalar=Made(Words("the name of a secret", VARIABLE_FORM, is_verbatim=True), Secret),
-    mapping=Fields("a secret", Secret, {
-        "name": Key(SECRET_NAME, "its name", is_required=True),
-        "as": Key(SETTABLE, "the variable that has its value", "variable"),
-        "file": Key(Words("a path", fault=absolute_fault, is_verbatim=True), "the file that has its value"),
-        "optional": Key(Flag(), "whether the job runs without it"),
-    }),
-)  # fmt: skip
-
 _OUTPUT: Final = Either(
     scalar=Made(PATH_PATTERN, lambda path: Output(path)),
     mapping=Fields("an output", Output, {
@@ -262,13 +223,6 @@ RETRY: Final[dict[str, Key]] = {
         "the failures that are tried again",
     ),
 }
-LIMITS: Final[dict[str, Key]] = {
-    "memory": Key(Size(), "memory"),
-    "cpus": Key(Decimal(), "processors"),
-    "pids": Key(Whole(1, 4_000_000), "processes"),
-    "disk": Key(Size(), "what it writes"),
-    "shm": Key(Size(), "`/dev/shm`; browsers want more than 64m"),
-}
 _LABEL: Final = Words("a worker's label", r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,62}")
 
 KINDS: Final = ("run", "args", "build", "approve", "use")
@@ -291,13 +245,13 @@ JOB: Final[dict[str, Key]] = {
                 "when it is in a run: all of a map have to fit, and of several maps one"),
     "matrix": Key(_Matrix(), "a job for each combination of values"),
     "env": Key(ENV, "its variables"),
-    "secrets": Key(ListOf(_SECRET, most=50), "secrets that it gets"),
+    "secrets": Key(SECRETS, "secrets that it gets"),
     "inputs": Key(ListOf(PATH_PATTERN, or_one=True, least=1, most=patterns.MOST),
                   "what it sees of the workspace; it is not run again while that stays as it is"),
     "outputs": Key(ListOf(_OUTPUT, or_one=True, most=200), "files that later jobs get"),
     "exports": Key(ListOf(VARIABLE, or_one=True, most=100), "values that later jobs may read, as `${JOB.NAME}`"),
     "reports": Key(_REPORTS, "results of tests, coverage, a summary: for people"),
-    "services": Key(None, "services that it uses"),
+    "services": Key(USED, "services beside it, of those that the file defines: fresh ones, which it reaches by name"),
     "caches": Key(_Caches(_CACHE, or_one=True, most=20), "directories that are kept for its next runs"),
     "engine": Key(None, "a Docker engine of its own"),
     "shell": Key(Words("a text that is not empty", r"[\s\S]+", fault=shell_fault),
@@ -307,8 +261,8 @@ JOB: Final[dict[str, Key]] = {
     "tty": Key(Flag(), "whether output goes to a terminal"),
     "workers": Key(ListOf(_LABEL, or_one=True, most=5), "labels that a worker has to have"),
     "platform": Key(PLATFORM, "the platform of its container"),
-    "limits": Key(Fields("`limits`", Limits, LIMITS), "what it may use, within the worker's limits"),
-    "network": Key(Choice("default", "none"), "`none`: nothing is reached"),
+    "limits": Key(LIMITS, "what it may use, within the worker's limits"),
+    "network": Key(Choice("default", "none"), "`none`: nothing is reached but its services"),
     "timeout": Key(Duration("6h"), "of an attempt", "timeout_s"),
     "grace": Key(Duration("5m"), "between SIGTERM and SIGKILL, when it is ended", "grace_s"),
     "retry": Key(Either(scalar=Made(Whole(0, 10), Retry), mapping=Fields("`retry`", Retry, RETRY)), "further attempts"),
@@ -319,6 +273,7 @@ JOB: Final[dict[str, Key]] = {
 
 _OF_COMMANDS: Final = frozenset(
     {"image", "env", "secrets", "inputs", "outputs", "exports", "reports", "caches", "user", "workdir", "tty", "reuse"}
+    | {"services"}
 )
 _OF_PARTS: Final = frozenset({"with"})
 USELESS: Final[Mapping[str, frozenset[str]]] = {

@@ -10,6 +10,9 @@ MAX_JOBS: Final = 256
 MAX_COMBINATIONS: Final = 64
 """Of one matrix."""
 
+MAX_SERVICES: Final = 20
+"""Of one job."""
+
 MAX_GROUP: Final = 200
 """Characters of a group's name."""
 

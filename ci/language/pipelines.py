@@ -11,6 +11,7 @@ from ci.language.jobs import DEFAULTS, JOB_SHAPE
 from ci.language.limits import MAX_JOBS, MAX_SCHEDULES
 from ci.language.names import ANY, CONCURRENCY, ENV, JOB_NAME, PATTERNS, SETTABLE
 from ci.language.scalars import Choice, Duration, Flag, Whole, Words
+from ci.language.services import DEFINITIONS
 from ci.language.shapes import Deferred, Either, Fields, Key, ListOf, Made, MapOf, Reading, Schema, Shape, misplaced
 from ci.model import Param, Refs, Schedule, SourceOptions
 from ci.reports.coverage import expression_fault
@@ -116,7 +117,7 @@ TOP: Final[dict[str, Key]] = {
     "params": Key(PARAMS, "parameters of runs by hand, by name"),
     "env": Key(ENV, "variables of every job"),
     "defaults": Key(Deferred(DEFAULTS), "keys for jobs that do not say otherwise"),
-    "services": Key(None, "definitions of services"),
+    "services": Key(DEFINITIONS, "services that jobs may use, by name"),
     "concurrency": Key(CONCURRENCY, "a group, of which so many runs go on at once in the project"),
     "timeout": Key(Duration("30d"), "of a run, without the time that it waits for people", "timeout_s"),
     "stop_on_failure": Key(Flag(), "whether the first failure cancels what still runs"),

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec.structs
 
 from builder.explaining.details import encodable, hidden
-from ci.model import Job
+from ci.model import Job, Service
 from core.digests import Digest
 from core.trust import Domain, Privacy
 from dockerfile_grammar.secrecy import names_a_secret
@@ -26,6 +26,18 @@ _MISSING: Final = "missing"
 _SHOWN_DIGITS: Final = 8
 
 
+class BesideIngredients(NamedTuple):
+    """What a service brings into a job.
+
+    image: its name, and what identifies its layers.
+    says: what its configuration says of its containers.
+    """
+
+    service: Service
+    image: tuple[str, str]
+    says: tuple[object, ...]
+
+
 class Ingredients(NamedTuple):
     """What takes part in a job, beside what its file says.
 
@@ -33,9 +45,10 @@ class Ingredients(NamedTuple):
     image_env: the variables that the image sets.
     platform: what the image is for.
     variables: all others, but those of secrets; of equal names the last counts.
-    secrets: by name, those that the job gets.
+    secrets: by name, those that the job gets, or a service of it.
     fingerprint: stands for a secret, so that nobody can guess it.
     manifest: of all files that it sees, as ``Stack.manifest``.
+    beside: its services, in the job's order.
     """
 
     image: tuple[str, str]
@@ -45,6 +58,7 @@ class Ingredients(NamedTuple):
     secrets: Mapping[str, bytes]
     fingerprint: Callable[[bytes], str] | None
     manifest: bytes
+    beside: tuple[BesideIngredients, ...] = ()
 
 
 class JobKey(NamedTuple):
@@ -86,10 +100,10 @@ def key_of(job: Job, ingredients: Ingredients, domain: Domain, privacy: Privacy 
     taking_part = [
         EXECUTOR, domain.project, ingredients.image[1], sorted(members.items()),
         [(name, value) for name, value in sorted(_env(ingredients).items())],
-        list(_secrets(job, ingredients)),
+        list(_secrets(job, ingredients)), *_beside(ingredients),
     ]  # fmt: skip
     op, content = _digest(taking_part), Digest.of(ingredients.manifest)
-    shown = members | _shown_env(ingredients) | _shown_secrets(job, ingredients)
+    shown = members | dict(_shown_beside(ingredients)) | _shown_env(ingredients) | _shown_secrets(job, ingredients)
     return JobKey(
         _digest([op, content]),
         op,
@@ -117,18 +131,41 @@ def _members(job: Job, ingredients: Ingredients) -> Iterable[tuple[str, str]]:
     yield "reports", "" if job.reports is None else _json(msgspec.structs.astuple(job.reports))
 
 
+def _beside(ingredients: Ingredients) -> list[object]:
+    """Its services. Limits and how long they are waited for do not take part, as times and limits of jobs do not."""
+    return [
+        (
+            each.service.name, each.image, each.says, each.service.args, sorted(each.service.env.items()),
+            each.service.ready.port, each.service.ready.command,
+        )
+        for each in ingredients.beside
+    ]  # fmt: skip
+
+
+def _shown_beside(ingredients: Ingredients) -> Iterable[tuple[str, str]]:
+    """Its services in words; of variables and images, a few digits."""
+    for each in ingredients.beside:
+        service, name = each.service, f"the service {each.service.name}"
+        yield name, _json([part for part in (service.args, service.ready.port, service.ready.command) if part])
+        yield f"the image of {name}", f"{each.image[0]} {_digest([each.image[1], each.says])[:_SHOWN_DIGITS]}"
+        variables = _digest(sorted(service.env.items()))[:_SHOWN_DIGITS] if service.env else "none"
+        yield f"the variables of {name}", variables
+
+
 def _env(ingredients: Ingredients) -> dict[str, str]:
     return dict(ingredients.image_env) | dict(ingredients.variables)
 
 
 def _secrets(job: Job, ingredients: Ingredients) -> Iterable[tuple[str, str, str, str]]:
-    for secret in job.secrets:
+    named = [(str(secret.name), secret) for secret in job.secrets]
+    named += [(f"{each.name}: {secret.name}", secret) for each in job.services for secret in each.secrets]
+    for name, secret in named:
         value = ingredients.secrets.get(secret.name)
         counted = _MISSING
         if value is not None:
             assert ingredients.fingerprint is not None, "such a job is not reusable"
             counted = ingredients.fingerprint(value)
-        yield str(secret.name), str(secret.variable), str(secret.file), counted
+        yield name, str(secret.variable), str(secret.file), counted
 
 
 def _shown_env(ingredients: Ingredients) -> dict[str, str]:

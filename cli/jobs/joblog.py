@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from ci.outcome import LOOKING
+from ci.outcome import LOOKING, OF_SERVICE
 from core.events import Event
 from core.masking import Masker
 from pipelines.logs.lines import LineMaker, LogLine
@@ -35,6 +35,11 @@ class JobLog:
     def step(self) -> str:
         """The name of the step that began last of those that go on; empty: none does."""
         return next(reversed(self._begun.values()), "")
+
+    def speaker(self, line: LogLine) -> str:
+        """The service whose output a line is; empty: the job's own."""
+        name = self._begun.get(line.step, "")
+        return name.removeprefix(OF_SERVICE) if name.startswith(OF_SERVICE) else ""
 
     def lines(self, event: Event) -> list[LogLine]:
         """The lines that an event completes."""

@@ -38,15 +38,15 @@ class PlainJobs:
     def handle(self, event: Happening) -> None:
         match event:
             case Began(job, attempt):
-                self._write(job, *(self._shown(line) for line in self._logs[job].again()))
+                self._write(job, *(self._shown(job, line) for line in self._logs[job].again()))
                 if attempt > 1:
                     self._write(job, f"attempt {attempt}")
             case Happened(job, told):
-                self._write(job, *(self._shown(line) for line in shown_lines(self._logs[job], told)))
+                self._write(job, *(self._shown(job, line) for line in shown_lines(self._logs[job], told)))
             case FailedOnce(job, message):
                 self._write(job, f"failed, and is tried again: {one_line(message)}")
             case Ended(job, end):
-                self._write(job, *(self._shown(line) for line in self._logs[job].again()))
+                self._write(job, *(self._shown(job, line) for line in self._logs[job].again()))
                 self._write(job, ended_text(end))
             case _:
                 self._sink.write(f"{event.reason}\n")
@@ -66,9 +66,10 @@ class PlainJobs:
             self._sink.write(f"{job} | {line}".rstrip() + "\n")
             self._sink.flush()
 
-    def _shown(self, line: LogLine) -> str:
+    def _shown(self, job: str, line: LogLine) -> str:
         if line.kind == "output":
-            return harmless(line.text, colours=self._colours)
+            speaker = self._logs[job].speaker(line)
+            return f"{f'{speaker}: ' if speaker else ''}{harmless(line.text, colours=self._colours)}"
         return f"=> {_step_text(line)}"
 
 

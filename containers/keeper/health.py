@@ -1,12 +1,12 @@
 """Health checks: a command in the container now and then, whose exit codes say how the container is.
 
-Docker's rules: ``starting`` until the first success, or until ``retries`` failures in a row after the start period;
-failures within the start period do not count; the last KEPT results are kept, with MOST_BYTES of output each.
+The last KEPT results are kept, with MOST_BYTES of output each.
 """
 
 from __future__ import annotations
 
 from containers.errors import ContainerError, StateError
+from containers.healthrules import MOST_BYTES, Rules
 from containers.joining import Joined
 from containers.keeper import records
 from containers.keeper.relay import Relay
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 
 KEPT = 5
-MOST_BYTES = 4096
 _SIGKILL = 9
-_DEFAULT_INTERVAL_S, _DEFAULT_TIMEOUT_S, _DEFAULT_RETRIES = 30.0, 30.0, 3
-_DEFAULT_START_INTERVAL_S = 5.0
 _FAILED_TO_START = -1
 
 
@@ -59,14 +56,9 @@ class Health:
     def __init__(self, loop: Loop, container: _Container, wanted: dict[str, Any]) -> None:
         self._loop = loop
         self._container = container
-        self._test = _command(wanted["test"])
-        self._interval_s = float(wanted.get("interval_s") or _DEFAULT_INTERVAL_S)
-        self._timeout_s = float(wanted.get("timeout_s") or _DEFAULT_TIMEOUT_S)
-        self._start_period_s = float(wanted.get("start_period_s") or 0)
-        self._start_interval_s = float(wanted.get("start_interval_s") or _DEFAULT_START_INTERVAL_S)
-        self._retries = int(wanted.get("retries") or _DEFAULT_RETRIES)
+        self._rules = Rules(wanted)
         self.record: dict[str, Any] = {"status": "starting", "failing_streak": 0, "log": []}
-        self._is_starting_up = self._start_period_s > 0
+        self._is_starting_up = self._rules.start_period_s > 0
         self._next: Timer | None = None
         self._deadline: Timer | None = None
         self._is_over = False
@@ -74,7 +66,7 @@ class Health:
     def begin(self) -> None:
         """The container's command is being executed."""
         if self._is_starting_up:
-            self._loop.later(self._start_period_s, self._start_period_over)
+            self._loop.later(self._rules.start_period_s, self._start_period_over)
         self._schedule()
 
     def end(self) -> None:
@@ -90,7 +82,8 @@ class Health:
     def _schedule(self) -> None:
         if not self._is_over:
             early = self._is_starting_up and self.record["status"] == "starting"
-            self._next = self._loop.later(self._start_interval_s if early else self._interval_s, self._check)
+            after_s = self._rules.start_interval_s if early else self._rules.interval_s
+            self._next = self._loop.later(after_s, self._check)
 
     def _check(self) -> None:
         output = Output()
@@ -109,7 +102,7 @@ class Health:
 
         def over(code: int) -> None:
             if is_late:
-                done(_FAILED_TO_START, f"Health check exceeded timeout ({self._timeout_s:g}s)")
+                done(_FAILED_TO_START, f"Health check exceeded timeout ({self._rules.timeout_s:g}s)")
             else:
                 done(code, output.text())
 
@@ -121,7 +114,7 @@ class Health:
 
         joined = Joined(relay, started, over)
         try:
-            self._container.execute("", {"args": self._test}, joined)
+            self._container.execute("", {"args": self._rules.command}, joined)
         except StateError:  # paused: nothing is known, and nothing wrong
             relay.close()
             self._schedule()
@@ -130,26 +123,14 @@ class Health:
             relay.close()
             done(_FAILED_TO_START, error.message)
             return
-        self._deadline = self._loop.later(self._timeout_s, late)
+        self._deadline = self._loop.later(self._rules.timeout_s, late)
 
     def _result(self, result: dict[str, Any]) -> None:
         before = self.record["status"]
-        streak = 0 if result["exit_code"] == 0 else self.record["failing_streak"]
-        status = before
-        if result["exit_code"] == 0:
-            status = "healthy"
-        elif not (self._is_starting_up and before == "starting"):
-            streak += 1
-            if streak >= self._retries:
-                status = "unhealthy"
+        status, streak = self._rules.judged(
+            before, self.record["failing_streak"], result["exit_code"], is_starting_up=self._is_starting_up
+        )
         log = [*self.record["log"], result][-KEPT:]
         self.record = {"status": status, "failing_streak": streak, "log": log}
         self._container.health_changed(is_new=status != before)
         self._schedule()
-
-
-def _command(test: list[str]) -> list[str]:
-    """The arguments of docker's ``CMD`` and ``CMD-SHELL`` forms."""
-    if test[0] == "CMD-SHELL":
-        return ["/bin/sh", "-c", *test[1:]]
-    return test[1:]

@@ -96,7 +96,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
     rumn: make
     timeout: 3 hours
     env: {CI: x}
-    services: [db]
+    engine: true
 """)
     assert errors(shown) == [
         "4:5: error: a job has one of `run`, `args`, `build`, `approve` and `use`: what it does",
@@ -104,7 +104,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         '6:5: error: no key of a job is called "rumn" (did you mean "run"?)',
         '7:14: error: expected a duration, such as 90s, 1h30m or 7d, and this is "3 hours"',
         "8:11: error: CI is set by Shiplap; variables called CI or SHIPLAP_… cannot be set",
-        "9:5: error: not yet: `services` (a later release has it)",
+        "9:5: error: not yet: `engine` (a later release has it)",
     ]
     assert "  6 |     rumn: make\n    |     ^^^^\n" in shown
 
@@ -197,7 +197,7 @@ def test_each_mistake_in_a_job_is_told(lint: Lint, key: str, words: str) -> None
         (f"on: {{cron: {{at: 0 3 * * *, zone: Berlin}}}}\n{_JOB}", "no such time zone"),
         (f"on: {{cron: {{zone: UTC}}}}\n{_JOB}", "a time has no at"),
         (f"on: {{push: {{branch: main}}}}\n{_JOB}", 'no key of an event is called "branch" (did you mean "branches"?)'),
-        (f"services: {{}}\n{_JOB}", "not yet: `services`"), (f"params: {{A: x}}\n{_JOB}", "a parameter: a map with"),
+        (f"params: {{A: x}}\n{_JOB}", "a parameter: a map with"),
         (f"defaults: {{run: x}}\n{_JOB}", 'no key of `defaults` is called "run"'),
         (f"defaults: {{timeout: x}}\n{_JOB}", "1:21: error: expected a duration"),
         (f"source: {{history: some}}\n{_JOB}", "expected a whole number"),

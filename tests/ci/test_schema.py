@@ -57,7 +57,7 @@ _BAD = [
     "jobs: {}", "jobs: []", "x: {}", "on: push", f"jobs: {{A: {{{_JOB}}}}}", "jobs: {a: {run: x}}",
     "jobs: {a: {image: b}}", "jobs: {a: {build: ., image: b}}",
     *(f"jobs: {{a: {{{_JOB}, {key}}}}}" for key in (
-        "build: .", "rumn: x", "timeout: 3 hours", "may_fail: perhaps", "after: never", "retry: 11", "services: []",
+        "build: .", "rumn: x", "timeout: 3 hours", "may_fail: perhaps", "after: never", "retry: 11", "services: {}",
         "env: {A-B: 1}", "env: [A]", "matrix: {p: [1]}", "secrets: [{as: X}]", "inputs: []", "limits: {cpu: 1}",
         "outputs: {into: x}", "network: host", "workers: [a, b, c, d, e, f]",
     )),

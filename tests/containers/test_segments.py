@@ -12,57 +12,10 @@ import pytest
 
 from containers import segment
 from containers.errors import StateError
-from containers.handles import Container
 from containers.joiners import is_listening
-from containers.spec import ContainerSpec, ExitStatus
+from containers.spec import ExitStatus
 from tests.containers.running import Runner, Traces, descendants, eventually
-
-_DB, _JOB = segment.address_of(2), segment.address_of(1)
-_HOSTS = (("db", _DB), ("job", _JOB))
-_SERVE = "while :; do echo hello | nc -l -p 7000; done"
-_ASK = "nc -w 2 db 7000 </dev/null"
-
-
-class Pair:
-    """A segment with a service in it."""
-
-    def __init__(self, run: Runner, *, network: str = "none") -> None:
-        self.run = run
-        self.network = network
-        self.fd = run.launcher.segment()
-        self.service = self.start("sh", "-c", _SERVE)
-
-    def start(self, *args: str) -> Container:
-        with open(os.devnull, "r+b") as null:
-            fd = null.fileno()
-            return self.run.launcher.accompany(self.spec(*args), self.fd, stdin=fd, stdout=fd, stderr=fd)
-
-    def spec(self, *args: str, address: str = _DB) -> ContainerSpec:
-        return self.run.spec(*args, hostname="db", segment=address, extra_hosts=_HOSTS, network=self.network)
-
-    def ask(self, script: str) -> tuple[ExitStatus, str]:
-        """What the job's container says to a script."""
-        spec = self.run.spec("sh", "-c", script, segment=_JOB, extra_hosts=_HOSTS, network=self.network)
-        said = self.run.folder / f"asked{next(self.run.counter)}"
-        with open(os.devnull, "rb") as null, open(said, "wb") as out:
-            fd = out.fileno()
-            ended = self.run.launcher.start(spec, stdin=null.fileno(), stdout=fd, stderr=fd, segment=self.fd)
-            return ended.wait(), said.read_text()
-
-    def executed(self, *args: str) -> tuple[ExitStatus, str]:
-        """What a process says that joined the service."""
-        said = self.run.folder / f"said{next(self.run.counter)}"
-        with open(os.devnull, "rb") as null, open(said, "wb") as out:
-            spec = self.service_spec(*args)
-            fd = out.fileno()
-            return self.service.execute(spec, stdin=null.fileno(), stdout=fd, stderr=fd).wait(), said.read_text()
-
-    def service_spec(self, *args: str) -> ContainerSpec:
-        return ContainerSpec(layers=(), upper=None, args=args, env=(("A", "b"),))
-
-    def close(self) -> None:
-        os.close(self.fd)
-        self.service.close()
+from tests.containers.segments import ASK, DB, Pair
 
 
 @pytest.fixture
@@ -74,20 +27,20 @@ def pair(run: Runner) -> Iterator[Pair]:
 
 def test_the_others_of_a_segment_are_reached_by_name(pair: Pair) -> None:
     assert eventually(lambda: pair.service.listens(7000))
-    assert pair.ask(_ASK) == (ExitStatus(0), "hello\n")
+    assert pair.ask(ASK) == (ExitStatus(0), "hello\n")
 
 
 def test_a_segment_is_beside_the_way_out(run: Runner) -> None:
     """With a network of its own, eth0 is what it always was."""
     pair = Pair(run, network="default")
     assert eventually(lambda: pair.service.listens(7000))
-    status, said = pair.ask(f"{_ASK} && ip -o -4 addr show eth0 | grep -c inet && ip route | grep -c default")
+    status, said = pair.ask(f"{ASK} && ip -o -4 addr show eth0 | grep -c inet && ip route | grep -c default")
     pair.close()
     assert (status, said) == (ExitStatus(0), "hello\n1\n1\n")
 
 
 def test_the_own_name_is_that_of_the_place_in_the_segment(pair: Pair) -> None:
-    assert pair.executed("sh", "-c", "grep -c db /etc/hosts; hostname -i") == (ExitStatus(0), f"1\n{_DB}\n")
+    assert pair.executed("sh", "-c", "grep -c db /etc/hosts; hostname -i") == (ExitStatus(0), f"1\n{DB}\n")
 
 
 def test_segments_know_nothing_of_each_other(pair: Pair, run: Runner) -> None:
@@ -96,7 +49,7 @@ def test_segments_know_nothing_of_each_other(pair: Pair, run: Runner) -> None:
     other.service.kill()
     other.service.wait()
     assert eventually(lambda: pair.service.listens(7000))
-    status, said = other.ask(_ASK)
+    status, said = other.ask(ASK)
     other.close()
     assert status.code != 0
     assert "hello" not in said

@@ -74,18 +74,26 @@ class JobShop:
         self.root = root
         self.store = Store.open(root)
         self.launcher = Launcher(self.store.tmp)
+        self._base = base
         self.bring(base, name, env=("PATH=/bin:/usr/bin:/sbin", "OF_THE_IMAGE=yes"))
         self.seen: dict[str, Seen] = {}
         self.outcomes: dict[str, JobOutcome] = {}
         self.last = Seen()
         self.pins = MemoryPins()
 
-    def bring(self, tar: Path, name: str, platform: str = "", env: tuple[str, ...] = (), user: str = "") -> None:
-        """Import a root filesystem as an image."""
+    def bring(
+        self, tar: Path, name: str, platform: str = "", env: tuple[str, ...] = (), user: str = "", **more: Any
+    ) -> None:
+        """Import a root filesystem as an image. more: of its configuration."""
         config = ImageConfig.for_platform(Platform.parse(platform) if platform else Platform.host())
-        config = replace(config, config=replace(config.config, env=env, user=user, entrypoint=("/bin/false",)))
+        said = {"env": env, "user": user, "entrypoint": ("/bin/false",), **more}
+        config = replace(config, config=replace(config.config, **said))
         with tar.open("rb") as stream:
             import_rootfs(self.store, stream, config, [Reference.parse(name).with_default_tag()])
+
+    def bring_service(self, name: str = "service:1", **more: Any) -> None:
+        """An image whose containers run what a service says. more: of its configuration."""
+        self.bring(self._base, name, **{"env": ("PATH=/bin:/usr/bin:/sbin",), "entrypoint": (), **more})
 
     def source(self, files: Mapping[str, str]) -> tuple[DiffID, ...]:
         """A layer of files, as the source has them."""
