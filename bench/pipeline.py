@@ -2,7 +2,8 @@
 
 The file is read and planned in this process as well, as a service does that has been running for long. The first
 source of a large repository is timed beside ``git checkout`` of the same commit, and a job's outputs beside GNU tar of
-the same files: one right after the other, in each round.
+the same files: one right after the other, in each round. What outputs take is all the time from the end of the job's
+commands to the first line of the job that gets them: they are packed, indexed and mounted.
 """
 
 from __future__ import annotations
@@ -111,20 +112,30 @@ class Repository:
     def first_line_s(self) -> float:
         """From the start of the command to the first line that the job itself prints."""
         began = time.perf_counter()
+        return self._seen_at(f"| {_FIRST}")[0] - began
+
+    def handed_over_s(self) -> float:
+        """From the end of the commands of the job ``one`` to the first line that the job after it prints."""
+        ended, begun = self._seen_at("one | => DONE ", f"| {_FIRST}")
+        return begun - ended
+
+    def _seen_at(self, *wanted: str) -> list[float]:
+        """Run the pipeline; when each of these was printed first, in this order, by ``time.perf_counter``."""
         process = subprocess.Popen(
-            self._command(), cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self._command("--progress", "plain"),
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert process.stdout is not None
-        seconds = 0.0
-        shown = ""
         with process.stdout as lines:
-            for line in lines:
-                shown += line
-                if line.rstrip().endswith(f"| {_FIRST}"):
-                    seconds = time.perf_counter() - began
-        if process.wait() != 0 or not seconds:
-            raise ToolError(f"shiplap ci run exited {process.returncode}:\n{shown[-4000:]}")
-        return seconds
+            shown = [(time.perf_counter(), line) for line in lines]
+        found = times_of(shown, wanted)
+        if process.wait() != 0 or len(found) < len(wanted):
+            text = "".join(line for _, line in shown)
+            raise ToolError(f"shiplap ci run exited {process.returncode}:\n{text[-4000:]}")
+        return found
 
     def disk_bytes(self) -> int:
         """What the store takes on the disk."""
@@ -258,18 +269,14 @@ for place in {places}; do
 done
 """
     command = "    run: |\n" + "".join(f"      {line}\n" for line in script.strip().splitlines())
-    without = f"jobs:\n  one:\n    image: {BASE}\n{command}"
-    with_ = f"{without}    outputs: [out]\n  end: {{image: {BASE}, needs: one, run: 'true'}}\n"
-    repository = Repository(directory, 1, without)
+    one = f"  one:\n    image: {BASE}\n{command}    outputs: [out]\n"
+    repository = Repository(directory, 1, "jobs:\n" + one + _job("end", "needs: one, "))
     tree = directory / "tree"
     tree.mkdir()
     run(["env", "-C", tree, "sh", "-ec", script])
     ours, theirs = [], []
     for _ in range(runs):
-        repository.pipeline(without)
-        plain = _seconds(lambda: repository.run("one"))
-        repository.pipeline(with_)
-        ours.append(_seconds(lambda: repository.run("one")) - plain)
+        ours.append(repository.handed_over_s())
         theirs.append(_seconds(partial(run, ["tar", "-C", tree, "-cf", directory / "out.tar", "out"])))
     yield _figure("outputs", f"outputs of {work.outputs:,} files of 1 KiB", ours, None)
     yield _figure("tar", "GNU tar of the same", theirs, None)
@@ -312,6 +319,20 @@ def _seconds_of(work: Callable[[], Result]) -> tuple[Result, float]:
     began = time.perf_counter()
     result = work()
     return result, time.perf_counter() - began
+
+
+def times_of(shown: Sequence[tuple[float, str]], wanted: Sequence[str]) -> list[float]:
+    """When each text was first part of a line, none before the one in front of it; fewer where one never was.
+
+    shown: lines, each with when it came.
+    """
+    rest, found = iter(shown), []
+    for text in wanted:
+        at = next((at for at, line in rest if text in line), None)
+        if at is None:
+            break
+        found.append(at)
+    return found
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

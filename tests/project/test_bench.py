@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import growth, registry, report, workloads
+from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
 from bench.scenarios import INSTALL, ROWS
 from bench.workloads import SHORT, Sizes
@@ -56,7 +57,16 @@ def test_short_pipeline_bench_measures_every_figure(privileged: None, tmp_path: 
         "lint", "lint-command", "plan", "first-line", "own", "jobs", "first-line-large", "reused", "disk-jobs",
         "disk-pushes", "source", "checkout", "source-ratio", "outputs", "tar", "outputs-ratio",
     ]  # fmt: skip
-    assert all(row["value"] > 0 for key, row in rows.items() if key in ("lint", "first-line", "jobs", "checkout"))
+    timed = ("lint", "first-line", "jobs", "checkout", "outputs", "tar")
+    assert all(row["value"] > 0 for key, row in rows.items() if key in timed)
+
+
+def test_times_of_lines_are_those_of_the_first_ones_that_fit_in_order() -> None:
+    shown = [(1.0, "end | later"), (2.0, "one | => DONE 0.1s"), (3.0, "end | => later"), (4.0, "end | later")]
+    assert times_of(shown, ["one | => DONE ", "| later"]) == [2.0, 4.0]
+    assert times_of(shown, ["| later"]) == [1.0]
+    assert times_of(shown, ["one | => DONE ", "two | "]) == [2.0]
+
 
 
 def test_short_dependencies_bench_measures_every_way(privileged: None, tmp_path: Path) -> None:
