@@ -15,16 +15,19 @@ from builder.contexts.context import Context
 from builder.contexts.dockerfiles import read_ignore_patterns, require_dockerfile
 from builder.errors import BuildCancelledError, ContextDamagedError, stop_when
 from builder.remotes.access import SourceAccess
+from builder.remotes.gitserver import Found, Head, is_commit
 from builder.request.request import BuildRequest, Output
 from builder.result import BuildResult
+from ci.errors import RepositoryError
 from ci.files import pipeline_files
+from ci.source.facts import pipeline_files_of
 from core.cancellation import asking
 from core.digests import Digest
 from core.platforms import Platform
 from core.references import Reference
 from core.settings import FetchSettings, Settings
 from core.trust import Domain
-from pipelines.errors import InvalidRequestError, NothingToBuildError
+from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.model import ContextSource, GitSource, Project, RunResult
 from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
@@ -34,6 +37,7 @@ from pipelines.sources.git import Checkout, fetch_git, repositories
 from registry.client import push
 from worker.cacheexport import CacheExport
 from worker.connecting import bounds_of
+from worker.fetching import fetched
 from worker.imagelabels import annotations_of, labels_of
 from worker.pushstep import PushStep
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
@@ -169,6 +173,10 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         return
     url = run.source.url
     work.keeper.insist(lambda: service.borders.check_source(run.project, url))
+    if domain is not None and (known := _pipelined_by_mirror(work, run.source, domain)) is not None:
+        facts = TagFacts(run.project, run.number, registry, known.checkout.branch, "", known.checkout.commit, own)
+        yield SourceFiles(work.scratch, pipelined=known), facts, domain
+        return
     checkout = fetch_git(
         run.source,
         work.scratch / "git",
@@ -194,6 +202,29 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         work.keeper.note_build()
     its = origin(run, domain, project.hook, checkout)
     yield SourceFiles(checkout.context, origin=its, pipelined=pipelined), facts, domain
+
+
+def _pipelined_by_mirror(work: Work, source: GitSource, domain: Domain) -> Pipelined | None:
+    """A pushed commit with pipeline files, by the mirror of its repository. None: the commit has to be fetched to know.
+
+    The mirror is asked where the last commit had pipelines. It gets what is new; a checkout is the whole commit.
+    """
+    run, service = work.claim.run, work.resources.service
+    is_whole = is_commit(source.ref) and source.trusted and not (source.base and source.paths)
+    if not is_whole or not work.keeper.insist(lambda: service.runs.had_pipelines(run.project)):
+        return None
+    try:
+        with fetched(work, ref=f"refs/heads/{source.branch}" if source.branch else "", commit=source.ref) as commit:
+            if not pipeline_files_of(commit.objects, commit.commit.tree):
+                return None
+    except (RepositoryError, SourceError):
+        return None  # whoever fetches it says what is wrong
+    project = work.keeper.insist(lambda: service.projects.get(run.project))
+    nowhere = work.scratch / "git"
+    asked = Found(source.ref, (source.ref,))
+    return Pipelined(
+        Checkout(nowhere, source.ref, source.branch, source.tag, asked, Head(), nowhere), project, domain
+    )  # fmt: skip
 
 
 def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project) -> Domain:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -210,11 +210,12 @@ class Mirror(Closing):
                 _log.warning("mirror %s stays as it is: %s", self.key, error)
 
     def _fetch(self, asked: _Asked) -> Fetched:
-        missing = [name for name in asked.others if not self._known(name)]
+        known = self._commits_of(filter(is_commit, (asked.commit or asked.ref, *asked.others)))
+        missing = [name for name in asked.others if name not in known]
         is_plain = is_commit(asked.ref) or asked.ref.startswith(
             "refs/heads/"
         )  # a tag may be new where its commit is not
-        if is_plain and self._known(asked.commit or asked.ref) and not missing:
+        if is_plain and (asked.commit or asked.ref) in known and not missing:
             return self._answer(asked.ref, "", asked)
         with self._server(asked) as server:
             found = Found(asked.ref, ()) if asked.ref.startswith("refs/") else server.find(asked.ref)
@@ -272,21 +273,22 @@ class Mirror(Closing):
 
         default: the branch where the name does not say it.
         """
-        commit = asked.commit or self._commit_of(name)
+        known = self._commits_of([*([] if asked.commit else [name]), *asked.others])
+        commit = asked.commit or known.get(name)
         if commit is None:
             raise RepositoryError(f"{name} of {asked.remote.url} is no commit")
-        others = {other: known for other in asked.others if (known := self._commit_of(other)) is not None}
+        others = {other: known[other] for other in asked.others if other in known}
         branch, tag = name.removeprefix("refs/heads/"), name.removeprefix("refs/tags/")
         return Fetched(commit, branch if branch != name else default, tag if tag != name else "", others)
 
     def _known(self, name: str) -> bool:
         return is_commit(name) and self.objects.has(name)
 
-    def _commit_of(self, name: str) -> str | None:
-        name = name if is_commit(name) else _own_name(name)
-        if not self.objects.has(name):
-            return None
-        return self.objects.run("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+    def _commits_of(self, names: Iterable[str]) -> dict[str, str]:
+        """The commits of those of the server's refs and of those hashes that are here, by name."""
+        asked = list(dict.fromkeys(names))
+        found = self.objects.commits([name if is_commit(name) else _own_name(name) for name in asked])
+        return {name: commit for name, commit in zip(asked, found, strict=True) if commit is not None}
 
     @contextlib.contextmanager
     def _server(self, asked: _Asked) -> Iterator[GitServer]:

@@ -88,6 +88,20 @@ class Objects(NamedTuple):
         program, process = self._start(words, None)
         return program.finish(process, "git rev-parse").code == 0
 
+    def commits(self, names: Sequence[str]) -> list[str | None]:
+        """The commits that these are, or lead to, in this order; None for what is not here, or cannot be read.
+
+        names: refs or hashes.
+        """
+        if not names:
+            return []
+        with _lines([f"{name}^{{commit}}".encode() for name in names]) as asked:
+            program, process = self._start(("cat-file", "--batch-check=%(objectname)", "--buffer"), asked)
+            lines = program.finish(process, "git cat-file").out.decode("utf-8", "replace").splitlines()
+        if len(lines) != len(names):
+            return [None] * len(names)
+        return [line if line.isalnum() else None for line in lines]
+
     def ask(self, *words: str) -> bytes | None:
         """What git prints; None when the answer is no, which it says by its exit code 1."""
         program, process = self._start(words, None)

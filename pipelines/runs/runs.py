@@ -44,6 +44,7 @@ from pipelines.runs.blocked import why_runs_are_blocked
 from pipelines.runs.domains import domain_of, told
 from pipelines.runs.graphs import plans, stop_pipeline
 from pipelines.runs.groups import hand_over_at_once
+from pipelines.runs.kinds import had_pipelines
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
 from pipelines.runs.states import follow_job, hold_run
@@ -318,6 +319,11 @@ class Runs:
         kind, _, name = plan.ref.removeprefix("refs/").partition("/")
         named = {"branch": name} if kind == "heads" else {"tag": name} if kind == "tags" else {}
         return msgspec.structs.replace(run.source, ref=plan.commit, commit="", **named)
+
+    def had_pipelines(self, project: str) -> bool:
+        """Whether the last commit of the project that a worker looked at had pipelines."""
+        with self._database.read() as connection:
+            return had_pipelines(connection, project)
 
     def _is_pipeline(self, number: int) -> bool:
         with self._database.read() as connection:

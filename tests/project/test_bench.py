@@ -68,7 +68,6 @@ def test_times_of_lines_are_those_of_the_first_ones_that_fit_in_order() -> None:
     assert times_of(shown, ["one | => DONE ", "two | "]) == [2.0]
 
 
-
 def test_short_dependencies_bench_measures_every_way(privileged: None, tmp_path: Path) -> None:
     rows = {row["key"]: row["value"] for row in measured("bench.dependencies", tmp_path, "--short")["rows"]}
     assert list(rows) == [
