@@ -14,7 +14,7 @@ from ci.language.jobs import WITHOUT_EXPORTS
 from ci.language.limits import MAX_COMBINATIONS, MAX_JOBS
 from ci.language.shapes import Text
 from ci.meeting import warn_of_meeting
-from ci.model import Fits, Job, Matrix, Need, Param, Pipeline
+from ci.model import OUTPUTS_KEPT_S, Fits, Job, Matrix, Need, Param, Pipeline
 from ci.params import fault
 from ci.problems import Problems
 from ci.servicechecks import check_services
@@ -83,6 +83,7 @@ def _check_jobs(
         known = axes if job is not None or node.get("matrix") is None else None
         _check_references(name, node, known, before, frozenset(pipeline.params), problems)
     for name, job in pipeline.jobs.items():
+        _check_outputs(job, problems)
         if job.matrix is not None:
             _check_matrix(job.matrix, nodes[name], problems)
     if not problems.has_errors:
@@ -410,13 +411,24 @@ def _check_matrix(matrix: Matrix, node: MappingNode, problems: Problems) -> None
             problems.warning(place, "all combinations of this matrix are excluded: there is never such a job")
 
 
+def _check_outputs(job: Job, problems: Problems) -> None:
+    """What is said of outputs for people, of those that have a name."""
+    for output in job.outputs:
+        if output.name:
+            continue
+        if output.on != "success":
+            problems.error(_span(output.on), "what is taken of failures is for people, and has a `name`")
+        if output.keep_s != OUTPUTS_KEPT_S:
+            problems.error(_span(output.path), "only what is for people is kept for a time, and has a `name`")
+
+
 def _key_span(node: MappingNode, key: str) -> Span | None:
     return next((name.span for name, _ in node.entries if name.text == key), None)
 
 
 def _warn(name: str, job: Job, pipeline: Pipeline, before: _Before, node: MappingNode, problems: Problems) -> None:
     """What is allowed, and hardly meant."""
-    if job.outputs and not before.needed_by_any(name):
+    if any(not output.name for output in job.outputs) and not before.needed_by_any(name):
         problems.warning(_key_span(node, "outputs"), f'no job needs "{name}", so nobody takes its outputs')
     if job.approve is not None and job.run is None and not before.needed_by_any(name):
         problems.warning(_key_span(node, "approve"), f'no job needs "{name}", so nothing waits for the answer')

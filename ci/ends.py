@@ -18,6 +18,21 @@ Failure: TypeAlias = Literal["", "failure", "timeout", "limit"]
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
+class Published(Struct, frozen=True):
+    """An output for people.
+
+    layer: has its files, and nothing else.
+    count: how many files and links; size: bytes of these files.
+    keep_s: how long it is kept, from the job's end.
+    """
+
+    name: str
+    layer: DiffID
+    count: int
+    size: int
+    keep_s: float
+
+
 class JobOutcome(Struct, frozen=True, omit_defaults=True):
     """What came of a job. Travels as data.
 
@@ -28,6 +43,7 @@ class JobOutcome(Struct, frozen=True, omit_defaults=True):
     exports: what it wrote to SHIPLAP_EXPORTS; of a ``build``, IMAGE and DIGEST.
     image: of a ``build``, the ID of the image.
     reused_from: the run whose result this is.
+    published: its outputs for people, by name.
     reports: what it reported; None: nothing. The only member that may be large.
     """
 
@@ -39,6 +55,7 @@ class JobOutcome(Struct, frozen=True, omit_defaults=True):
     exports: Mapping[str, str] = _NOTHING
     image: str = ""
     reused_from: str = ""
+    published: tuple[Published, ...] = ()
     reports: Reports | None = None
 
     def to_json(self) -> str:

@@ -28,7 +28,7 @@ def warn_of_meeting(jobs: Mapping[str, Job], before: Callable[[str], frozenset[s
     takers = _Takers(jobs, before)
     producers: dict[str, list[tuple[str, Output]]] = {}
     for name, job in jobs.items():
-        for output in () if job.when else job.outputs:
+        for output in () if job.when else filter(Output.is_for_jobs, job.outputs):
             if is_open(output.path) or is_open(output.into) or patterns.excludes(output.path):
                 continue
             if matrices.may_be_several(job.matrix) and (taker := takers.of({name}, output.into or output.path)):

@@ -18,10 +18,12 @@ EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 
 After: TypeAlias = Literal["success", "failure", "always"]
 ParamType: TypeAlias = Literal["string", "boolean", "number", "choice"]
+OutputOn: TypeAlias = Literal["success", "failure", "always"]
 WhenBusy: TypeAlias = Literal["wait", "replace", "cancel"]
 
 HOUR_S: Final = 3600.0
 DAY_S: Final = 24 * HOUR_S
+OUTPUTS_KEPT_S: Final = 30 * DAY_S
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
@@ -151,11 +153,24 @@ class Secret(Struct, frozen=True):
 
 
 class Output(Struct, frozen=True):
-    """Files that later jobs get. into: another directory than the one they lie in; empty: the same."""
+    """Files that later jobs get, and, where they have a name, people.
+
+    into: another directory than the one they lie in; empty: the same.
+    name: under which people find them; entries of one name are one download. Empty: they are for jobs alone.
+    on: of which end of the job they are taken; of all but ``success`` they are for people alone.
+    keep_s: how long people find them.
+    """
 
     path: str
     into: str = ""
     optional: bool = False
+    name: str = ""
+    on: OutputOn = "success"
+    keep_s: float = OUTPUTS_KEPT_S
+
+    def is_for_jobs(self) -> bool:
+        """Whether later jobs get it: what is taken of failures, too, is for people alone."""
+        return self.on == "success"
 
 
 class Cache(Struct, frozen=True):

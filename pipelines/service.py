@@ -30,6 +30,7 @@ from pipelines.runs.gates import Gates
 from pipelines.runs.jobs import Jobs
 from pipelines.runs.listing import Listing
 from pipelines.runs.naming import Naming
+from pipelines.runs.outputs import Outputs
 from pipelines.runs.pipelines import Pipelines
 from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.reports import TestReports
@@ -71,6 +72,7 @@ class Service(Closing):
         self.logs = Logs(database, self.live)
         self.jobs = Jobs(database, self.queue, self.workers)
         self.reports = TestReports(database)
+        self.outputs = Outputs(database)
         self.gates = Gates(database, self.queue)
         self.schedules = Schedules(database)
         self.pipelines = Pipelines(database, self.secrets, self.runs)

@@ -26,7 +26,21 @@ from web.metrics import exposition
 from web.openapi import document
 from web.pages.installing import PAGES, install
 from web.requestlog import log_requests
-from web.views import admin, contexts, grants, jobs, lint, members, projects, reports, runs, schedules, secrets, users
+from web.views import (
+    admin,
+    contexts,
+    grants,
+    jobs,
+    lint,
+    members,
+    outputs,
+    projects,
+    reports,
+    runs,
+    schedules,
+    secrets,
+    users,
+)
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -38,7 +52,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 APIS: Final = (
-    runs.api, jobs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api, grants.api,
+    runs.api, jobs.api, outputs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api,
+    grants.api,
     members.api, lint.api, schedules.api,
 )  # fmt: skip
 REPOSITORIES: Final = "/git/"
@@ -155,6 +170,7 @@ def _json_bytes() -> bytes:
 def _response(endpoint: Endpoint, result: Any) -> Response:
     if isinstance(result, Streamed):
         response = Response(result.pieces, endpoint.status, content_type=endpoint.media)
+        response.headers.update(result.headers)
         response.headers["X-Accel-Buffering"] = "no"  # makes nginx pass each event on at once
         return response
     if result is None:

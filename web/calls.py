@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipelines.accounts.roles import Level, Rights
@@ -81,6 +81,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An answer that is not JSON: its pieces, made while they are sent."""
+    """An answer that is not JSON: its pieces, made while they are sent. headers: of the answer, besides its type."""
 
     pieces: Iterator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)

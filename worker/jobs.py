@@ -39,7 +39,7 @@ from worker.connecting import bounds_of
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
 from worker.jobcaches import caches_of
-from worker.keptrows import kept_name, kept_until
+from worker.keptrows import kept_name, kept_until, published_name
 from worker.sharedcache import refuse_cache_names
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
 
@@ -97,12 +97,15 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
 
 
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
-    """Keep what the jobs after it get, from before the transaction that tells of it."""
+    """Keep what the jobs after it, and people, get, from before the transaction that tells of it."""
     layers = [outcome.outputs] if outcome.outputs is not None else []
     images = [Digest.parse(outcome.image)] if outcome.image else []
     if layers or images:
         name = kept_name(work.claim.run.number, work.claim.name)
         work.store.kept.keep(name, layers, images, until=kept_until(basis.late_at, time.time()))
+    for each in outcome.published:
+        name = published_name(work.claim.run.number, work.claim.name, each.name)
+        work.store.kept.keep(name, [each.layer], until=time.time() + each.keep_s)
 
 
 def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> JobTools:

@@ -30,6 +30,11 @@ def kept_name(run: int, job: str) -> str:
     return f"{_PREFIX}{run}/{job}"
 
 
+def published_name(run: int, job: str, output: str) -> str:
+    """The row of the store that keeps an output for people: as long as its file says, whatever becomes of the run."""
+    return f"output/{run}/{job}/{output}"
+
+
 def kept_until(late_at: float, now: float) -> float:
     """Until when to keep what a run's jobs make while it goes on. late_at: when its time is over.
 

@@ -17,6 +17,7 @@ from ci.execution.ending import Ending
 from ci.execution.exports import read_exports
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage
+from ci.execution.publishing import Publishing
 from ci.execution.reporting import Reporting
 from ci.execution.script import Script
 from ci.execution.services import Beside, Services, owner_of, running
@@ -71,6 +72,8 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         text = _script(job)
         spec = _spec(commands, text, doors, layers, upper.path, tools)
         reporting = Reporting(job.reports, numbering, Masker(tools.masked))
+        mounted = _places_in_workspace(spec)
+        publishing = Publishing(job, commands.workspace, store, mounted)
         try:
             with running(commands.beside, job, tools, numbering, ending) as services:
                 if services is not None:
@@ -78,17 +81,23 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
                 _run(spec, commands, text, doors, services, tools, numbering, ending, reporting.monitor)
         except CommandFailedError as error:
             error.reports = reporting.collected(commands.workspace, ending)
+            error.published = publishing.of_failure(numbering, ending)
             raise
         try:
             exports = read_exports(doors.exported(), [str(name) for name in job.exports], Masker(tools.masked))
             with asking(ending.check):
-                outputs = commands.workspace.take_outputs(job.outputs, mounted=_places_in_workspace(spec))
+                kept = [output for output in job.outputs if output.is_for_jobs()]
+                outputs = commands.workspace.take_outputs(kept, mounted=mounted)
+                published = publishing.of_success()
         except JobFaultError as error:
             failed = CommandFailedError("failure", error.message, exit_code=0, hint=error.hint)
             failed.reports = reporting.collected(commands.workspace, ending)
+            failed.published = publishing.of_failure(numbering, ending)
             raise failed from error
         reports = reporting.collected(commands.workspace, ending)
-        return JobOutcome("succeeded", exit_code=0, outputs=outputs, exports=exports, reports=reports)
+        return JobOutcome(
+            "succeeded", exit_code=0, outputs=outputs, exports=exports, published=published, reports=reports
+        )
 
 
 def _places_in_workspace(spec: ContainerSpec) -> list[str]:

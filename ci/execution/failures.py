@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from builder.running.container import Ended
-from ci.ends import Failure
+from ci.ends import Failure, Published
 from ci.errors import JobFaultError
 from ci.execution.ending import Ending
 from ci.execution.image import JobImage
@@ -29,6 +29,7 @@ class CommandFailedError(JobFaultError):
     failure: how, for ``retry``.
     exit_code: as a shell gives it; None: none was run.
     reports: what it reported before it failed.
+    published: its outputs for people.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class CommandFailedError(JobFaultError):
         self.failure = failure
         self.exit_code = exit_code
         self.reports: Reports | None = None
+        self.published: tuple[Published, ...] = ()
 
 
 def fault_of(

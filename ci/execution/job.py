@@ -34,7 +34,7 @@ from ci.workspace.stack import Stack
 from ci.workspace.workspace import PLACE, Workspace
 from containers.spec import Mount
 from core.cancellation import asking
-from core.digests import Digest
+from core.digests import DiffID, Digest
 from core.errors import ShiplapError
 from core.references import Reference
 from core.suggestions import aside
@@ -61,7 +61,9 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
             _lease(found, tools.store)
     except CommandFailedError as error:
         told = "; ".join(filter(None, (blamed(error.reports), _told(error))))
-        return JobOutcome("failed", told, error.failure, error.exit_code, reports=error.reports)
+        return JobOutcome(
+            "failed", told, error.failure, error.exit_code, published=error.published, reports=error.reports
+        )
     except ShiplapError as error:
         if ending.reason:  # whatever the error is, the end caused it
             return _ended(job, ending)
@@ -217,11 +219,16 @@ class _Publishing:
 
 def _lease(found: JobOutcome, store: Store) -> None:
     """Let the caller's session hold what the attempt's own has held until now."""
-    if found.outputs is not None:
-        store.holdings.admit((found.outputs,))
-        store.layers.path(found.outputs)
+    of_jobs = () if found.outputs is None else (found.outputs,)
+    _lease_layers((*of_jobs, *(each.layer for each in found.published)), store)
     if found.image:
         store.images.get(Digest.parse(found.image))
+
+
+def _lease_layers(layers: tuple[DiffID, ...], store: Store) -> None:
+    store.holdings.admit(layers)
+    for layer in layers:
+        store.layers.path(layer)
 
 
 def _ended(job: Job, ending: Ending) -> JobOutcome:

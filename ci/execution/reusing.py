@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec.structs
+from msgspec.structs import replace
 
 from builder.explaining.words import in_words
 from ci.ends import JobOutcome
@@ -17,6 +18,7 @@ from ci.model import Job
 from ci.outcome import LOOKING, Earlier, Given, JobTools
 from ci.reuse.keys import BesideIngredients, Ingredients, JobKey, is_reusable, key_of
 from ci.reuse.results import Results
+from ci.workspace.naming import keep_times
 from ci.workspace.stack import Stack
 from core.digests import chain_id
 from core.events import MissReason, StepFinished, StepOutcome, StepStarted
@@ -30,8 +32,9 @@ class Reuse:
     Made by: an attempt, for a job that ``is_reusable``. Threads: one.
     """
 
-    def __init__(self, name: str, key: JobKey, given: Given, tools: JobTools) -> None:
+    def __init__(self, name: str, job: Job, key: JobKey, given: Given, tools: JobTools) -> None:
         self._key = key
+        self._keep_s = keep_times(job.outputs)
         self._given = given
         self._results = Results(tools.store, tools.domain, f"job {given.facts.get('SHIPLAP_PROJECT', '')} {name}")
         self._began = time.time()
@@ -52,6 +55,9 @@ class Reuse:
         if not self._given.reuse:
             return Earlier(None, (MissReason("no-cache"),))
         found = self._results.find(self._key)
+        if found is not None and found.published:  # how long people find them now, the file of today says
+            published = (replace(each, keep_s=self._keep_s.get(each.name, each.keep_s)) for each in found.published)
+            found = replace(found, published=tuple(published))
         changes = () if found is not None else tuple(self._results.changes(self._key, before=self._began))
         return Earlier(found, changes)
 
@@ -96,7 +102,7 @@ def reuse_of(
         manifest=files.manifest,
     )
     counted = Privacy.DOMAIN if job.caches else privacy
-    return Reuse(name, key_of(job, ingredients, tools.domain, counted), given, tools)
+    return Reuse(name, job, key_of(job, ingredients, tools.domain, counted), given, tools)
 
 
 def given_secrets(own: JobSecrets, beside: Sequence[Beside]) -> dict[str, bytes]:

@@ -160,10 +160,11 @@ _OUTPUT: Final = Either(
         "path": Key(PATH_PATTERN, "what is kept of the workspace", is_required=True),
         "into": Key(INSIDE, "the directory in which later jobs find it"),
         "optional": Key(Flag(), "whether there may be no such file"),
-        "name": Key(None, "for people, by this name"),
+        "name": Key(Words("a name of letters, digits, `.`, `_` and `-`", r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+                          is_verbatim=True), "for people, too, by this name"),
         "preview": Key(None, "a mark at the commit that opens it"),
-        "on": Key(None, "for people, also of failures"),
-        "keep": Key(None, "how long it is kept for people"),
+        "on": Key(Choice("success", "failure", "always"), "the end that it is taken of; but for `success`, for people"),
+        "keep": Key(Duration("365d"), "how long people find it", "keep_s"),
     }),
 )  # fmt: skip
 

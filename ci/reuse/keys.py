@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec.structs
 
 from builder.explaining.details import encodable, hidden
-from ci.model import Job, Service
+from ci.model import Job, Output, Service
 from core.digests import Digest
 from core.trust import Domain, Privacy
 from dockerfile_grammar.secrecy import names_a_secret
@@ -125,7 +125,7 @@ def _members(job: Job, ingredients: Ingredients) -> Iterable[tuple[str, str]]:
     yield "platform", f"{job.platform} {ingredients.platform}".strip()
     yield "network", str(job.network)
     yield "tty", "true" if job.tty else ""
-    yield "outputs", _json([(output.path, output.into, output.optional) for output in job.outputs])
+    yield "outputs", _json([_output(output) for output in job.outputs])
     yield "exports", _json(job.exports)
     yield "caches", _json([(cache.name, cache.path) for cache in job.caches]) if job.caches else ""
     yield "reports", "" if job.reports is None else _json(msgspec.structs.astuple(job.reports))
@@ -150,6 +150,12 @@ def _shown_beside(ingredients: Ingredients) -> Iterable[tuple[str, str]]:
         yield f"the image of {name}", f"{each.image[0]} {_digest([each.image[1], each.says])[:_SHOWN_DIGITS]}"
         variables = _digest(sorted(service.env.items()))[:_SHOWN_DIGITS] if service.env else "none"
         yield f"the variables of {name}", variables
+
+
+def _output(output: Output) -> tuple[object, ...]:
+    """What of an output decides what there is. How long people find it is not in it."""
+    for_people = (output.name, output.on) if output.name else ()
+    return (output.path, output.into, output.optional, *for_people)
 
 
 def _env(ingredients: Ingredients) -> dict[str, str]:

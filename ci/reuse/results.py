@@ -9,15 +9,27 @@ from typing import Final
 import msgspec
 
 from builder.copying.listings import Listing, pack, unpack
-from ci.ends import JobOutcome
+from ci.ends import JobOutcome, Published
 from ci.reports.packing import packed, unpacked
 from ci.reuse.keys import JobKey
+from core.digests import DiffID
 from core.events import MissReason
 from core.trust import COMMON, Domain, Privacy, Scope, scoped
+from images.errors import MissingBlobError
 from images.records import CacheRecord
 from images.store import Store
 
 _FILES: Final = "files of jobs"  # the memo's kind
+
+
+class _KeptOutput(msgspec.Struct, frozen=True, array_like=True):
+    """An output for people, as ``ci.ends.Published`` has it."""
+
+    name: str
+    layer: str
+    count: int
+    size: int
+    keep_s: float
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -27,6 +39,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     exports: of the job.
     key, members, image, content: as ``JobKey`` has them.
     reports: what the job reported, packed.
+    published: its outputs for people.
     """
 
     run: str
@@ -36,6 +49,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     image: tuple[str, str]
     content: str
     reports: bytes = b""
+    published: tuple[_KeptOutput, ...] = ()
 
 
 class Results:
@@ -57,12 +71,14 @@ class Results:
         for scope in self._asked(key.privacy):
             record = self._store.cache.get(scoped(key.key, scope))
             kept = None if record is None else _kept_in(record)
-            if record is not None and kept is not None:
+            published = () if kept is None else tuple(map(_published, kept.published))
+            if record is not None and kept is not None and self._has(published):
                 return JobOutcome(
                     "reused",
                     outputs=record.diff_id,
                     exports=kept.exports,
                     reused_from=kept.run,
+                    published=published,
                     reports=unpacked(kept.reports),
                 )
         return None
@@ -76,7 +92,10 @@ class Results:
         if self._domain.is_fork:
             return
         reports = packed(outcome.reports)
-        kept = _Kept(run, dict(outcome.exports), key.key, key.members, key.image, key.content, reports)
+        published = tuple(
+            _KeptOutput(each.name, str(each.layer), each.count, each.size, each.keep_s) for each in outcome.published
+        )
+        kept = _Kept(run, dict(outcome.exports), key.key, key.members, key.image, key.content, reports, published)
         scope = self._domain.writes(key.privacy)
         # The files come first: a record without them would explain less than it could. Those of the last success alone
         # are kept: each run of a job that sees 20,000 files would leave a megabyte.
@@ -124,6 +143,15 @@ class Results:
 
         return file_changes(unpack(files), [Listing((b"",), manifest)])
 
+    def _has(self, published: tuple[Published, ...]) -> bool:
+        """Whether the outputs for people are still there. They stay for the store's session then."""
+        try:
+            for each in published:
+                self._store.layers.path(each.layer)
+        except MissingBlobError:
+            return False
+        return True
+
     def _asked(self, privacy: Privacy) -> tuple[Scope, ...]:
         """The scopes in which a result may be. What was green in a branch is green at once when it is merged."""
         if self._domain.is_fork:
@@ -135,6 +163,10 @@ class Results:
     def _files(self) -> str:
         """The key of the memo: names of files are the project's."""
         return scoped(self._label, self._domain.project_scope)
+
+
+def _published(kept: _KeptOutput) -> Published:
+    return Published(kept.name, DiffID.parse(kept.layer), kept.count, kept.size, kept.keep_s)
 
 
 def _kept_in(record: CacheRecord) -> _Kept | None:

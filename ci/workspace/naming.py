@@ -44,6 +44,15 @@ class Group(NamedTuple):
         return self.into + b"/" + below if below else self.into
 
 
+def keep_times(outputs: Sequence[Output]) -> dict[str, float]:
+    """How long each output for people is kept, in seconds, by its name. Of several entries the longest counts."""
+    found: dict[str, float] = {}
+    for output in outputs:
+        if output.name:
+            found[str(output.name)] = max(output.keep_s, found.get(str(output.name), 0.0))
+    return found
+
+
 def wanted(outputs: Sequence[Output]) -> list[Wanted]:
     """The entries for which a file has to be there."""
     return [

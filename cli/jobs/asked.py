@@ -71,6 +71,7 @@ class RunArguments(NamedTuple):
     parallel: how many jobs at once; None: as many as there are processors.
     progress: the value of ``--progress``.
     insecure: registries that are asked without TLS.
+    outputs: where outputs for people go; None: nowhere.
     """
 
     root: str | None
@@ -82,6 +83,7 @@ class RunArguments(NamedTuple):
     parallel: int | None
     progress: str
     insecure: tuple[str, ...]
+    outputs: Path | None
 
     @property
     def at_once(self) -> int:

@@ -21,6 +21,7 @@ from cli.jobs.gates import deciding
 from cli.jobs.jsonlines import end_members, json_line
 from cli.jobs.keeping import keep_caches, keep_results
 from cli.jobs.opened import WRONG, NothingIsRunError, OpenedRun, opened_run
+from cli.jobs.outputs import check_place, write_outputs
 from cli.jobs.report import JobsReport
 from cli.jobs.shell import enter_failed
 from cli.jobs.summary import failure_lines, summary_lines
@@ -49,6 +50,7 @@ def _run(asked: RunArguments, opened: OpenedRun) -> int:
     gates = [job.name for job in opened.plan.jobs if job.job.approve is not None]
     try:
         decide = deciding(gates, opened.requests, is_yes=asked.yes)
+        check_place(asked.outputs)
     except CommandError as error:
         say(describe(error))
         return WRONG
@@ -61,6 +63,8 @@ def _run(asked: RunArguments, opened: OpenedRun) -> int:
     keep_results(opened.store, end)
     if any(planned.job.caches for planned in opened.plan.jobs):
         keep_caches(asked.root, opened.store)
+    if asked.outputs is not None:
+        write_outputs(opened.store, end, asked.outputs)
     return 0 if end.outcome.state == "succeeded" else 1
 
 

@@ -18,6 +18,7 @@ def keep_results(store: Store, end: RunEnd) -> None:
     """Keep them for seven days, whatever is pruned. Raises StorageFullError."""
     outcomes = [job.outcome for job in end.jobs.values() if job.outcome is not None]
     layers = [outcome.outputs for outcome in outcomes if outcome.outputs is not None]
+    layers += [output.layer for outcome in outcomes for output in outcome.published]
     images = [Digest.parse(outcome.image) for outcome in outcomes if outcome.image]
     if layers or images:
         store.kept.keep(f"local/{os.urandom(8).hex()}", layers, images, until=time.time() + _KEPT_S)

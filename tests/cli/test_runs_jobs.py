@@ -54,7 +54,7 @@ class Clone:
         """Another run was begun."""
         self._last += 1
 
-    def run(self, *words: str | int, **options: Any) -> str:
+    def run(self, *words: str | int | Path, **options: Any) -> str:
         return self.shiplap("runs", *map(str, words), **options).stdout
 
     def states(self, run: int) -> dict[str, str]:
@@ -282,3 +282,29 @@ def test_pipeline_is_run_by_its_name_and_shown_to_its_end(clone: Clone) -> None:
         1,
         f"error: --pipeline: '{clone.path}' is no git repository",
     )
+
+
+def test_outputs_for_people_come_here_whole_and_nowhere_else(clone: Clone, tmp_path: Path) -> None:
+    made = "mkdir -p out/deep; echo app >out/app; chmod 755 out/app; ln -s /etc/passwd out/away; echo x >out/deep/x"
+    run, _ = clone.push(
+        make=f"outputs: [{{path: out, name: dist}}], run: '{made}'",
+        shots="outputs: [{path: shot, name: shots, on: failure}], may_fail: true, run: 'echo png >shot; exit 3'",
+        last="needs: make, run: cat out/app",
+    )
+    assert clone.ended(run) == "warnings"
+    table = [line.split()[:4] for line in clone.run("outputs", run).splitlines()]
+    assert table == [["JOB", "NAME", "FILES", "SIZE"], ["make", "dist", "3", "6B"], ["shots", "shots", "1", "4B"]]
+    place = tmp_path / "here"
+    clone.run("outputs", run, "make", "-o", place)
+    assert (place / "out/app").read_text() == "app\n"
+    assert (place / "out/app").stat().st_mode & 0o777 == 0o755
+    assert (place / "out/away").is_symlink()
+    assert (place / "out/deep/x").read_text() == "x\n"
+    again = clone.shiplap("runs", "outputs", str(run), "make", "-o", str(place), check=False)
+    assert (again.returncode, again.stderr.splitlines()[0]) == (1, f"error: {place} is there already")
+    clone.run("outputs", run, "-o", tmp_path / "all")
+    assert (tmp_path / "all/shots/shots/shot").read_text() == "png\n"
+    assert (tmp_path / "all/make/dist/out/app").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "here"], "nothing is left aside"
+    wrong = clone.shiplap("runs", "outputs", str(run), "make", "dits", check=False)
+    assert (wrong.returncode, wrong.stderr) == (1, "error: there is no output 'dits'\nhint: did you mean dist?\n")

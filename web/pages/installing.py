@@ -9,7 +9,7 @@ from typing import Final
 
 from flask import Blueprint, Flask, Response, request
 
-from web.pages import reports, words
+from web.pages import outputs, reports, words
 from web.pages.account import blueprint as account
 from web.pages.audit import blueprint as audit
 from web.pages.disk import blueprint as disk
@@ -30,8 +30,8 @@ _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
-    runs, run, run_jobs, reports.of_runs, projects, reports.of_projects, project_settings, images, workers, disk, login,
-    oidc, account, users, tokens, audit,
+    runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects, outputs.of_projects,
+    project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def install(app: Flask) -> None:
         if request.endpoint == "static":
             response.headers["Cache-Control"] = _FOR_EVER if request.args.get("v") else "no-cache"
         elif request.blueprint in names:
-            response.headers["Content-Security-Policy"] = POLICY
+            response.headers.setdefault("Content-Security-Policy", POLICY)  # a file that a job made has a stricter one
         return response
 
 

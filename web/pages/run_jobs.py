@@ -233,6 +233,7 @@ def _job(job: JobView, jobs: Sequence[JobView]) -> dict[str, Any]:
         "reused": _reused(job),
         "needed": [other for other in jobs if other.name in job.needs],
         "is_open": job.state not in ENDED,
+        "outputs": service().outputs.of_run(job.run).get(job.place, ()) if job.kind == "job" else (),
         "report": next((view for view in service().reports.of_run(job.run) if view.place == job.place), None),
         "following": [other.name for other in jobs if job.name in other.needs],
         **_gate(job),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -19,6 +20,7 @@ _OPTIONS: Final = (
     Option(("--shell-on-failure",), "Open a shell in a job that failed, with its workspace.", flag=True),
     Option(("--yes",), "Answer the questions of gates with yes.", flag=True),
     Option(("--parallel",), "How many jobs run at once.  [default: one for each processor]", between=(1, _MOST)),
+    Option(("--outputs",), "Write outputs that have a name to DIR/JOB/NAME.", metavar="DIR", default=""),
     Option(("--progress",), "How to show progress.  [default: auto]", default="auto", choices=MODES),
     INSECURE,
 )
@@ -36,6 +38,7 @@ def command(
     shell_on_failure: bool,
     yes: bool,
     parallel: int | None,
+    outputs: str,
     progress: str,
     insecure: tuple[str, ...],
     **about: Any,
@@ -53,6 +56,7 @@ def command(
     shiplap ci run test
     shiplap ci run --event push --branch main --secret DEPLOY_KEY=key.txt
     """
+    place = Path(outputs) if outputs else None
     return run_here(
-        RunArguments(root, jobs, About(**about), no_reuse, shell_on_failure, yes, parallel, progress, insecure)
+        RunArguments(root, jobs, About(**about), no_reuse, shell_on_failure, yes, parallel, progress, insecure, place)
     )

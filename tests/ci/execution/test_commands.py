@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.downloads import listed
 from ci.errors import PipelineFileError
 from containers.spec import File, Mount
 from tests.ci.execution.jobshop import JobShop, jobshop
@@ -349,7 +350,7 @@ class Git:
     """Stands for what shows ``.git``."""
 
     @contextmanager
-    def mounted(self, target: str) -> Iterator[Sequence[Mount]]:
+    def mounted(self, target: str, mtime_s: int) -> Iterator[Sequence[Mount]]:
         yield [File(f"{target}/HEAD", b"ref: refs/heads/main\n", 0o644)]
 
 
@@ -466,3 +467,67 @@ jobs:
     assert (first.state, again.state) == ("succeeded", "reused")
     assert first.reports == again.reports is not None
     assert shop.run(text.replace("a.xml}", "a*.xml}"), files={"f": "x"}).state == "succeeded"
+
+
+def test_outputs_for_people_are_taken_of_the_end_that_they_are_for(shop: JobShop) -> None:
+    text = """
+jobs:
+  a:
+    image: base:1
+    run:
+      - mkdir -p out shots; echo made >out/app; echo png >shots/1.png; echo log >all.log
+      - exit CODE
+    outputs:
+      - plan
+      - {path: out, name: dist, keep: 7d}
+      - {path: all.log, name: dist, on: always}
+      - {path: shots, name: shots, on: failure}
+      - {path: none, name: none, on: failure}
+      - {path: '*.log', name: logs, on: always}
+"""
+    good = shop.run(text.replace("CODE", "0").replace("      - plan\n", ""))
+    assert [(each.name, each.count, each.size, each.keep_s) for each in good.published] == [
+        ("dist", 2, 9, 30 * 86400), ("logs", 1, 4, 30 * 86400),
+    ]  # fmt: skip
+    assert good.outputs is not None
+    with shop.store.layers.open(good.outputs) as layer:
+        found = {file.path for file in listed(layer)}
+    assert found == {"out", "out/app"}, "what is taken of failures, too, no job gets"
+    bad = shop.run(text.replace("CODE", "3"))
+    assert (bad.state, bad.exit_code, bad.outputs) == ("failed", 3, None)
+    assert [(each.name, each.count) for each in bad.published] == [("dist", 1), ("shots", 1), ("logs", 1)]
+    for each in (*good.published, *bad.published):
+        shop.store.layers.path(each.layer)
+    missing = shop.run(text.replace("CODE", "0"))  # a success without `plan` is none
+    assert missing.state == "failed"
+    assert [each.name for each in missing.published] == ["dist", "shots", "logs"]
+
+
+def test_an_output_for_people_that_cannot_be_taken_of_a_failure_is_told(shop: JobShop) -> None:
+    outcome = shop.run("""
+jobs:
+  a:
+    image: base:1
+    run: mkfifo pipe; exit 3
+    outputs: [{path: pipe, name: pipe, on: failure}]
+""")
+    assert (outcome.exit_code, outcome.published) == (3, ())
+    assert "warning: pipe cannot be an output: it is a FIFO" in shop.last.said
+
+
+def test_outputs_for_people_of_a_job_that_is_reused_are_those_of_its_run(shop: JobShop) -> None:
+    text = """
+jobs:
+  a:
+    image: base:1
+    inputs: [f]
+    run: cp f made; cp f seen
+    outputs: [made, {path: seen, name: seen}]
+"""
+    first = shop.run(text, files={"f": "x"})
+    again = shop.run(text, files={"f": "x"})
+    assert (first.state, again.state) == ("succeeded", "reused")
+    assert first.published == again.published != ()
+    assert shop.run(text.replace("name: seen", "name: other"), files={"f": "x"}).state == "succeeded"
+    longer = shop.run(text.replace("name: seen", "name: seen, keep: 90d"), files={"f": "x"})
+    assert (longer.state, longer.published[0].keep_s) == ("reused", 90 * 86400)

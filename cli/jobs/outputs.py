@@ -1,0 +1,59 @@
+"""Outputs for people of a run on this machine: written where its user wants them."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci.downloads import archived
+from ci.local.watching import RunEnd
+from cli.errors import CommandError
+from cli.guarding import say
+from cli.progress.text import one_line, size_text
+from cli.unpacking import unpacking
+from images.store import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def check_place(place: Path | None) -> None:
+    """Before anything is run. Raises CommandError for a directory that has something in it."""
+    if place is not None and (place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir())))):
+        raise CommandError(f"{place} is there already", hint="--outputs names a directory that is new or empty")
+
+
+def write_outputs(store: Store, end: RunEnd, place: Path) -> None:
+    """Write each to ``place/JOB/NAME``. Raises OSErrors, TarErrors and what the store raises."""
+    for name, job in end.jobs.items():
+        for output in () if job.outcome is None else job.outcome.published:
+            into = place / name / output.name
+            with store.layers.open(output.layer) as layer, unpacking(into) as unpack:
+                unpack(io.BufferedReader(_Pieces(archived(layer, "tar", time.time()))))
+            say(f"{one_line(str(into))}: {output.count} files, {size_text(output.size)}")
+
+
+class _Pieces(io.RawIOBase):
+    """What is made piece by piece, as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        room = memoryview(buffer)
+        count = min(len(room), len(self._rest))
+        room[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count

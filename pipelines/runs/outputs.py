@@ -1,0 +1,114 @@
+"""Outputs of jobs for people: which there are, and where; and those of a branch's last success."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from ci.ends import JobOutcome, Published
+from core.digests import DiffID
+from core.trust import of_branch, protected
+from pipelines.database import Database
+from pipelines.errors import NotFoundError
+from pipelines.schema import jobs, runs
+
+_HAVE_OUTCOME = ("succeeded", "reused", "failed")
+
+
+class OutputView(msgspec.Struct, frozen=True):
+    """An output for people.
+
+    files: how many there are, links too. size: bytes.
+    until: when it is removed, in seconds since the epoch.
+    """
+
+    name: str
+    files: int
+    size: int
+    until: float
+
+
+class FoundOutput(NamedTuple):
+    """An output, and what its files are read from.
+
+    layer: in the store of the host on which the job ran.
+    at: when the job ended, in seconds since the epoch.
+    """
+
+    run: int
+    place: int
+    job: str
+    view: OutputView
+    layer: DiffID
+    at: float
+
+
+class Outputs:
+    """The outputs for people of all runs. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of_run(self, run: int) -> dict[int, tuple[OutputView, ...]]:
+        """By the places of jobs. Those without any are left out."""
+        with self._database.read() as connection:
+            found = _found(connection, run)
+        return {place: tuple(each.view for each in each_job) for place, each_job in found.items()}
+
+    def get(self, run: int, place: int, name: str) -> FoundOutput:
+        """One output of a job. Raises NotFoundError."""
+        with self._database.read() as connection:
+            found = _found(connection, run).get(place, ())
+        for each in found:
+            if each.view.name == name:
+                return each
+        raise NotFoundError(f"job {place} of run {run} has no output {name[:100]!r}")
+
+    def latest(self, project: str, branch: str, job: str) -> Sequence[FoundOutput]:
+        """The outputs of a job in the last run of a branch that succeeded. Raises NotFoundError.
+
+        job: its name. Of a fork's branch of the same name nothing counts, nor of what somebody ran in another way.
+        """
+        wanted = (
+            select(jobs.c.run)
+            .join(runs, runs.c.number == jobs.c.run)
+            .where(
+                runs.c.project == project,
+                runs.c.branch == branch,
+                runs.c.domain.in_((protected(project).label, of_branch(project, branch).label)),
+                runs.c.state.in_(("succeeded", "warnings")),
+                jobs.c.name == job,
+                jobs.c.kind == "job",
+                jobs.c.state.in_(("succeeded", "reused")),
+            )
+            .order_by(jobs.c.run.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            run = connection.execute(wanted).scalar()
+            found = {} if run is None else _found(connection, run)
+        for each in found.values():
+            if each[0].job == job:
+                return each
+        raise NotFoundError(f"no run of {branch[:100]!r} that succeeded has an output of a job {job[:100]!r}")
+
+
+def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...]]:
+    columns = (jobs.c.place, jobs.c.name, jobs.c.result, jobs.c.finished_at)
+    wanted = select(*columns).where(jobs.c.run == run, jobs.c.kind == "job", jobs.c.state.in_(_HAVE_OUTCOME))
+    found = {}
+    for row in connection.execute(wanted.order_by(jobs.c.place)):
+        outcome = JobOutcome.from_json(row.result)
+        each = tuple(_output(run, row.place, row.name, one, row.finished_at) for one in outcome.published)
+        if each:
+            found[row.place] = each
+    return found
+
+
+def _output(run: int, place: int, job: str, found: Published, at: float) -> FoundOutput:
+    view = OutputView(found.name, found.count, found.size, at + found.keep_s)
+    return FoundOutput(run, place, job, view, found.layer, at)

@@ -1,0 +1,117 @@
+"""Files of outputs for people, as they are sent: read from the store of this host while they go out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, Final, Self
+from urllib.parse import quote
+
+from ci.downloads import Format, NoSuchFileError, OutputFile, archived, listed, opened_file
+from images.errors import MissingBlobError
+from images.store import Store
+from pipelines.errors import NotFoundError
+from pipelines.runs.outputs import FoundOutput
+from web.backing import service
+from web.calls import Streamed
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SANDBOX: Final = "sandbox; default-src 'none'"
+"""Whatever a browser makes of a file, no script of it runs, and it sees nobody's session."""
+
+
+class Opened:
+    """An output that is read. Its layer stays as long as this is open.
+
+    Made by: ``opened``. Ended by: ``close``, or the end of what was made of it. Threads: one.
+    """
+
+    def __init__(self, found: FoundOutput) -> None:
+        """Raises NotFoundError when its files are not here."""
+        self.found = found
+        if found.view.until < time.time():
+            raise NotFoundError(f"the output {found.view.name} of run {found.run} was kept for its time, which is over")
+        with contextlib.ExitStack() as stack:
+            # A session of its own, that ends with this: it keeps the layer from being pruned.
+            store = stack.enter_context(Store.open(service().settings.root))
+            try:
+                self.tar: BinaryIO = stack.enter_context(store.layers.open(found.layer))
+            except MissingBlobError:
+                hint = "a worker with a store of its own keeps what its jobs leave; or the disk was cleared by hand"
+                raise NotFoundError(
+                    f"the files of output {found.view.name} of run {found.run} are not on this host", hint=hint
+                ) from None
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class _Pieces:
+    """Pieces that close what they are read from, whether they were read or not: a generator would not."""
+
+    def __init__(self, opened: Opened, pieces: Iterator[bytes]) -> None:
+        self._opened = opened
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+def files_of(found: FoundOutput, below: str = "", most: int = 0) -> list[OutputFile]:
+    """What lies below a directory of an output, at any depth. most: after so many the list ends; 0: all."""
+    files: list[OutputFile] = []
+    with Opened(found) as opened:
+        for file in listed(opened.tar, below):
+            files.append(file)
+            if most and len(files) >= most:
+                break
+    return files
+
+
+def sent_file(found: FoundOutput, path: str) -> Streamed:
+    """One file, to be saved. Raises NotFoundError."""
+    opened = Opened(found)
+    try:
+        size, pieces = opened_file(opened.tar, path)
+    except NoSuchFileError as error:
+        opened.close()
+        raise NotFoundError(error.message, hint=error.hint) from error
+    except BaseException:
+        opened.close()
+        raise
+    headers = _headers(path.rstrip("/").rpartition("/")[2]) | {"Content-Length": str(size)}
+    return Streamed(_Pieces(opened, pieces), headers)
+
+
+def sent_archive(found: FoundOutput, form: Format) -> Streamed:
+    """All of an output. Raises NotFoundError."""
+    opened = Opened(found)
+    return Streamed(_Pieces(opened, archived(opened.tar, form, found.at)), _headers(f"{found.view.name}.{form}"))
+
+
+def _headers(name: str) -> dict[str, str]:
+    plain = name if _PLAIN.fullmatch(name) else "file"
+    encoded = quote(name, safe="", errors="replace")
+    return {
+        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}",
+        "Content-Security-Policy": _SANDBOX,
+    }

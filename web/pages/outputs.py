@@ -1,0 +1,113 @@
+"""Pages of outputs for people: their files to look through and to save, and links to a branch's newest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, cast, get_args
+
+from flask import Blueprint, Response, redirect, request
+
+from ci.downloads import Format, OutputFile
+from pipelines.errors import NotFoundError
+from web.backing import service
+from web.calls import Streamed
+from web.outputfiles import files_of, sent_archive, sent_file
+from web.pages.frame import page
+
+of_runs: Final = Blueprint("run_output_pages", __name__)
+of_projects: Final = Blueprint("project_output_pages", __name__)
+
+_SHOWN: Final = 1000
+_READ: Final = 200_000
+_LONGEST_BRANCH: Final = 8
+"""Parts of a branch's name, between slashes, that a link is tried with."""
+
+
+@of_runs.get("/runs/<int:number>/jobs/<int:place>/outputs/<name>")
+def show_output(number: int, place: int, name: str) -> Response:
+    """What is right in a directory of an output."""
+    run = service().runs.get(number)
+    found = service().outputs.get(number, place, name)
+    directory = request.args.get("in", "").strip("/")
+    files = _right_in(files_of(found, directory, _READ), directory)
+    if directory and not files:
+        raise NotFoundError(f"the output {name} has no directory {directory[:200]}")
+    return page(
+        "run_output.html",
+        run=run,
+        found=found,
+        base=f"/runs/{number}/jobs/{place}/outputs/{name}",
+        directory=directory,
+        steps=_steps(directory),
+        files=files[:_SHOWN],
+        more=max(0, len(files) - _SHOWN),
+    )
+
+
+@of_runs.get("/runs/<int:number>/jobs/<int:place>/outputs/<name>/files/<path:path>")
+def save_file(number: int, place: int, name: str, path: str) -> Response:
+    """One file, to be saved: nothing of it is shown here."""
+    return _sent(sent_file(service().outputs.get(number, place, name), path))
+
+
+@of_runs.get("/runs/<int:number>/jobs/<int:place>/outputs/<name>/archive.<form>")
+def save_archive(number: int, place: int, name: str, form: str) -> Response:
+    """All of an output, to be saved."""
+    if form not in get_args(Format):
+        raise NotFoundError(f"there are archives of kind {' and '.join(get_args(Format))}")
+    return _sent(sent_archive(service().outputs.get(number, place, name), cast("Format", form)))
+
+
+@of_projects.get("/projects/<name>/latest/<path:rest>")
+def save_latest(name: str, rest: str) -> Response:
+    """The file ``BRANCH/JOB/PATH`` of the last run that succeeded; without PATH, the page of what there is."""
+    service().projects.get(name)
+    parts = rest.strip("/").split("/")
+    for branch, job, path in _readings(parts):
+        try:
+            found = service().outputs.latest(name, branch, job)
+        except NotFoundError:
+            continue
+        if not path:
+            first = found[0]
+            return _to(f"/runs/{first.run}/jobs/{first.place}/outputs/{first.view.name}")
+        for each in found:
+            try:
+                return _sent(sent_file(each, path))
+            except NotFoundError:
+                continue
+    raise NotFoundError(
+        f"no run that succeeded has {rest[:200]}",
+        hint="/projects/PROJECT/latest/BRANCH/JOB/PATH",
+    )
+
+
+def _readings(parts: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Branch, job and path, as a link may mean them: names of branches have slashes, and those of a part's jobs one."""
+    for end in range(1, min(len(parts), _LONGEST_BRANCH + 1)):
+        for job_end in (end + 1, end + 2):
+            if job_end <= len(parts):
+                yield "/".join(parts[:end]), "/".join(parts[end:job_end]), "/".join(parts[job_end:])
+
+
+def _right_in(files: list[OutputFile], directory: str) -> list[OutputFile]:
+    """Directories first, then by name."""
+    depth = directory.strip("/").count("/") + 1 if directory else 0
+    found = [file for file in files if file.path.count("/") == depth]
+    return sorted(found, key=lambda file: (file.kind != "directory", file.path))
+
+
+def _steps(directory: str) -> list[tuple[str, str]]:
+    """The directories on the way to one: of each its name, and its path."""
+    parts = directory.split("/") if directory else []
+    return [(part, "/".join(parts[: end + 1])) for end, part in enumerate(parts)]
+
+
+def _sent(found: Streamed) -> Response:
+    return Response(found.pieces, content_type="application/octet-stream", headers=dict(found.headers))
+
+
+def _to(place: str) -> Response:
+    answer = redirect(place, 303)
+    assert isinstance(answer, Response)
+    return answer
