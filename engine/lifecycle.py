@@ -271,12 +271,9 @@ class Lifecycle:
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it. force: kill one that runs. volumes: its anonymous ones go with it. Raises ConflictError."""
         row, state = self._found(ref)
-        if state.is_up:
-            if not force:
-                raise ConflictError(f'cannot remove container "/{row.name}": {_why_not(state)}')
-            with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
-                keeper.ask("stop", {"timeout_s": 0, "signal": _KILL}, timeout_s=None)
-        lock = self._its_lock(row)
+        if state.is_up and not force:
+            raise ConflictError(f'cannot remove container "/{row.name}": {_why_not(state)}')
+        lock = self._lock_of_killed(row) if force else self._its_lock(row)
         if lock is not None:
             self._maker.remove(row, lock, volumes=volumes)
 
@@ -290,6 +287,22 @@ class Lifecycle:
         with contextlib.suppress(FileNotFoundError):
             lock = locking.take(directory)
         self._maker.remove(row, lock, volumes=True)
+
+    def _lock_of_killed(self, row: Row) -> int | None:
+        """As ``_its_lock``, of one that is killed if it runs: also when its keeper, whom a command that was killed had
+        asked for a start, brings it up only now.
+        """
+        directory = self._places.container(row.id)
+        while True:
+            check()
+            if read(directory).is_up:
+                with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+                    keeper.ask("stop", {"timeout_s": 0, "signal": _KILL}, timeout_s=None)
+            try:
+                return self._its_lock(row)
+            except ConflictError:
+                if not read(directory).is_up:
+                    raise
 
     def _its_lock(self, row: Row) -> int | None:
         """The lock of a container that does not run: its keeper, if there is one yet, is about to end.

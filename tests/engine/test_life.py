@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from containers.errors import NotExecutedError
-from engine import locking
+from engine import locking, state
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NameInUseError, UnchangedError
 from tests.toolkit.bounds import eventually
@@ -111,6 +111,19 @@ def test_conflicts_in_dockers_words(living: Engine) -> None:
             act("one")
         assert refused.value.message == words
     living.unpause("one")
+    living.remove("one", force=True)
+    assert living.containers(every=True) == []
+
+
+def test_one_that_comes_up_while_it_is_removed_by_force_is_killed(
+    living: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start whose command was killed goes on at the keeper."""
+    create(living, "one", "sleep", "1000")
+    living.start("one")
+    seen = state.read
+    late = iter([seen(living.places.root)._replace(status="created")])
+    monkeypatch.setattr("engine.lifecycle.read", lambda directory: next(late, None) or seen(directory))
     living.remove("one", force=True)
     assert living.containers(every=True) == []
 
