@@ -469,7 +469,7 @@ def test_spec_with_everything() -> None:
 
 def test_spec_of_another_release_is_refused() -> None:
     assert specs.to_wire({**SPEC, "network": {"x": 1}})["network"] == specs.SWITCH
-    for change in ({"network": "host"}, {"mounts": [{"kind": "cloud", "target": "/d"}]}):
+    for change in ({"network": "cloud"}, {"mounts": [{"kind": "cloud", "target": "/d"}]}):
         with pytest.raises(ContainerError, match="this keeper has no"):
             specs.to_wire({**SPEC, **change})
     assert specs.limits_of({**SPEC, "process": {"init": True}})["pids"] == 0
