@@ -290,9 +290,11 @@ class Lifecycle:
 
     def _lock_of_killed(self, row: Row) -> int | None:
         """As ``_its_lock``, of one that is killed if it runs: also when its keeper, whom a command that was killed had
-        asked for a start, brings it up only now.
+        asked for a start, brings it up only now, or when the nursery, which writes down that a keeper was killed, has
+        the lock for a moment.
         """
         directory = self._places.container(row.id)
+        end = time.monotonic() + _END_S
         while True:
             check()
             if read(directory).is_up:
@@ -301,7 +303,7 @@ class Lifecycle:
             try:
                 return self._its_lock(row)
             except ConflictError:
-                if not read(directory).is_up:
+                if time.monotonic() > end:
                     raise
 
     def _its_lock(self, row: Row) -> int | None:
