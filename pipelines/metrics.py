@@ -5,14 +5,17 @@ Totals count runs that were removed, too; see ``pipelines.counters``.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
 
 from pipelines.counters import ENDED, add, counted, totals
 from pipelines.model import FINAL_STATES
-from pipelines.schema import runs
+from pipelines.schema import jobs, runs
 
 if TYPE_CHECKING:
     from pipelines.database import Database
@@ -20,12 +23,25 @@ if TYPE_CHECKING:
 
 CacheWritten: TypeAlias = Literal["written", "unchanged", "failed", "dropped"]
 _CACHE: Final = "cache."
+_MOST_LABELS: Final = 200  # sets of labels: files name them
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Jobs that wait for workers of the same labels.
+
+    labels: with commas between. oldest_s: how long the first has waited.
+    """
+
+    labels: str
+    count: int
+    oldest_s: float
 
 
 class Metrics(msgspec.Struct, frozen=True):
     """A service in numbers, as the database has them now.
 
     queue_depth, running, runs_by_state, workers_by_state: gauges; states of those runs that are kept.
+    waiting: jobs that a worker may take, by the labels that it has to have.
     The rest are totals since the service began.
     wait_s, wait_count: from queued to started.
     run_s, run_count: from started to finished.
@@ -46,12 +62,14 @@ class Metrics(msgspec.Struct, frozen=True):
     cache_misses: int
     workers_by_state: dict[str, int]
     cache_written: dict[str, int]
+    waiting: tuple[Waiting, ...] = ()
 
 
 def snapshot(service: Service) -> Metrics:
     """The numbers as of now. Raises DatabaseUnreachableError."""
     with service.database.read() as connection:
         by_state = counted(connection, runs.c.state)
+        waiting = _waiting(connection, time.time())
         total = totals(connection)
     return Metrics(
         queue_depth=by_state.get("queued", 0),
@@ -69,8 +87,21 @@ def snapshot(service: Service) -> Metrics:
         cache_hits=int(total["cache_hits"]),
         cache_misses=int(total["cache_misses"]),
         workers_by_state=dict(Counter(worker.state for worker in service.workers.list())),
+        waiting=waiting,
         cache_written={outcome: int(total[f"{_CACHE}{outcome}"]) for outcome in get_args(CacheWritten)},
     )
+
+
+def _waiting(connection: Connection, now: float) -> tuple[Waiting, ...]:
+    found: dict[str, Waiting] = {}
+    columns = (jobs.c.worker_labels, func.count(), func.min(jobs.c.queued_at))
+    wanted = select(*columns).where(jobs.c.state == "queued", jobs.c.not_before <= now)
+    wanted = wanted.group_by(jobs.c.worker_labels).order_by(func.min(jobs.c.queued_at)).limit(_MOST_LABELS)
+    for told, count, first_at in connection.execute(wanted):
+        labels = ",".join(sorted(msgspec.json.decode(told)))
+        before = found.get(labels, Waiting(labels, 0, 0.0))  # the same ones in another order
+        found[labels] = Waiting(labels, before.count + count, max(before.oldest_s, now - first_at))
+    return tuple(found.values())
 
 
 def count_cache(database: Database, outcome: CacheWritten) -> None:

@@ -29,6 +29,17 @@ class _Collector:
         metrics = self._metrics
         yield GaugeMetricFamily("shiplap_queue_depth", "Runs that wait for a worker.", metrics.queue_depth)
         yield GaugeMetricFamily("shiplap_runs_running", "Runs that workers work on.", metrics.running)
+        waiting = GaugeMetricFamily(
+            "shiplap_jobs_waiting", "Jobs that wait for a worker, by the labels that it has to have.", labels=["labels"]
+        )
+        oldest = GaugeMetricFamily(
+            "shiplap_jobs_waiting_seconds", "How long the first of these jobs has waited.", labels=["labels"]
+        )
+        for group in metrics.waiting:
+            waiting.add_metric([group.labels], group.count)
+            oldest.add_metric([group.labels], group.oldest_s)
+        yield waiting
+        yield oldest
         runs = GaugeMetricFamily("shiplap_runs", "Runs that are kept, by state.", labels=["state"])
         for state, count in sorted(metrics.runs_by_state.items()):
             runs.add_metric([state], count)

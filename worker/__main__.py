@@ -30,6 +30,7 @@ from worker.pool import Pool
 from worker.processresources import WorkerSettings
 from worker.pulse import Pulse
 from worker.sideprocess import ExporterProcess
+from worker.tally import Tally
 from worker.tasks import make_app
 
 _MAX_CONCURRENCY = 64
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reserved", type=int, default=0, metavar="BYTES", help="memory that others take under the same limit"
     )
+    parser.add_argument("--max-jobs", type=int, default=0, metavar="N", help="end after so many jobs")
+    parser.add_argument(
+        "--until-idle", type=float, default=0.0, metavar="SECONDS", help="end after so long without any"
+    )
     given = parser.parse_args(arguments)
     logging.config.dictConfig(configuration())
     manager = ServiceManager.from_environ()
@@ -52,20 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(given)
         become_root()  # without root's rights: root of a user namespace; before anything starts a thread
         worker_ready.connect(lambda **_: manager.ready(), weak=False)  # the worker consumes
-        serve(settings)
+        serve(settings, Tally(max(0, given.max_jobs), max(0.0, given.until_idle)))
     except ShiplapError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201 - the outermost layer
         return 1
     return 0
 
 
-def serve(settings: WorkerSettings) -> None:
-    """Work until SIGTERM. Raises SchemaError, SecretError and other ShiplapErrors at the start."""
+def serve(settings: WorkerSettings, tally: Tally) -> None:
+    """Work until SIGTERM, or until there have been enough jobs. Raises ShiplapErrors at the start."""
     with Service.open(settings.service) as service:  # errors are reported here, not by every pool process
         service.secrets.check_key()
     with Enclosure(settings.bound_bytes, settings.swap_bytes) as enclosure:
         _tell(settings, enclosure)
-        _work(settings._replace(group=enclosure.name))
+        _work(settings._replace(group=enclosure.name), tally)
 
 
 def _tell(settings: WorkerSettings, enclosure: Enclosure) -> None:
@@ -82,11 +87,12 @@ def _tell(settings: WorkerSettings, enclosure: Enclosure) -> None:
     )
 
 
-def _work(settings: WorkerSettings) -> None:
+def _work(settings: WorkerSettings, tally: Tally) -> None:
     # Containers need root. Celery warns of messages that are programs; that danger is closed off: only JSON is taken.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     with Pulse(settings) as pulse, ExporterProcess(settings) as exporter:
-        app = make_app(settings, exporter.outlet)
+        app = make_app(settings, exporter.outlet, tally)
+        tally.attach(app)
         pulse.attach(app)
         exporter.attach(app)
         worker = app.Worker(

@@ -16,24 +16,27 @@ from celery.signals import worker_process_init, worker_process_shutdown
 
 from pipelines.errors import DatabaseUnreachableError, WorkerSickError
 from pipelines.jsonlogs import working_on
+from pipelines.model import Claim
 from pipelines.runs.queue import TASK_NAME, celery_app
 from worker.cacheexport import Outlet
 from worker.execution import Execution
 from worker.pool import leave_pool
 from worker.processresources import Resources, WorkerSettings
+from worker.tally import Tally
 
 _PAUSE_S: Final = 2.0  # so that a worker that takes nothing leaves the messages to others
 _log = logging.getLogger(__name__)
 
 
-def make_app(settings: WorkerSettings, outlet: Outlet) -> Celery:
+def make_app(settings: WorkerSettings, outlet: Outlet, tally: Tally) -> Celery:
     """The application with its task. Each pool process opens what it needs once, after the fork.
 
     outlet: takes the runs' exports for the shared cache.
+    tally: counts the jobs, and says when there have been enough.
     """
     app = celery_app(settings.service.redis_url)
     app.conf.worker_soft_shutdown_timeout = 10.0
-    process = _PoolProcess(settings, outlet)
+    process = _PoolProcess(settings, outlet, tally)
 
     def run(number: int) -> None:
         process.work(number)
@@ -45,9 +48,10 @@ def make_app(settings: WorkerSettings, outlet: Outlet) -> Celery:
 
 
 class _PoolProcess:
-    def __init__(self, settings: WorkerSettings, outlet: Outlet) -> None:
+    def __init__(self, settings: WorkerSettings, outlet: Outlet, tally: Tally) -> None:
         self._settings = settings
         self._outlet = outlet
+        self._tally = tally
         self._resources: Resources | None = None
 
     def start(self, **_: Any) -> None:
@@ -65,6 +69,10 @@ class _PoolProcess:
 
     def work(self, number: int) -> None:
         """Take the best job that waits. It need not be one of the run that the message names."""
+        if not self._tally.may_look():
+            _log.debug("the worker has taken as many jobs as it may")
+            return
+        claim: Claim | None = None
         try:
             resources = self._open()
             claim = resources.service.claims.take(self._settings.name, self._settings.labels)
@@ -72,6 +80,8 @@ class _PoolProcess:
             _log.log(logging.INFO if isinstance(error, WorkerSickError) else logging.WARNING, "%s", error)
             time.sleep(_PAUSE_S)
             return
+        finally:
+            self._tally.looked(found=claim is not None)
         if claim is None:
             _log.debug("nothing to do for the message of run %d", number)
             return
@@ -79,6 +89,7 @@ class _PoolProcess:
         with working_on(claim.run.number), _terminating(execution) as received:
             _log.info("run %d: attempt %d begins", claim.run.number, claim.attempt)
             execution.run()
+        self._tally.note()
         if received:
             os.kill(os.getpid(), signal.SIGTERM)  # now that the run is back in the queue
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import msgspec
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
+from pipelines.model import GitSource, RunRequest
+from pipelines.schema import jobs
 from pipelines.service import Service
 from tests.web.conftest import Api
 from web.app import APIS, create_app
@@ -318,6 +322,20 @@ def test_metrics_count_what_waits(api: Api, client: FlaskClient) -> None:
     text = client.get("/metrics").get_data(as_text=True)
     assert "shiplap_queue_depth 1.0" in text
     assert 'shiplap_runs{state="queued"} 1.0' in text
+
+
+def test_metrics_say_which_workers_are_wanted(api: Api, client: FlaskClient, service: Service) -> None:
+    submit(api)
+    for labels in (("gpu", "arm64"), ("arm64", "gpu"), ()):
+        service.runs.submit(RunRequest(GitSource("https://git.example/x"), worker_labels=labels))
+    with service.database.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.worker_labels.contains("gpu")).values(queued_at=time.time() - 600))
+        connection.execute(update(jobs).where(jobs.c.run == 4).values(not_before=time.time() + 600))
+    text = client.get("/metrics").get_data(as_text=True)
+    assert 'shiplap_jobs_waiting{labels=""} 1.0' in text, "the other one is tried again later"
+    assert 'shiplap_jobs_waiting{labels="arm64,gpu"} 2.0' in text
+    waited = float(text.partition('shiplap_jobs_waiting_seconds{labels="arm64,gpu"} ')[2].partition("\n")[0])
+    assert 600 <= waited < 4000
 
 
 def test_run_that_names_anothers_image_is_refused_with_the_reason(api: Api) -> None:

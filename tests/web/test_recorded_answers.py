@@ -41,6 +41,7 @@ _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
     (re.compile(r"\b\d{10}\.\d+(?:e\+\d+)?\b|\b1\.\d+e\+09\b"), "SECONDS"),
     (re.compile(r"(?<=_seconds_sum )\S+"), "SECONDS"),
+    (re.compile(r"(?<=_waiting_seconds\{labels=\"\"\} )\S+"), "SECONDS"),
     (re.compile(r"is tried again in \d+ s"), "is tried again in N s"),
     (re.compile(r"127\.0\.0\.1:\d+"), "FORGE"),
 )
