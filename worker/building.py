@@ -198,8 +198,6 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         raise InvalidRequestError(f"commit {checkout.commit[:12]} has no pipelines, and so no {run.trigger.pipeline!r}")
     if pipelined is None and run.source.only_pipelines:
         raise NothingToBuildError(f"the push to branch {run.trigger.branch} builds it")
-    if pipelined is None:
-        work.keeper.note_build()
     its = origin(run, domain, project.hook, checkout)
     yield SourceFiles(checkout.context, origin=its, pipelined=pipelined), facts, domain
 

@@ -39,7 +39,6 @@ class Keeper:
         self._claims = claims
         self._clock = clock
         self._deadline = clock() + timeout_s
-        self._is_build = False
         self._why: Stop | None = None
         self._renewed_at = self._held_at = clock()
         self._done = threading.Event()
@@ -80,16 +79,6 @@ class Keeper:
                 if self.stopped.wait(_PAUSE_S):
                     raise BuildCancelledError("the build was stopped while the database was away") from error
 
-    def note_build(self) -> None:
-        """The run's commit has no pipelines: newer pushes to its branch end it. Raises BuildCancelledError for one that
-        has come already, and StaleAttemptError.
-        """
-        self._is_build = True
-        told = self.insist(self._why_cancelled)
-        if told is not None:
-            self._cancel(told)
-            raise BuildCancelledError("cancelled")
-
     def look(self) -> None:
         """Renew the lease when that is due, and check whether the build has to stop."""
         now = self._clock()
@@ -97,9 +86,10 @@ class Keeper:
             if now - self._renewed_at >= RENEW_S:
                 self._claims.renew(self._claim)
                 self._renewed_at = now
-            told = self._why_cancelled()
+            told = self._claims.why_cancelled(self._claim)
             if told is not None:
-                self._cancel(told)
+                self.told = told
+                self.stop("cancelled")
                 if self._claims.is_killed(self._claim):
                     self.killed.set()
             self._held_at = now
@@ -114,13 +104,6 @@ class Keeper:
                 self.stop("lost")
         if now >= self._deadline:
             self.stop("timeout")
-
-    def _why_cancelled(self) -> str | None:
-        return self._claims.why_cancelled(self._claim, is_build=self._is_build)
-
-    def _cancel(self, told: str) -> None:
-        self.told = told
-        self.stop("cancelled")
 
     def _run(self) -> None:
         while not self._done.wait(WATCH_S) and self._why != "lost":

@@ -24,7 +24,6 @@ from ci.ends import JobOutcome
 from core.trust import Domain
 from pipelines.accounts.runtokens import new_token
 from pipelines.database import Database
-from pipelines.endings import why_cancelled
 from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
 from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
 from pipelines.logs.live import LiveLogs
@@ -121,20 +120,14 @@ class Claims:
         with self._database.write() as connection:
             fence(connection, claim)
 
-    def why_cancelled(self, claim: Claim, *, is_build: bool = False) -> str | None:
-        """Why the job is to stop, for people; None: it is to go on. Raises StaleAttemptError when another has it.
-
-        is_build: its commit has no pipelines: a newer push ends it on a protected branch, too.
-        """
-        columns = (jobs.c.state, jobs.c.attempt, jobs.c.cancel_requested, jobs.c.reason, runs.c.superseded_by)
-        this = (jobs.c.number == claim.number) & (runs.c.number == jobs.c.run)
+    def why_cancelled(self, claim: Claim) -> str | None:
+        """Why the job is to stop, for people; None: it is to go on. Raises StaleAttemptError when another has it."""
         with self._database.read() as connection:
-            row = connection.execute(select(*columns).where(this)).first()
+            columns = (jobs.c.state, jobs.c.attempt, jobs.c.cancel_requested, jobs.c.reason)
+            row = connection.execute(select(*columns).where(jobs.c.number == claim.number)).first()
         if row is None or row.state != "running" or row.attempt != claim.attempt:
             raise StaleAttemptError(f"run {claim.run.number} is no longer attempt {claim.attempt}'s")
-        if row.cancel_requested:
-            return str(row.reason)
-        return why_cancelled("", row.superseded_by) if is_build and row.superseded_by else None
+        return str(row.reason) if row.cancel_requested else None
 
     def is_killed(self, claim: Claim) -> bool:
         """Whether a job that is to end is to do so at once: it, or its run, was cancelled a second time."""

@@ -250,9 +250,8 @@ class Pipelines:
         return [plan for plan in found if not plan.reason]
 
     def _become(self, connection: Connection, claim: Claim, found: PlannedRun, mark: str, now: float) -> None:
-        """Let the claimed run be a pipeline's. Its first job has ended by that, and no newer push ends it any more."""
+        """Let the claimed run be a pipeline's. Its first job has ended by that."""
         number = claim.run.number
-        connection.execute(update(runs).where(runs.c.number == number).values(superseded_by=0))
         state, reason, result = _end_of_planning(found)
         if claim.run.trigger.retry_of:  # what images meant in the run before, they mean in this one
             before = select(literal(number), run_images.c.name, run_images.c.meaning)

@@ -213,8 +213,7 @@ class Runs:
         """End a waiting run; tell the worker of a running one, which stops it within a second.
 
         by: who wants it.
-        superseded_by: the newer run that supersedes this one. A run that may become a deployment goes on until
-            somebody knows that it is none.
+        superseded_by: the newer run that supersedes this one.
         why: for people, where it is neither; of a run that is being stopped already, the first reason stays.
         Raises NotFoundError, and ConflictError when it has ended, or when a newer run does not supersede it.
         """
@@ -234,16 +233,15 @@ class Runs:
         return run
 
     def _cancel_build(self, connection: Connection, number: int, told: str, by: str, superseded_by: int) -> Run:
-        """A run that nobody has planned yet, either: on a protected branch it may become a deployment. So a newer push
-        is only noted there. Whoever has looked at the commit and found no pipelines heeds that.
+        """A run that nobody has planned yet, either. On a protected branch it is no build where others had pipelines:
+        a newer push does not end it.
         """
         now = self._clock()
         job = _job_of(connection, number)
         if job.state in FINAL_STATES:
             raise ConflictError(f"run {number} has ended: {job.state}")
-        if superseded_by and _may_become_a_deployment(_get(connection, number)):
-            connection.execute(update(runs).where(runs.c.number == number).values(superseded_by=superseded_by))
-            return _get(connection, number)
+        if superseded_by and self._may_become_a_deployment(connection, number):
+            raise ConflictError(f"run {number} is not superseded")
         if job.state == "queued" or not job.cancel_requested:
             this, asker = runs.c.number == number, {"cancelled_by": by, "superseded_by": superseded_by}
             connection.execute(update(runs).where(this).values(**asker))
@@ -255,6 +253,12 @@ class Runs:
             data = [(line.n, encode_line(line))]
             store_lines(connection, job.number, job.attempt, data, [text_size(line.text)])
         return _get(connection, number)
+
+    def _may_become_a_deployment(self, connection: Connection, number: int) -> bool:
+        run = _get(connection, number)
+        domain = domain_of(run)
+        is_protected = domain is None or domain == protected(run.project)
+        return isinstance(run.source, GitSource) and is_protected and had_pipelines(connection, run.project)
 
     def _cancel_pipeline(
         self, connection: Connection, number: int, told: str, by: str, superseded_by: int, *, is_asked: bool
@@ -413,11 +417,6 @@ def _job_of(connection: Connection, run: int, place: int = FIRST_PLACE) -> Job:
     if row is None:
         raise NotFoundError(f"there is no run {run}")
     return job_from_row(row)
-
-
-def _may_become_a_deployment(run: Run) -> bool:
-    domain = domain_of(run)
-    return isinstance(run.source, GitSource) and (domain is None or domain == protected(run.project))
 
 
 def _is_pipeline(connection: Connection, run: int) -> bool:

@@ -45,9 +45,7 @@ class Forge:
         *,
         before: str | None = None,
         context: str = "",
-        superseded_by: int = 0,
     ) -> Run:
-        """superseded_by: of a newer push that came before a worker looked at this one."""
         commit = self.commit(files, branch, title)
         trigger = Trigger("push", "ada", branch=branch, commit=commit, default_branch="main", context=context)
         told = self.heads.get(branch, "") if before is None else before
@@ -55,8 +53,6 @@ class Forge:
         source = GitSource(self.repository.url, commit, branch=branch)
         with self.service.database.write() as connection:
             run = self.service.runs.insert(connection, RunRequest(source, "app"), trigger, before=told)
-        if superseded_by:
-            self.service.runs.cancel(run.number, superseded_by=superseded_by)
         self.service.runs.announce(run)
         return finished(self.service, run.number)
 
@@ -98,15 +94,6 @@ def test_paths_of_a_branch_without_success_are_compared_with_what_it_was_before(
     assert forge.push({"README": "4"}, "docs", before="").reason == UNCHANGED
     forged = forge.push({"src/c": "1"}, "docs", before="f" * 40)
     assert states(forge.service, forged.number)["a"] == "succeeded", "what cannot be compared fits"
-
-
-def test_push_that_brings_the_first_pipeline_is_run_although_a_newer_one_came(forge: Forge) -> None:
-    build = forge.push({"Dockerfile": "FROM base\nRUN echo built\n"}, superseded_by=9)
-    assert (build.state, build.reason, build.superseded_by) == ("cancelled", "superseded by #9", 9)
-    assert log(forge.service, build.number, "build")[1:] == ["cancelled: superseded by #9"]
-    brings = forge.push({".shiplap.yml": "jobs: {a: {image: base, run: 'true'}}\n"}, superseded_by=9)
-    assert (brings.state, brings.superseded_by) == ("succeeded", 0)
-    assert states(forge.service, brings.number)["a"] == "succeeded"
 
 
 def test_skip_ci_in_a_title_runs_nothing_and_says_so(forge: Forge) -> None:
