@@ -62,9 +62,10 @@ def resolve(text: str, passwd: Iterable[str], group: Iterable[str], more: Iterab
 
 def lines_of(fd: int) -> list[str]:
     """The lines of an opened file, which is closed; none where it is no plain file: it might never end, or begin."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return []
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
         return file.read(_MOST_BYTES).decode("utf-8", "surrogateescape").split("\n")
 
 

@@ -58,4 +58,4 @@ def test_filter_that_means_nothing_is_told_with_those_that_do(text: str, message
         parse_filters([text])
     assert message in refused.value.message
     if message.endswith("is not known"):
-        assert str(refused.value.hint).startswith("filters: until=AGE, id=ID, type=layer|mount|mirror")
+        assert str(refused.value.hint).startswith("filters: until=AGE, id=ID, type=layer|mount|cache|mirror")

@@ -56,6 +56,7 @@ def test_short_pipeline_bench_measures_every_figure(privileged: None, tmp_path: 
     assert list(rows) == [
         "lint", "lint-command", "plan", "first-line", "own", "jobs", "first-line-large", "reused", "disk-jobs",
         "disk-pushes", "source", "checkout", "source-ratio", "outputs", "tar", "outputs-ratio",
+        "cache-run", "cache-disk",
     ]  # fmt: skip
     timed = ("lint", "first-line", "jobs", "checkout", "outputs", "tar")
     assert all(row["value"] > 0 for key, row in rows.items() if key in timed)

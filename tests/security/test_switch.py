@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from containers import addresses
 from containers.endpoints import Endpoint, mac_of
 from containers.switchrules import HOST_GATEWAY
 from tests.containers.lans import Lan, address6_of, address_of, lan
+from tests.toolkit.bounds import eventually
 
 _IP, _ARP, _IP6, _VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 _EVERYBODY = b"\xff" * 6
@@ -225,6 +227,8 @@ def outside(net: Lan) -> socket.socket:
         ["nsenter", f"--net=/proc/self/fd/{machine.netns}", "sleep", "60"], pass_fds=[machine.netns]
     ) as far:
         try:
+            inside = os.fstat(machine.netns).st_ino
+            eventually(lambda: os.stat(f"/proc/{far.pid}/ns/net").st_ino == inside, why="nsenter has entered")
             for line in script:
                 subprocess.run([*prefix, *line.format(fd=far.pid).split()], check=True)
             wire_up = ["nsenter", f"--net=/proc/{far.pid}/ns/net", "ip", "link", "set", "far", "up"]

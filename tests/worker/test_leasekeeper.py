@@ -30,7 +30,6 @@ class TroubledClaims(Claims):
         self.only_writes = only_writes
         self.renewals = 0
         self.cancelled = False
-        self.superseded = False
         self.killed = False
 
     def renew(self, claim: Claim) -> None:
@@ -38,10 +37,10 @@ class TroubledClaims(Claims):
             raise self.error
         self.renewals += 1
 
-    def why_cancelled(self, claim: Claim, *, is_build: bool = False) -> str | None:
+    def why_cancelled(self, claim: Claim) -> str | None:
         if self.error is not None and not self.only_writes:
             raise self.error
-        return "superseded by #6" if self.cancelled or (is_build and self.superseded) else None
+        return "superseded by #6" if self.cancelled else None
 
     def is_killed(self, claim: Claim) -> bool:
         return self.killed
@@ -104,21 +103,6 @@ def test_cancellation_and_timeout_stop_the_build() -> None:
     assert held.look_on(1) == "cancelled"
     assert held.keeper.killed.is_set()
     assert Held(TroubledClaims(), timeout_s=20).look_on(21) == "timeout"
-
-
-def test_newer_push_ends_what_is_known_to_be_a_build() -> None:
-    claims = TroubledClaims()
-    held = Held(claims)
-    claims.superseded = True
-    assert held.look_on(5) is None
-    with pytest.raises(BuildCancelledError):
-        held.keeper.note_build()
-    assert (held.keeper.why, held.keeper.told) == ("cancelled", "superseded by #6")
-    claims.superseded = False
-    held = Held(claims)
-    held.keeper.note_build()
-    claims.superseded = True
-    assert held.look_on(1) == "cancelled"
 
 
 def test_question_is_asked_until_the_database_answers_or_the_build_stops(monkeypatch: pytest.MonkeyPatch) -> None:
