@@ -57,13 +57,11 @@ def execute(planned: PlannedJob, given: Given, tools: JobTools) -> JobOutcome:
     ending = Ending(tools.cancelled, tools.killed, timeout_s=job.timeout_s, grace_s=job.grace_s)
     try:
         with _session(given, tools) as own:
-            found = _Attempt(planned, job, given, own, ending).outcome()
+            try:
+                found = _Attempt(planned, job, given, own, ending).outcome()
+            except CommandFailedError as error:
+                found = _failed(error)
             _lease(found, tools.store)
-    except CommandFailedError as error:
-        told = "; ".join(filter(None, (blamed(error.reports), _told(error))))
-        return JobOutcome(
-            "failed", told, error.failure, error.exit_code, published=error.published, reports=error.reports
-        )
     except ShiplapError as error:
         if ending.reason:  # whatever the error is, the end caused it
             return _ended(job, ending)
@@ -215,6 +213,11 @@ class _Publishing:
             self._store.holdings.admit(image.diff_ids)
             self._store.images.get(image.id)
         return self._publisher.push(names, result)
+
+
+def _failed(error: CommandFailedError) -> JobOutcome:
+    told = "; ".join(filter(None, (blamed(error.reports), _told(error))))
+    return JobOutcome("failed", told, error.failure, error.exit_code, published=error.published, reports=error.reports)
 
 
 def _lease(found: JobOutcome, store: Store) -> None:
