@@ -93,8 +93,12 @@ class Services(Closing):
                 container, streams = self._held.enter_context(
                     started_container(spec, self._tools.launcher.accompany, is_merged=True)
                 )
-            except (PlaceError, UserError, LimitError) as error:
+            except (PlaceError, UserError) as error:
                 raise JobFaultError(f'the service "{name}": {error.message}', hint=error.hint) from error
+            except LimitError as error:
+                if spec.limits == self._tools.limits.container:  # nobody asked for less: this machine has none
+                    raise
+                raise CommandFailedError("limit", f'the service "{name}": {error.message}', hint=error.hint) from error
             ready = readiness(each.service.ready, each.image.config, container, spec)
             running.follow(container, streams, watch, ready)
 
@@ -303,6 +307,8 @@ class _Running:
             self._finish("failed", self._fault.message)
         elif self._began is None:
             self._finish("cancelled", NOT_RUN)
+        elif self._container is None and outcome == "done":
+            self._finish("failed", "could not be started")
         else:
             self._finish(outcome, None)
 

@@ -9,6 +9,8 @@ import pytest
 
 from ci.errors import JobCancelledError
 from ci.outcome import MemoryPins
+from containers.errors import LimitError
+from containers.launcher import Launcher
 from images.oci import Healthcheck
 from tests.ci.execution.jobshop import JobShop, Seen
 from tests.toolkit.bounds import stretched
@@ -170,6 +172,29 @@ def test_an_image_without_a_command(shop: JobShop) -> None:
     text = _file().replace(f", args: [sh, -c, {_SERVE!r}]", "")
     message = 'the service "db": service:1 has no command (say which: `args: [PROGRAM, …]`)'
     assert shop.run(text).message == message
+
+
+def test_one_that_cannot_be_started_is_shown_as_failed(shop: JobShop) -> None:
+    shop.bring_service("own:1", user="ghost")
+    outcome = shop.run(_file().replace("service:1", "own:1"))
+    assert outcome.state == "failed"
+    assert outcome.message.startswith('the service "db": '), outcome.message
+    assert shop.last.steps["service db"] == ("failed", "")
+
+
+def test_limits_that_this_machine_has_not_are_the_jobs_fault_only_where_it_asks(
+    shop: JobShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def accompany(self: Launcher, *_: object, **__: object) -> None:
+        raise LimitError("no cgroups here")
+
+    monkeypatch.setattr(Launcher, "accompany", accompany)
+    with pytest.raises(LimitError):
+        shop.run(_file())
+    assert shop.last.steps["service db"][0] == "failed"
+    outcome = shop.run(_file(more=", limits: {memory: 64m}"))
+    assert (outcome.state, outcome.failure) == ("failed", "limit")
+    assert outcome.message == 'the service "db": no cgroups here'
 
 
 def test_entrypoint_user_and_directory_are_the_images(shop: JobShop) -> None:
