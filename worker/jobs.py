@@ -85,14 +85,15 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
     outcome = replace(outcome, message=writer.masked(outcome.message))
-    _keep(work, outcome, basis)
+    is_again = is_tried_again(planned.job.retry, outcome, claim.failures + 1)
+    if not is_again:  # else nothing tells of it
+        _keep(work, outcome, basis)
     reports = None
     if outcome.reports is not None:
         counts = not domain.is_fork and outcome.state != "reused"
         reports = JobReports(planned.base, basis.plan.commit, counts, outcome.reports)
         outcome = replace(outcome, reports=None)
     exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
-    is_again = is_tried_again(planned.job.retry, outcome, claim.failures + 1)
     return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches))
 
 

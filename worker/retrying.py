@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from msgspec.structs import replace
 
-from ci.ends import JobOutcome
+from ci.ends import JobOutcome, Published
 from ci.takeover import Parts, parts_of
 from core.digests import Digest
 from images.kept import KeptThings
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import PlannedRun, PlannedWork
-from worker.keptrows import kept_name, kept_until
+from worker.keptrows import kept_name, kept_until, published_name
 from worker.work import Work
 
 _SHOWN: Final = 20
@@ -55,7 +55,7 @@ def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
     _keep(work, found.plan, {name: rows[name] for name in made if name in rows or is_here(name)})
     _tell(writer, other, parts, approvals)
     jobs = tuple(
-        replace(planned, taken=_taken(succeeded[planned.node.name], other, approvals.get(planned.node.name, "")))
+        replace(planned, taken=_taken(work, other, planned.node.name, succeeded, approvals.get(planned.node.name, "")))
         if planned.node.name in parts.taken
         else planned
         for planned in found.jobs
@@ -94,10 +94,26 @@ def _approval(work: Work, run: int, planned: PlannedWork) -> str:
     return f"approved by {found.by} in run {found.run}"
 
 
-def _taken(outcome: JobOutcome, run: int, approval: str) -> JobOutcome:
+def _taken(work: Work, run: int, name: str, succeeded: Mapping[str, JobOutcome], approval: str) -> JobOutcome:
+    """The result of a job of a run, as this run has it."""
+    outcome = succeeded[name]
     return replace(
-        outcome, state="reused", reused_from=outcome.reused_from or str(run), message=approval or outcome.message
+        outcome,
+        state="reused",
+        reused_from=outcome.reused_from or str(run),
+        message=approval or outcome.message,
+        published=tuple(each for each in outcome.published if _keep_published(work, run, name, each)),
     )
+
+
+def _keep_published(work: Work, run: int, job: str, output: Published) -> bool:
+    """Keep an output for people of a job of a run for this one, too, from now on. False: it is not here any more."""
+    row = work.store.kept.get(published_name(run, job, output.name))
+    if row is None or output.layer not in row.layers:
+        return False
+    name = published_name(work.claim.run.number, job, output.name)
+    work.store.kept.keep(name, [output.layer], until=time.time() + output.keep_s)
+    return True
 
 
 def _tell(writer: LogWriter, run: int, parts: Parts, gates: Collection[str]) -> None:

@@ -221,12 +221,16 @@ def test_pipeline_that_has_nothing_to_do_succeeds_and_says_why(
 
 
 def test_failure_is_retried_as_its_file_says_and_what_tells_of_it_runs(
-    service: Service, workers: Workforce, repository: Repository
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
 ) -> None:
     workers.start("--concurrency", "1")
     text = """
 jobs:
-  bad: {image: base, retry: 1, run: "echo attempt $SHIPLAP_ATTEMPT; exit 3"}
+  bad:
+    image: base
+    retry: 1
+    run: "echo attempt $SHIPLAP_ATTEMPT | tee of-$SHIPLAP_ATTEMPT; exit 3"
+    outputs: [{path: of-1, name: first, on: failure}, {path: of-2, name: second, on: failure}]
   next: {needs: bad, image: base, run: "true"}
   tell: {needs: bad, after: failure, image: base, run: echo told}
 """
@@ -239,6 +243,9 @@ jobs:
     told = log(service, run.number, "bad")
     assert [line for line in told if line.startswith("attempt ") and line.split()[1] in "12"] != []
     assert attempts(service, run.number)["bad"] == 2
+    with Store.open(settings.root) as store:
+        kept = store.kept.names("output/")
+    assert kept == [f"output/{run.number}/bad/second"], "of an attempt that is followed by another, nobody finds any"
 
 
 def test_job_gets_the_secrets_of_its_run_masked_and_a_fork_gets_none(
@@ -339,7 +346,11 @@ def test_retry_does_again_what_it_needs_and_cannot_take_over(
     workers.start("--concurrency", "1")
     text = """
 jobs:
-  make: {image: base, outputs: [out], exports: [V], run: "mkdir out; echo x > out/x; echo V=1 >> $SHIPLAP_EXPORTS"}
+  make:
+    image: base
+    outputs: [out, {path: out/x, name: seen, on: always}]
+    exports: [V]
+    run: "mkdir out; echo x > out/x; echo V=1 >> $SHIPLAP_EXPORTS"
   side: {image: base, outputs: [side], run: "mkdir side; echo y > side/y"}
   bad: {needs: make, image: base, env: {V: "${make.V}"}, run: "cat out/x; echo v=$V; exit 3"}
 """
@@ -350,6 +361,8 @@ jobs:
     assert {"x", "v=1"} <= set(log(service, again.number, "bad"))
     with Store.open(settings.root) as store:
         assert len(store.kept.names(f"run/{again.number}/")) == 2
+        assert store.kept.names(f"output/{again.number}/") == [f"output/{again.number}/make/seen"]
+        assert [view.name for (view,) in service.outputs.of_run(again.number).values()] == ["seen"]
         store.kept.drop(store.kept.names("run/"))
         store.images.prune(cache=True)
     third = finished(service, service.runs.retry(again.number, failed=True).number)
