@@ -89,6 +89,9 @@ def put_in(
     env: the variables of every job of the pipeline.
     """
     result = WithParts({}, {}, {})
+    if sum(len(parts[name].pipeline.jobs) if name in parts else 1 for name in jobs) > MAX_JOBS:
+        problems.error(None, f"with those of its parts, a pipeline has at most {MAX_JOBS} jobs")
+        return result
     for name, job in jobs.items():
         if name not in parts:
             result.jobs[name], result.nodes[name] = job, nodes[name]
@@ -102,8 +105,6 @@ def put_in(
                 moved = f"{name}/{inner}"
                 result.jobs[moved], result.nodes[moved] = read, node
                 result.of_parts[moved] = PartJob(job.when, moving.values, parts[name].problems.source)
-    if len(result.jobs) > MAX_JOBS:
-        problems.error(None, f"with those of its parts, a pipeline has at most {MAX_JOBS} jobs")
     return result
 
 

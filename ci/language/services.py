@@ -130,12 +130,17 @@ def expanded(node: Node, definitions: Mapping[str, Node], reading: Reading) -> M
         if name in found:
             reading.problems.error(name.span, f'the service "{name}" is named twice')
         elif name not in definitions:
-            reading.problems.error(
-                name.span, f'no service "{name}"', hint=suggestion(name, definitions, form='"{}"') or "see `services`"
-            )
+            hint = suggestion(name, definitions, form='"{}"') or _there_are(definitions)
+            reading.problems.error(name.span, f'no service "{name}"', hint=hint)
         else:
             found[name] = (key, definitions[name])
     return MappingNode(tuple(found.values()), node.span)
+
+
+def _there_are(definitions: Mapping[str, Node]) -> str:
+    if not definitions:
+        return "a pipeline defines them in `services`; a part has none"
+    return f"there are {', '.join(definitions)}"
 
 
 def defined(node: Node | None) -> dict[str, Node]:

@@ -250,6 +250,7 @@ def test_a_part_uses_no_parts_not_even_itself() -> None:
         ("jobs: {a: *b}", "p.yml:1:11: error: "),
         ("jobs: {a: {build: .}}\non: push", "p.yml:2:1: error: "),
         ("jobs: {a: {build: .}}\nenv: {A: b}", "p.yml:2:1: error: "),
+        ("jobs: {a: {image: 'x:1', run: x, services: [db]}}", 'no service "db" (a pipeline defines them in `services`'),
         ("params: {A: {default: x, type: number}}\njobs: {a: {build: .}}", "p.yml:1:23: error: expected a number"),
         ("x" * 600_000, "p.yml: error: the file has more than 524288 bytes"),
     ],
@@ -284,6 +285,15 @@ def test_parts_and_their_jobs_have_a_bound() -> None:
     large = "jobs: {" + ", ".join(f"j{number}: {{build: .}}" for number in range(200)) + "}"
     told = problems("jobs: {a: {use: ./l.yml}, b: {use: ./l.yml}}", {"l.yml": large})
     assert "with those of its parts, a pipeline has at most 256 jobs" in told
+
+
+def test_jobs_beyond_the_bound_are_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files of 256 jobs each could else ask for 65,536."""
+    made: list[object] = []
+    monkeypatch.setattr("ci.parts.read_job", lambda *asked: made.append(asked))
+    large = "jobs: {" + ", ".join(f"j{number}: {{build: .}}" for number in range(200)) + "}"
+    problems("jobs: {a: {use: ./l.yml}, b: {use: ./l.yml}}", {"l.yml": large})
+    assert made == []
 
 
 def test_a_part_is_read_once_however_often_it_is_used() -> None:
