@@ -16,14 +16,32 @@ from cli.errors import CommandError
 _AT_ONCE: Final = 1 << 20
 
 
+def check_free(place: Path) -> None:
+    """Raises CommandError unless there is nothing yet, or an empty directory."""
+    if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
+        raise CommandError(f"{place} is there already", hint="name a directory that is new or empty")
+
+
+def place_of(top: Path, job: str, output: str) -> Path:
+    """Where an output for people goes: ``top/JOB/NAME``. A part's jobs lie in a directory of the part's.
+
+    A matrix puts into a job's name whatever its file says; that is one step. Raises CommandError for what leads
+    elsewhere.
+    """
+    base, bracket, values = job.partition(" (")
+    steps = f"{base}{bracket}{values.replace('/', '%2F')}".split("/")
+    if any(step in ("", ".", "..") or "\0" in step for step in (*steps, output)) or "/" in output:
+        raise CommandError(f"the output {output[:200]!r} of job {job[:200]!r} has no place below {top}")
+    return top.joinpath(*steps, output)
+
+
 @contextmanager
 def unpacking(place: Path) -> Iterator[Callable[[BinaryIO], None]]:
     """Gives what unpacks a tar. What it unpacked is at ``place`` once the block has ended without an error.
 
     place: new, or an empty directory. Raises CommandError when it is neither; unpacking raises TarError and OSErrors.
     """
-    if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
-        raise CommandError(f"{place} is there already", hint="name another directory, or remove it")
+    check_free(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".shiplap-", dir=place.parent))
     try:

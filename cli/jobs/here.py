@@ -21,13 +21,14 @@ from cli.jobs.gates import deciding
 from cli.jobs.jsonlines import end_members, json_line
 from cli.jobs.keeping import keep_caches, keep_results
 from cli.jobs.opened import WRONG, NothingIsRunError, OpenedRun, opened_run
-from cli.jobs.outputs import check_place, write_outputs
+from cli.jobs.outputs import write_outputs
 from cli.jobs.report import JobsReport
 from cli.jobs.shell import enter_failed
 from cli.jobs.summary import failure_lines, summary_lines
 from cli.jobs.words import ALWAYS
 from cli.progress.choose import Mode, choose_mode
 from cli.progress.text import one_line
+from cli.unpacking import check_free
 
 
 def run_here(asked: RunArguments) -> int:
@@ -50,7 +51,8 @@ def _run(asked: RunArguments, opened: OpenedRun) -> int:
     gates = [job.name for job in opened.plan.jobs if job.job.approve is not None]
     try:
         decide = deciding(gates, opened.requests, is_yes=asked.yes)
-        check_place(asked.outputs)
+        if asked.outputs is not None:
+            check_free(asked.outputs)
     except CommandError as error:
         say(describe(error))
         return WRONG

@@ -10,27 +10,20 @@ from typing import TYPE_CHECKING
 
 from ci.downloads import archived
 from ci.local.watching import RunEnd
-from cli.errors import CommandError
 from cli.guarding import say
 from cli.progress.text import one_line, size_text
-from cli.unpacking import unpacking
+from cli.unpacking import place_of, unpacking
 from images.store import Store
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def check_place(place: Path | None) -> None:
-    """Before anything is run. Raises CommandError for a directory that has something in it."""
-    if place is not None and (place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir())))):
-        raise CommandError(f"{place} is there already", hint="--outputs names a directory that is new or empty")
-
-
 def write_outputs(store: Store, end: RunEnd, place: Path) -> None:
-    """Write each to ``place/JOB/NAME``. Raises OSErrors, TarErrors and what the store raises."""
+    """Write each to ``place/JOB/NAME``. Raises CommandError, OSErrors, TarErrors and what the store raises."""
     for name, job in end.jobs.items():
         for output in () if job.outcome is None else job.outcome.published:
-            into = place / name / output.name
+            into = place_of(place, name, output.name)
             with store.layers.open(output.layer) as layer, unpacking(into) as unpack:
                 unpack(io.BufferedReader(_Pieces(archived(layer, "tar", time.time()))))
             say(f"{one_line(str(into))}: {output.count} files, {size_text(output.size)}")

@@ -14,6 +14,7 @@ from cli.remote.http import Client
 from cli.remote.outputs import named, outputs_of, save
 from cli.remote.servers import required_server
 from cli.table import print_json, table
+from cli.unpacking import place_of
 
 _DAY_S = 86400
 
@@ -46,7 +47,7 @@ def command(root: str | None, *, run: int, job: str | None, name: str | None, pl
             click.echo(f"error: no job of run {run} has an output for people", err=True)
             return 1
         for output in found:
-            into = place if len(found) == 1 else place / output["job"] / output["name"]
+            into = place if len(found) == 1 else place_of(place, output["job"], output["name"])
             save(client, run, output, into)
             click.echo(harmless(f"{into}: {output['files']} files, {size_text(output['size'])}", colours=False))
     return 0
