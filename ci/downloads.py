@@ -150,7 +150,7 @@ def _as_zip(tar: BinaryIO, modified_at: float) -> Iterator[bytes]:
     reader = TarReader(tar, seekable=True)
     passing = _Passing()
     when = max(_FIRST_ZIP_TIME, time.gmtime(modified_at)[:6])
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     with zipfile.ZipFile(passing, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
         for entry in _of(reader):
             if entry.kind == SYMLINK:
@@ -180,15 +180,21 @@ def _pieces(tar: BinaryIO, reader: TarReader, entry: TarEntry) -> Iterator[bytes
         yield from _content(reader, entry.size)
 
 
-def _zip_name(path: bytes, taken: set[str]) -> str:
-    """A name that every system can unpack: what one has no room for becomes ``_``, and no two are one."""
+def _zip_name(path: bytes, taken: dict[str, int]) -> str:
+    """A name that every system can unpack: what one has no room for becomes ``_``, and no two are one.
+
+    taken: by name, how often it was asked for so far: many names that would be one cost no search for each.
+    """
     name = "/".join(_zip_part(part) for part in shown(path).split("/"))
-    own, number = name, 1
-    while own.casefold() in taken:
+    folded = name.casefold()
+    number = taken.get(folded, 0) + 1
+    while number > 1 and f"{folded}~{number}" in taken:
         number += 1
-        own = f"{name}~{number}"
-    taken.add(own.casefold())
-    return own
+    taken[folded] = number
+    if number == 1:
+        return name
+    taken[f"{folded}~{number}"] = 1
+    return f"{name}~{number}"
 
 
 def _zip_part(part: str) -> str:

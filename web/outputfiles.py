@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import re
 import time
 from collections.abc import Iterator
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final, NamedTuple, Self
 from urllib.parse import quote
 
 from ci.downloads import Format, NoSuchFileError, OutputFile, archived, listed, opened_file
@@ -76,15 +78,37 @@ class _Pieces:
         self._opened.close()
 
 
-def files_of(found: FoundOutput, below: str = "", most: int = 0) -> list[OutputFile]:
-    """What lies below a directory of an output, at any depth. most: after so many the list ends; 0: all."""
-    files: list[OutputFile] = []
+class Shown(NamedTuple):
+    """Some of the files of a directory. count: how many it has."""
+
+    files: list[OutputFile]
+    count: int
+
+
+def files_of(found: FoundOutput, below: str, after: int, most: int) -> list[OutputFile]:
+    """What lies below a directory of an output, at any depth. after: so many are passed over. Raises NotFoundError."""
     with Opened(found) as opened:
-        for file in listed(opened.tar, below):
-            files.append(file)
-            if most and len(files) >= most:
-                break
-    return files
+        return list(itertools.islice(listed(opened.tar, below), after, after + most))
+
+
+def files_in(found: FoundOutput, directory: str, most: int) -> Shown:
+    """What is right in a directory of an output: directories first, then by name; at most so many are held in memory.
+
+    Raises NotFoundError when its files are not here.
+    """
+    depth = directory.count("/") + 1 if directory else 0
+    count = 0
+
+    def right_in(tar: BinaryIO) -> Iterator[OutputFile]:
+        nonlocal count
+        for file in listed(tar, directory):
+            if file.path.count("/") == depth:
+                count += 1
+                yield file
+
+    with Opened(found) as opened:
+        files = heapq.nsmallest(most, right_in(opened.tar), key=lambda file: (file.kind != "directory", file.path))
+    return Shown(files, count)
 
 
 def sent_file(found: FoundOutput, path: str) -> Streamed:

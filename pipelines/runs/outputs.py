@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome, Published
@@ -71,10 +71,11 @@ class Outputs:
     def latest(self, project: str, branch: str, job: str) -> Sequence[FoundOutput]:
         """The outputs of a job in the last run of a branch that succeeded. Raises NotFoundError.
 
-        job: its name. Of a fork's branch of the same name nothing counts, nor of what somebody ran in another way.
+        job: its name. Of several pipelines with such a job, the newest success that has outputs counts.
+        Of a fork's branch of the same name nothing counts, nor of what somebody ran in another way.
         """
         wanted = (
-            select(jobs.c.run)
+            select(func.max(jobs.c.run))
             .join(runs, runs.c.number == jobs.c.run)
             .where(
                 runs.c.project == project,
@@ -85,15 +86,14 @@ class Outputs:
                 jobs.c.kind == "job",
                 jobs.c.state.in_(("succeeded", "reused")),
             )
-            .order_by(jobs.c.run.desc())
-            .limit(1)
+            .group_by(runs.c.pipeline)
+            .order_by(func.max(jobs.c.run).desc())
         )
         with self._database.read() as connection:
-            run = connection.execute(wanted).scalar()
-            found = {} if run is None else _found(connection, run)
-        for each in found.values():
-            if each[0].job == job:
-                return each
+            for run in connection.execute(wanted).scalars().all():
+                for found in _found(connection, run).values():
+                    if found[0].job == job:
+                        return found
         raise NotFoundError(f"no run of {branch[:100]!r} that succeeded has an output of a job {job[:100]!r}")
 
 

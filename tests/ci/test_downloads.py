@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ci.downloads import Format, NoSuchFileError, OutputFile, archived, counted, listed, opened_file
+from ci.downloads import Format, NoSuchFileError, OutputFile, _zip_name, archived, counted, listed, opened_file
 from images.tarwriter import TarWriter
 
 AT = 1_700_000_000.0
@@ -105,12 +105,28 @@ def test_a_zip_has_names_that_every_system_can_unpack(layer: io.BytesIO) -> None
 def test_two_names_that_would_be_one_in_a_zip_stay_two() -> None:
     found = io.BytesIO()
     writer = TarWriter(found)
-    for name in (b"a:b", b"a?b", b"A_b"):
+    for name in (b"a:b", b"a?b", b"A_b", b"c~2", b"c", b"C", b"c~2~2", b"C~2"):
         writer.file(name, 0o644, 0, 0, 0, 0, b"")
     writer.close()
     found.seek(0)
     with zipfile.ZipFile(read(found, archived(found, "zip", AT))) as archive:
-        assert archive.namelist() == ["a_b", "a_b~2", "A_b~3"]
+        assert archive.namelist() == ["a_b", "a_b~2", "A_b~3", "c~2", "c", "C~3", "c~2~2", "C~2~3"]
+
+
+def test_many_names_that_would_be_one_in_a_zip_are_not_tried_one_by_one() -> None:
+    class Asked(dict[str, int]):
+        count = 0
+
+        def __contains__(self, name: object) -> bool:
+            self.count += 1
+            return super().__contains__(name)
+
+    taken, names = Asked(), set()
+    for number in range(500):
+        letters = "".join("aA"[number >> place & 1] for place in range(9))
+        names.add(_zip_name(letters.encode(), taken))
+    assert len({name.casefold() for name in names}) == 500
+    assert taken.count < 1000
 
 
 @pytest.mark.parametrize("form", ["tar", "zip"])

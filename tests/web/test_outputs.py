@@ -149,6 +149,41 @@ def test_what_a_fork_calls_main_is_never_the_newest(api: Api, service: Service, 
         api("GET", "/projects/app/latest?branch=main&job=docs/make", status=404)
 
 
+def test_of_two_pipelines_with_such_a_job_the_one_with_outputs_is_found(api: Api, service: Service, run: int) -> None:
+    planned(service, JobNode("docs/make"), JobNode("silent"))
+    with service.database.write() as connection:
+        connection.execute(update(runs).where(runs.c.number != run).values(pipeline="a"))
+    for _ in range(2):
+        service.claims.finish(claimed(service), "succeeded", "", JobOutcome("succeeded"), store=nothing)
+    assert api("GET", "/projects/app/latest?branch=main&job=docs/make")["run"] == run
+
+
+def test_a_directory_is_seen_whole_however_much_lies_in_another(
+    client: FlaskClient, service: Service, settings: ServiceSettings, run: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(settings.root) as store, store.layers.writer() as blob:
+        writer = TarWriter(blob)
+        for name in (b"aa", b"zz"):
+            writer.directory(name, 0o755, 0, 0, 0)
+            for number in range(50):
+                writer.file(name + b"/%d" % number, 0o644, 0, 0, 0, 0, b"")
+        writer.close()
+        layer = blob.commit()
+        store.kept.keep("output/1/make/site", [layer], until=2e9 * 2)
+    published = (Published("site", layer, 100, 0, 30 * DAY_S),)
+    with service.database.write() as connection:
+        values = {"result": JobOutcome("succeeded", published=published).to_json()}
+        connection.execute(update(jobs).where(jobs.c.run == run, jobs.c.place == 2).values(**values))
+    monkeypatch.setattr("web.pages.outputs._READ", 20, raising=False)
+    monkeypatch.setattr("web.pages.outputs._SHOWN", 10)
+    sign_in(client, service, "grace", "member")
+    page = client.get(f"/runs/{run}/jobs/2/outputs/site").text
+    assert ("?in=aa" in page, "?in=zz" in page, "more: the archives" in page) == (True, True, False)
+    inner = client.get(f"/runs/{run}/jobs/2/outputs/site?in=zz").text
+    assert "and 40 more: the archives have all of them" in inner
+    assert inner.count("download>") == 10 + 2
+
+
 def test_pages_list_it_and_execute_none_of_it(client: FlaskClient, service: Service, run: int) -> None:
     sign_in(client, service, "grace", "member")
     job = client.get(f"/runs/{run}/jobs/2").text

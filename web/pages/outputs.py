@@ -7,18 +7,17 @@ from typing import Final, cast, get_args
 
 from flask import Blueprint, Response, redirect, request
 
-from ci.downloads import Format, OutputFile
+from ci.downloads import Format
 from pipelines.errors import NotFoundError
 from web.backing import service
 from web.calls import Streamed
-from web.outputfiles import files_of, sent_archive, sent_file
+from web.outputfiles import files_in, sent_archive, sent_file
 from web.pages.frame import page
 
 of_runs: Final = Blueprint("run_output_pages", __name__)
 of_projects: Final = Blueprint("project_output_pages", __name__)
 
 _SHOWN: Final = 1000
-_READ: Final = 200_000
 _LONGEST_BRANCH: Final = 8
 """Parts of a branch's name, between slashes, that a link is tried with."""
 
@@ -29,7 +28,7 @@ def show_output(number: int, place: int, name: str) -> Response:
     run = service().runs.get(number)
     found = service().outputs.get(number, place, name)
     directory = request.args.get("in", "").strip("/")
-    files = _right_in(files_of(found, directory, _READ), directory)
+    files, count = files_in(found, directory, _SHOWN)
     if directory and not files:
         raise NotFoundError(f"the output {name} has no directory {directory[:200]}")
     return page(
@@ -39,8 +38,8 @@ def show_output(number: int, place: int, name: str) -> Response:
         base=f"/runs/{number}/jobs/{place}/outputs/{name}",
         directory=directory,
         steps=_steps(directory),
-        files=files[:_SHOWN],
-        more=max(0, len(files) - _SHOWN),
+        files=files,
+        more=count - len(files),
     )
 
 
@@ -88,13 +87,6 @@ def _readings(parts: list[str]) -> Iterator[tuple[str, str, str]]:
         for job_end in (end + 1, end + 2):
             if job_end <= len(parts):
                 yield "/".join(parts[:end]), "/".join(parts[end:job_end]), "/".join(parts[job_end:])
-
-
-def _right_in(files: list[OutputFile], directory: str) -> list[OutputFile]:
-    """Directories first, then by name."""
-    depth = directory.strip("/").count("/") + 1 if directory else 0
-    found = [file for file in files if file.path.count("/") == depth]
-    return sorted(found, key=lambda file: (file.kind != "directory", file.path))
 
 
 def _steps(directory: str) -> list[tuple[str, str]]:

@@ -84,9 +84,8 @@ def list_outputs(call: Call, run: Number, job: Name) -> OutputList:
 @api.endpoint("GET", "/runs/{run}/jobs/{job}/outputs/{output}", scope="read", errors=_NO_OUTPUT)
 def list_output_files(call: Call, run: Number, job: Name, output: OutputName, query: FilesQuery) -> FilePage:
     """List the files of an output, a page at a time."""
-    end = query.after + query.limit
-    files = files_of(_found(call, run, job, output), query.below, end + 1)
-    return FilePage(files[query.after : end], end if len(files) > end else None)
+    files = files_of(_found(call, run, job, output), query.below, query.after, query.limit + 1)
+    return FilePage(files[: query.limit], query.after + query.limit if len(files) > query.limit else None)
 
 
 @api.endpoint(
