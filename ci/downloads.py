@@ -10,14 +10,15 @@ import stat
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator
-from typing import BinaryIO, Final, Literal, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from ci.errors import CiError
 from images.tarheaders import DIRECTORY, FILE, HARDLINK, SYMLINK, normalise
 from images.tarreader import TarEntry, TarReader
+from images.tarwriter import SupportsRead
 from images.whiteouts import WHITEOUT_PREFIX
 
 Format: TypeAlias = Literal["tar", "zip"]
@@ -105,10 +106,9 @@ def _of(reader: TarReader) -> Iterator[TarEntry]:
             yield entry
 
 
-def _content(reader: TarReader, size: int) -> Iterator[bytes]:
+def _content(source: SupportsRead, size: int) -> Iterator[bytes]:
     left = size
-    while left:
-        data = reader.read(min(left, _AT_ONCE))
+    while left and (data := source.read(min(left, _AT_ONCE))):
         left -= len(data)
         yield data
 
@@ -147,7 +147,10 @@ class _Passing(io.RawIOBase):
 
 def _as_zip(tar: BinaryIO, modified_at: float) -> Iterator[bytes]:
     """Links that a zip has no word for are left out, but for hard links: these are copies."""
+    targets = {normalise(entry.link) for entry in _entries(tar) if entry.kind == HARDLINK}
+    tar.seek(0)
     reader = TarReader(tar, seekable=True)
+    places: dict[bytes, _Place] = {}
     passing = _Passing()
     when = max(_FIRST_ZIP_TIME, time.gmtime(modified_at)[:6])
     taken: dict[str, int] = {}
@@ -160,7 +163,9 @@ def _as_zip(tar: BinaryIO, modified_at: float) -> Iterator[bytes]:
             kind = stat.S_IFDIR if entry.kind == DIRECTORY else stat.S_IFREG
             info.external_attr = (kind | entry.mode & 0o777) << 16
             info.compress_type = zipfile.ZIP_STORED if entry.kind == DIRECTORY else zipfile.ZIP_DEFLATED
-            pieces = _pieces(tar, reader, entry)
+            if entry.kind == FILE and entry.extents is None and normalise(entry.name) in targets:
+                places[normalise(entry.name)] = _Place(reader.offset, entry.size)
+            pieces = _pieces(tar, reader, entry, places)
             with archive.open(info, "w", force_zip64=True) as member:
                 for data in pieces:
                     member.write(data)
@@ -169,12 +174,22 @@ def _as_zip(tar: BinaryIO, modified_at: float) -> Iterator[bytes]:
     yield passing.taken()
 
 
-def _pieces(tar: BinaryIO, reader: TarReader, entry: TarEntry) -> Iterator[bytes]:
-    """The content of an entry; of a hard link, of the file that it is."""
+class _Place(NamedTuple):
+    """Where the content of a file is in a layer, in bytes."""
+
+    offset: int
+    size: int
+
+
+def _pieces(tar: BinaryIO, reader: TarReader, entry: TarEntry, places: Mapping[bytes, _Place]) -> Iterator[bytes]:
+    """The content of an entry; of a hard link, of the file that it is. places: of files that have links."""
     if entry.kind == HARDLINK:
         at = tar.tell()
-        tar.seek(0)
-        yield from opened_file(tar, shown(normalise(entry.link)))[1]
+        place = places.get(normalise(entry.link))
+        if place is None:
+            raise NoSuchFileError(f"{shown(entry.name)[:200]} is a link to no file before it")
+        tar.seek(place.offset)
+        yield from _content(tar, place.size)
         tar.seek(at)
     elif entry.kind == FILE:
         yield from _content(reader, entry.size)

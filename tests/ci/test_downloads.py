@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ci.downloads import Format, NoSuchFileError, OutputFile, _zip_name, archived, counted, listed, opened_file
+from images.tarreader import TarEntry, TarReader
 from images.tarwriter import TarWriter
 
 AT = 1_700_000_000.0
@@ -111,6 +112,28 @@ def test_two_names_that_would_be_one_in_a_zip_stay_two() -> None:
     found.seek(0)
     with zipfile.ZipFile(read(found, archived(found, "zip", AT))) as archive:
         assert archive.namelist() == ["a_b", "a_b~2", "A_b~3", "c~2", "c", "C~3", "c~2~2", "C~2~3"]
+
+
+def test_links_in_a_zip_are_not_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(TarReader):
+        count = 0
+
+        def next(self) -> TarEntry | None:
+            Counting.count += 1
+            return super().next()
+
+    monkeypatch.setattr("ci.downloads.TarReader", Counting)
+    found = io.BytesIO()
+    writer = TarWriter(found)
+    for number in range(100):
+        writer.file(b"%d" % number, 0o644, 0, 0, 0, 3, b"%03d" % number)
+    for number in range(100):
+        writer.hardlink(b"link%d" % number, b"%d" % (99 - number), 0o644, 0, 0, 0)
+    writer.close()
+    found.seek(0)
+    with zipfile.ZipFile(read(found, archived(found, "zip", AT))) as archive:
+        assert archive.read("link7") == archive.read("92") == b"092"
+    assert Counting.count <= 2 * 201
 
 
 def test_many_names_that_would_be_one_in_a_zip_are_not_tried_one_by_one() -> None:
