@@ -79,10 +79,10 @@ class _Pieces:
 
 
 class Shown(NamedTuple):
-    """Some of the files of a directory. count: how many it has."""
+    """Some of the files of a directory. of: how many it has."""
 
     files: list[OutputFile]
-    count: int
+    of: int
 
 
 def files_of(found: FoundOutput, below: str, after: int, most: int) -> list[OutputFile]:
