@@ -86,7 +86,7 @@ def test_host_is_not_reachable(run: Runner, host_server: Server) -> None:
     visits = host_server.visits
     targets = ["127.0.0.1", "0.0.0.0", "localhost", *_host_addresses(), network.DNS_FORWARD, "$gateway"]
     script = "gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); test -n $gateway;"
-    script += "".join(_talk(target, host_server.port) for target in targets)
+    script += "".join(f"( {_talk(target, host_server.port)} ) & " for target in targets) + "wait"
     said = run(script, network="default")
     assert _SECRET.decode() not in said
     assert host_server.visits == visits
