@@ -39,7 +39,7 @@ from worker.connecting import bounds_of
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
 from worker.jobcaches import caches_of
-from worker.keptrows import kept_name, kept_until, published_name
+from worker.keptrows import KEPT_S, kept_name, kept_until, published_name
 from worker.sharedcache import refuse_cache_names
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
 
@@ -85,6 +85,8 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
     outcome = replace(outcome, message=writer.masked(outcome.message))
+    if domain.is_fork:
+        outcome = _of_a_stranger(outcome)
     is_again = is_tried_again(planned.job.retry, outcome, claim.failures + 1)
     if not is_again:  # else nothing tells of it
         _keep(work, outcome, basis)
@@ -95,6 +97,12 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         outcome = replace(outcome, reports=None)
     exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
     return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches))
+
+
+def _of_a_stranger(outcome: JobOutcome) -> JobOutcome:
+    """The outcome of a fork's job. It keeps nothing for people that is not gone soon: the disk is not the fork's."""
+    published = tuple(replace(each, keep_s=min(each.keep_s, KEPT_S)) for each in outcome.published)
+    return replace(outcome, published=published)
 
 
 def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:

@@ -268,6 +268,26 @@ jobs:
     assert "key=none 0" in log(service, fork.number, "a")
 
 
+def test_outputs_for_people_of_a_fork_are_gone_within_a_week(
+    service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    outputs = "outputs: [{path: a, name: long, keep: 300d}, {path: a, name: short, keep: 1d}]"
+    text = f"jobs: {{a: {{image: base, run: 'echo x >a', {outputs}}}}}"
+    days = {}
+    for trusted in (True, False):
+        run = repository.run({".shiplap.yml": text}, trusted=trusted)
+        ((first, second),) = service.outputs.of_run(run.number).values()
+        ended = service.jobs.get(run.number, "a").finished_at
+        assert ended is not None
+        days[trusted] = [round((view.until - ended) / 86400) for view in (first, second)]
+    assert days == {True: [300, 1], False: [7, 1]}
+    with Store.open(settings.root) as store:
+        row = store.kept.get(f"output/{run.number}/a/long")
+    assert row is not None
+    assert row.until < time.time() + 8 * 86400
+
+
 def test_cancelled_run_ends_its_job_by_sigterm_and_cleans_up(
     service: Service, workers: Workforce, repository: Repository
 ) -> None:
