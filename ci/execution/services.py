@@ -31,12 +31,13 @@ from ci.execution.variables import JobSecrets
 from ci.language.services import JOBS_NAME
 from ci.model import Job, Service
 from ci.outcome import OF_SERVICE, JobTools
-from containers.errors import ContainerError, LimitError, PlaceError, UserError
+from containers.errors import LimitError, PlaceError, UserError
 from containers.handles import Container
 from containers.segment import address_of
 from containers.spec import ContainerSpec, File, SegmentPlace
 from containers.users import MAX_ID
 from core.closing import Closing
+from core.errors import ShiplapError
 from core.events import StepFinished, StepInfo, StepOutcome, StepStarted
 from core.rootfs import RootLayer
 
@@ -255,7 +256,7 @@ class _Running:
     def _follow(self, container: Container, streams: Streams, watch: Watch) -> None:
         try:
             self._ended = follow(container, streams, self._output, watch, lambda _: False)
-        except (ContainerError, OSError) as error:
+        except (ShiplapError, OSError) as error:  # of the container, or of whoever gets what it prints
             self._error = error
         finally:
             self._is_over.set()

@@ -11,6 +11,8 @@ from ci.errors import JobCancelledError
 from ci.outcome import MemoryPins
 from containers.errors import LimitError
 from containers.launcher import Launcher
+from core.errors import StorageFullError
+from core.events import Event, StepOutput
 from images.oci import Healthcheck
 from tests.ci.execution.jobshop import JobShop, Seen
 from tests.toolkit.bounds import stretched
@@ -123,6 +125,18 @@ def test_a_service_that_dies_half_way_fails_the_job_at_once(shop: JobShop) -> No
     assert (outcome.state, outcome.message) == ("failed", message)
     assert shop.last.steps["echo begun; sleep 600"] == ("failed", "begun\n")
     assert time.monotonic() - began < stretched(5)
+
+
+def test_what_hinders_whoever_gets_its_output_ends_the_attempt(shop: JobShop) -> None:
+    class Full(Seen):
+        def emit(self, event: Event) -> None:
+            if isinstance(event, StepOutput) and b"begins" in event.data:
+                raise StorageFullError("there is no room for the log")
+            super().emit(event)
+
+    with pytest.raises(StorageFullError, match="no room for the log"):
+        shop.attempt(_file(f"echo begins; {_SERVE}", ", ready: 7000", run="sleep 600"), Full(), files={})
+    assert shop.left() == []
 
 
 def test_a_program_that_is_not_there(shop: JobShop) -> None:
