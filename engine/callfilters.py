@@ -52,7 +52,7 @@ def compiled(text: str, capabilities: frozenset[str]) -> str:
         raise InvalidRequestError("Decoding seccomp profile failed: it is too large")
     try:
         profile = Fields(json.loads(text), "seccomp profile")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"Decoding seccomp profile failed: {error}") from error
     library = _library()
     context = library.seccomp_init(_action(profile.text("defaultAction"), profile.number("defaultErrnoRet")))

@@ -108,6 +108,8 @@ class Maker:
             network = host.network
             if network.mode == "host":
                 refuse_host_network(caller)
+                if published.wanted(fields.inner("HostConfig"), ()):
+                    warnings.append("Published ports are discarded when using host network mode")
                 if not fields.text("Hostname"):
                     fields = Fields({**body, "Hostname": os.uname().nodename}, "body")
             elif network.joined:
@@ -133,8 +135,6 @@ class Maker:
             with self._being_made(store, identity) as aside, self._volumes_for(planned, aside):
                 row = self._made(store, made, aside)
         self._note(row, "create")
-        if host.network.mode == "host" and published.wanted(fields.inner("HostConfig"), ()):
-            warnings.append("Published ports are discarded when using host network mode")
         return Created(identity, [*warnings, *host.warnings, *callers.warnings(caller, planned.mounts)])
 
     def _made(self, store: Store, wanted: _Wanted, aside: Path) -> Row:
@@ -187,7 +187,7 @@ class Maker:
         directory = self._places.container(row.id)
         names = self._records.volumes_of(row.id)
         try:
-            with contextlib.suppress(OSError):  # no directory, or a full disk: at worst a kill leaves volumes
+            with contextlib.suppress(OSError, StorageFullError):  # at worst a kill leaves volumes
                 _doom(directory, names if volumes else [])
             try:
                 was_there = self._records.remove(row.id)

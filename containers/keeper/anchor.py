@@ -65,10 +65,10 @@ def enter(run: str) -> None:
     lock = os.open(f"{run}/anchor.making", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # for as long as another one starts it
-        if _holder(run):
-            join(run)
-        elif join(run):  # the nursery's: it is an anchor's again from here on
-            zygote.start(__name__, [run, "here"], f"{run}/anchor.log")
+        is_there = bool(_holder(run))
+        if join(run):
+            if not is_there:  # the nursery's: they are an anchor's again from here on
+                zygote.start(__name__, [run, "here"], f"{run}/anchor.log")
         else:
             _start(run)
             if not join(run):

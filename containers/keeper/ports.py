@@ -100,7 +100,7 @@ class Target:
 class Ports:
     """A container's published ports: bound, then open while the container runs.
 
-    open_socket: makes a socket of the switch's namespace, of a family and kind; ``sockets_of`` makes such a function.
+    open_socket: makes a socket of the switch's namespace, of a family and kind; as ``Elsewhere.open`` does.
     """
 
     def __init__(self, loop: Loop, open_socket: Callable[[int, int], _socket.socket]) -> None:
@@ -171,41 +171,47 @@ class Ports:
         return inner
 
 
-def sockets_of(netns: int) -> Callable[[int, int], _socket.socket]:
-    """Makes sockets of another network namespace, for a process that stays in the host's.
+class Elsewhere:
+    """Makes sockets of another network namespace, for a process that stays in the host's. Ended by ``close``.
 
     The host's root goes there and back. A root of a user namespace only could not come back, so a child of it goes, and
     brings many at once.
+
+    netns: a descriptor of the namespace, which stays open until then.
     """
-    if not namespaces.is_initial():
-        return _Stock(netns).take
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-    def make(version: int, kind: int) -> _socket.socket:
-        syscalls.setns(netns, syscalls.CLONE_NEWNET)
-        try:
-            return _socket.socket(version, kind | _socket.SOCK_CLOEXEC)
-        finally:
-            syscalls.setns(own, syscalls.CLONE_NEWNET)
-
-    return make
-
-
-class _Stock:
-    """Sockets of another network namespace that were made ahead."""
 
     def __init__(self, netns: int) -> None:
         self._netns = netns
-        self._made: dict[tuple[int, int], list[int]] = {}
+        self._way_back = -1
+        if namespaces.is_initial():
+            self._way_back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._ahead: dict[tuple[int, int], list[int]] = {}
 
-    def take(self, version: int, kind: int) -> _socket.socket:
+    def open(self, version: int, kind: int) -> _socket.socket:
         """A socket of a family and kind. Raises OSError."""
-        made = self._made.setdefault((version, kind), [])
-        if not made:
-            made += inside(self._netns, lambda: [_socket.socket(version, kind).detach() for _ in range(_AHEAD)])
-        fd = made.pop()
-        os.set_inheritable(fd, False)
-        return _socket.socket(version, kind, 0, fd)
+        if self._way_back < 0:
+            return self._brought(version, kind)
+        syscalls.setns(self._netns, syscalls.CLONE_NEWNET)
+        try:
+            return own_sockets(version, kind)
+        finally:
+            syscalls.setns(self._way_back, syscalls.CLONE_NEWNET)
+
+    def close(self) -> None:
+        """Close what nobody asked for: each such socket keeps the namespace."""
+        for ahead in self._ahead.values():
+            for fd in ahead:
+                os.close(fd)
+        self._ahead.clear()
+        if self._way_back >= 0:
+            os.close(self._way_back)
+            self._way_back = -1
+
+    def _brought(self, version: int, kind: int) -> _socket.socket:
+        ahead = self._ahead.setdefault((version, kind), [])
+        if not ahead:
+            ahead += inside(self._netns, lambda: [_socket.socket(version, kind).detach() for _ in range(_AHEAD)])
+        return _socket.socket(version, kind, 0, ahead.pop())
 
 
 def own_sockets(version: int, kind: int) -> _socket.socket:

@@ -47,10 +47,12 @@ class Wiring:
         self._container = container
         self._wanted = wanted
         self._switch = Switch(switch, netlink.Netlink())
-        self._ports = ports.Ports(loop, ports.sockets_of(self._switch.netns))
+        self._there = ports.Elsewhere(self._switch.netns)
+        self._ports = ports.Ports(loop, self._there.open)
         self._endpoints: dict[str, dict[str, Any]] = {each["network"]: each for each in wanted.get("endpoints", ())}
         self._names: names.Names | None = None
         self._netns = -1
+        self._within: ports.Elsewhere | None = None
         self._published: list[Publication] = []
 
     @property
@@ -120,6 +122,9 @@ class Wiring:
         if self._names is not None:
             self._names.close()
             self._names = None
+        if self._within is not None:
+            self._within.close()
+            self._within = None
         for each in self._endpoints.values():
             self._detach(each)
         if self._netns >= 0:
@@ -149,6 +154,7 @@ class Wiring:
         """Give everything back."""
         self.cut()
         self._ports.close()
+        self._there.close()
         self._switch.close()
 
     def _attach(self, endpoint: dict[str, Any]) -> None:
@@ -175,7 +181,8 @@ class Wiring:
             return None
         servers = self._wanted.get("servers")
         if servers:
-            return Forwarder(self._loop, lambda: list(servers), ports.sockets_of(self._netns))
+            self._within = ports.Elsewhere(self._netns)
+            return Forwarder(self._loop, lambda: list(servers), self._within.open)
         return Forwarder(self._loop, names.HostResolvers(), ports.own_sockets)
 
     def _endpoint(self, fields: dict[str, Any]) -> Endpoint:

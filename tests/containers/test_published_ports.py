@@ -21,7 +21,7 @@ from containers.endpoints import Endpoint
 from containers.errors import NetworkError
 from containers.keeper import udprelay
 from containers.keeper.loop import Loop
-from containers.keeper.ports import Asked, Ports, Target, sockets_of
+from containers.keeper.ports import Asked, Elsewhere, Ports, Target
 from tests.containers.lans import Lan, Machine, address6_of, address_of, lan
 from tests.toolkit.bounds import eventually, stretched
 
@@ -47,7 +47,7 @@ class Scene:
         self._lock = threading.Lock()
         self.loop.watch(self._stop, self._on_told)
         self._work: list[object] = []
-        self.ports = Ports(self.loop, sockets_of(net.switch.netns))
+        self.ports = Ports(self.loop, Elsewhere(net.switch.netns).open)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def publish(self, protocol: str, to_port: int, *addresses: str, endpoint: Endpoint | None = None) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from containers.keeper import eventlog
-from engine import locking, spec
+from core.errors import StorageFullError
+from engine import locking, making, spec
 from engine.engine import Engine
 from engine.errors import (
     ConflictError,
@@ -334,6 +335,29 @@ def test_a_container_that_lost_its_files_can_be_removed(engine: Engine) -> None:
     with pytest.raises(ConflictError, match="has lost its files"):
         engine.inspect("one")
     engine.remove("one")
+    assert engine.containers(every=True) == []
+
+
+def test_a_full_disk_does_not_keep_a_container_from_being_removed_with_its_volumes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.create("one", asked(Mounts=[{"Type": "volume", "Target": "/v", "VolumeOptions": {"NoCopy": True}}]))
+    assert len(engine.volumes.listed()["Volumes"]) == 1
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise StorageFullError(f"no space left on the disk while writing {path}")
+
+    monkeypatch.setattr(making, "write_atomically", full)
+    engine.remove("one", volumes=True)
+    assert engine.containers(every=True) == []
+    assert engine.volumes.listed()["Volumes"] == []
+
+
+def test_what_is_wrong_is_refused_before_there_is_a_container(engine: Engine) -> None:
+    with pytest.raises(InvalidRequestError, match="invalid port specification"):
+        engine.create("one", asked(NetworkMode="host", PortBindings={"80/tcp": [{"HostPort": "x"}]}))
+    with pytest.raises(InvalidRequestError, match="Decoding seccomp profile failed"):
+        engine.create("one", asked(SecurityOpt=["seccomp=" + '{"a":' * 100_000]))
     assert engine.containers(every=True) == []
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +343,41 @@ def test_a_container_s_own_name_server_is_asked_from_within_its_network(living: 
     for name in ("dns", "one", "two"):
         living.remove(name, force=True)
     living.remove_network("mine")
+
+
+def test_no_start_leaves_a_keeper_more_descriptors(living: Engine) -> None:
+    network(living, "mine")
+    host = {"NetworkMode": "mine", "Dns": ["127.0.0.77"], "RestartPolicy": {"Name": "always"}}
+    create(living, "one", "sh", "-c", "sleep 1000", host=host)
+    living.start("one")
+    first = 0
+    for number in range(3):
+        eventually(partial(is_up_again, living, "one", number))
+        pid = living.inspect("one")["State"]["Pid"]
+        keeper = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        first = first or network_namespaces(keeper)
+        eventually(partial(holds_at_most, keeper, first))
+        os.kill(pid, signal.SIGKILL)
+    living.remove("one", force=True)
+    living.remove_network("mine")
+
+
+def network_namespaces(pid: str) -> int:
+    """How many descriptors of such namespaces a process has."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(path).startswith("net:[")
+    return found
+
+
+def holds_at_most(pid: str, number: int) -> bool:
+    return network_namespaces(pid) <= number
+
+
+def is_up_again(engine: Engine, name: str, restarts: int) -> bool:
+    found = engine.inspect(name)
+    return bool(found["RestartCount"] == restarts and found["State"]["Running"])
 
 
 def test_links_are_names_that_one_container_has_for_another(living: Engine) -> None:
