@@ -179,7 +179,7 @@ class Layers:
                 fd = ascaller.opened(source, how.get("subpath", ""), caller)
                 userns = ascaller.owners(ranges, caller)
             elif how.get("subpath"):
-                fd = _beneath(source, how["subpath"])
+                fd = beneath(source, how["subpath"])
             tree = self.clone(
                 f"/proc/self/fd/{fd}" if fd >= 0 else source,
                 recursive=deep,
@@ -264,7 +264,7 @@ class Layers:
         return path
 
 
-def _beneath(folder: str, path: str) -> int:
+def beneath(folder: str, path: str) -> int:
     """A descriptor of what is at ``path`` below ``folder``; links that lead out of it are refused. Raises OSError."""
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from containers import mounts, syscalls
 from containers.errors import ContainerError, KeeperError
-from containers.rootfs import Layers
+from containers.rootfs import Layers, beneath
 from core.errors import ShiplapError
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from engine.errors import ConflictError, EngineError, InvalidRequestError, PathNotFoundError
@@ -113,8 +113,17 @@ class Stopped:
                 os.rmdir(os.path.basename(path), dir_fd=above)
 
     def _bind(self, mount: Mapping[str, Any]) -> None:
-        source = self._closed() if mount.get("caller") else mount["source"]
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+        source, subpath = (self._closed(), "") if mount.get("caller") else (mount["source"], mount.get("subpath", ""))
+        try:
+            found = beneath(source, subpath or ".")
+        except FileNotFoundError:
+            return  # the part of a volume has gone: a start would be refused
+        with closing_fd(found):
+            if not stat.S_ISDIR(os.fstat(found).st_mode):
+                return
+            tree = syscalls.open_tree(
+                syscalls.AT_FDCWD, f"/proc/self/fd/{found}", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+            )
         with closing_fd(tree):
             if mount["readonly"]:
                 syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attributes=syscalls.MOUNT_ATTR_RDONLY)

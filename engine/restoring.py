@@ -74,7 +74,7 @@ def in_order(rows: Sequence[Row]) -> Iterable[list[Row]]:
     """In groups: what a group depends on is in those before it. What depends on itself comes with the last."""
     left = {row.id: row for row in rows}
     while left:
-        needed = {_key(row) for row in left.values()}
+        needed = {name for row in left.values() for name in (_key(row), ("", row.id))}
         ready = [row for row in left.values() if not (_needs(row) & needed)] or list(left.values())
         for row in ready:
             del left[row.id]
@@ -87,11 +87,13 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def _needs(row: Row) -> set[tuple[str, str]]:
-    """``db:service_started:false,cache:service_healthy:true``"""
+    """``db:service_started:false,cache:service_healthy:true``, and the container whose network it has."""
     labels: Mapping[str, str] = row.summary["labels"]
     project, own = _key(row)
     names = {entry.partition(":")[0] for entry in labels.get(_NEEDS, "").split(",")}
-    return {(project, name) for name in names if name and name != own}
+    services = {(project, name) for name in names if name and name != own}
+    kind, _, other = row.summary.get("network", "").partition(":")
+    return services | {("", other)} if kind == "container" else services
 
 
 def _started(engine: Engine, row: Row) -> bool:

@@ -156,6 +156,16 @@ def test_volumes_are_part_of_what_is_copied_and_not_of_what_is_exported(living: 
 
 
 @STATES
+def test_a_part_of_a_volume_is_all_that_is_copied_of_it(living: Engine, runs: bool) -> None:
+    box(living, False, "mkdir /data/part; echo in > /data/part/x; echo out > /data/x", Binds=["volume:/data"])
+    living.remove("box", force=True)
+    part = {"Type": "volume", "Source": "volume", "Target": "/p", "VolumeOptions": {"Subpath": "part"}}
+    ref = box(living, runs, "true", Mounts=[part])
+    assert set(copied(living, ref, "/p")) == {"p", "p/x"}
+    assert text_of(living, ref, "/p/x") == "in\n"
+
+
+@STATES
 def test_an_image_is_made_of_what_changed(living: Engine, runs: bool) -> None:
     ref = box(living, runs, "echo made > /made; rm /bin/cat; echo in > /data/x", Binds=["volume:/data"])
     identity = living.files.commit(

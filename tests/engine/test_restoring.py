@@ -25,6 +25,10 @@ def row(service: str, *needs: str) -> Row:
     return Row(service, service, 0, "", "", "always", {"labels": labels})
 
 
+def beside(name: str, other: str) -> Row:
+    return Row(name, name, 0, "", "", "always", {"labels": {}, "network": f"container:{other}"})
+
+
 @pytest.mark.parametrize(
     ("rows", "groups"),
     [
@@ -32,6 +36,8 @@ def row(service: str, *needs: str) -> Row:
         ([row("a", "b"), row("b", "a"), row("c")], [["c"], ["a", "b"]]),
         ([row("a", "gone")], [["a"]]),
         ([row("a", "a")], [["a"]]),
+        ([beside("a", "b"), row("b"), beside("c", "a")], [["b"], ["a"], ["c"]]),
+        ([beside("a", "gone")], [["a"]]),
         ([], []),
     ],
 )
