@@ -11,8 +11,10 @@ from containers.errors import KeeperError
 from containers.keeper import eventlog
 from core.closing import Closing
 from core.release import VERSION
+from engine import privileges
 from engine.callers import Caller, places_of
 from engine.errors import ConflictError
+from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.lifecycle import Lifecycle
 from engine.looking import Looker
@@ -279,6 +281,7 @@ class Engine(Closing):
 
     def update(self, ref: str, body: Any) -> list[str]:
         """See ``Lifecycle.update``."""
+        privileges.check_caller(Fields(body, "body"), self._caller.uid)
         return self._life.update(ref, body)
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:

@@ -22,7 +22,7 @@ from core import namespaces
 from core.digests import DiffID, Digest
 from core.errors import StorageFullError
 from core.files import fsync_directory, storage_errors, write_atomically
-from engine import callers, config, documents, hostconfig, locking, netconfig, published, spec
+from engine import callers, config, documents, hostconfig, locking, netconfig, privileges, published, spec
 from engine.callers import Caller
 from engine.errors import ConflictError, InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
@@ -99,8 +99,8 @@ class Maker:
         warnings = [
             f"{field} is not known to this engine, and is passed over" for field in fields.names() if field not in _BODY
         ]
+        privileges.check_caller(fields.inner("HostConfig"), caller.uid)
         host = hostconfig.read(fields.inner("HostConfig"))
-        host.privileges.check_caller(caller.uid)
         netconfig.check_own(fields, host.network)
         with self._store() as store:
             origin = fields.text("Image")

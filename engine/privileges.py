@@ -26,6 +26,9 @@ _OOM_SCORES: Final = range(-1000, 1001)
 _OF_PRIVILEGED: Final = ("/dev/fuse", "/dev/net/tun")
 """Devices that serve a user namespace, too: what a container mounts or sends by them is its own."""
 
+_OF_BLOCK_DEVICES: Final = (
+    "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
+)  # fmt: skip
 _REFUSED_OPTIONS: Final = {
     "apparmor": "profiles of AppArmor are not applied: a container's root is nobody on the host",
     "label": "labels of SELinux are not applied",
@@ -61,13 +64,22 @@ class Privileges(NamedTuple):
         """The devices, for ``spec.json``."""
         return [{"kind": "device", "source": each.source, "target": each.target} for each in self.devices]
 
-    def check_caller(self, uid: int) -> None:
-        """Raise NotDoneError for what is root's callers' alone. uid: of who asks, on the host."""
-        if uid and self.extras.get("oom_score", 0) < 0:
-            raise NotDoneError("--oom-score-adj below 0 is for root's callers: it would have others' processes ended")
-        asked = [each.source for each in self.devices if each.source not in _OF_PRIVILEGED]
-        if uid and asked:
-            raise NotDoneError(f"--device {asked[0]}: devices of the host are for root's callers")
+
+def check_caller(body: Fields, uid: int) -> None:
+    """Raise NotDoneError for what of a HostConfig is root's callers' alone. uid: of who asks, on the host.
+
+    To be called before the HostConfig is read: that looks at paths with rights that others have not.
+    """
+    if not uid:
+        return
+    if body.number("OomScoreAdj") < 0:
+        raise NotDoneError("--oom-score-adj below 0 is for root's callers: it would have others' processes ended")
+    for each in body.objects("Devices"):
+        if each.text("PathOnHost") not in _OF_PRIVILEGED:
+            raise NotDoneError(f"--device {each.text('PathOnHost')}: devices of the host are for root's callers")
+    for name in _OF_BLOCK_DEVICES:
+        if body.objects(name):
+            raise NotDoneError(f"HostConfig.{name}: limits of one device are for root's callers")
 
 
 def read(body: Fields) -> Privileges:

@@ -136,15 +136,16 @@ def test_security_options_change_what_is_made(engine: Engine, text: str) -> None
 
 def test_what_is_roots_alone_is_refused_to_others(engine: Engine) -> None:
     from engine.fields import Fields
-    from engine.privileges import read as privileges
+    from engine.privileges import check_caller
 
     for host, what in (
         ({"OomScoreAdj": -1}, "--oom-score-adj below 0"),
         ({"Devices": [{"PathOnHost": "/dev/full"}]}, "--device /dev/full"),
+        ({"Devices": [{"PathOnHost": "/root/is/it/there"}]}, "--device /root/is/it/there"),
+        ({"BlkioWeightDevice": [{"Path": "/root/is/it/there", "Weight": 10}]}, "limits of one device"),
     ):
-        found = privileges(Fields(host, "HostConfig"))
-        found.check_caller(0)
+        check_caller(Fields(host, "HostConfig"), 0)
         with pytest.raises(NotDoneError) as refused:
-            found.check_caller(1000)
+            check_caller(Fields(host, "HostConfig"), 1000)
         assert what in refused.value.message
-    privileges(Fields({"Privileged": True}, "HostConfig")).check_caller(1000)
+    check_caller(Fields({"Privileged": True}, "HostConfig"), 1000)

@@ -276,6 +276,8 @@ def test_member_has_nothing_that_is_roots_callers(theirs: Engine) -> None:
     for host, reason in (
         ({"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x"}]}, "for root's callers"),
         ({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}, "NetworkMode": "bridge"}, "port 80 is for root's callers"),
+        ({"Devices": [{"PathOnHost": "/root/is/it/there"}]}, "for root's callers"),
+        ({"BlkioDeviceReadBps": [{"Path": "/root/is/it/there", "Rate": 1}]}, "for root's callers"),
         ({"OomScoreAdj": -500}, "for root's callers"),
         ({"NetworkMode": "host"}, "--network host is for the host's root"),
     ):
