@@ -76,7 +76,10 @@ class Container(Closing):
 
     def ended(self) -> bool:
         """Whether ``wait`` would return at once."""
-        return self._status is not None or self._error is not None or readable(self._answers.fileno(), 0)
+        if self._status is not None or self._error is not None:
+            return True
+        descriptor = self._answers.fileno()  # none once another thread's ``wait`` has its answer, or after ``close``
+        return descriptor < 0 or readable(descriptor, 0)
 
     def kill(self) -> None:
         """SIGKILL all its processes. Does nothing when it has ended."""
