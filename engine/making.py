@@ -264,9 +264,14 @@ class Maker:
             image = resolve(store, name, None)
             return str(image.id), [str(diff_id) for diff_id in image.diff_ids]
 
-        def mounts_of(ref: str) -> list[dict[str, Any]]:
-            mounts: list[dict[str, Any]] = self._records.container(ref).summary["mounts"]
-            return mounts
+        def mounts_of(ref: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+            row = self._records.container(ref)
+            try:
+                document = spec.read(self._places.container(row.id))
+            except FileNotFoundError as error:
+                raise ConflictError(f"container {row.id} has lost its files") from error
+            made = {mount["target"]: mount for mount in document["mounts"]}
+            return [(shown, made[shown["Destination"]]) for shown in row.summary["mounts"]]
 
         planner = Planner(self._places, caller, mounts_of, options_of, image_of)
         return planner.plan(fields.inner("HostConfig"), asked.volumes)

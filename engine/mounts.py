@@ -41,8 +41,8 @@ ImageLayers: TypeAlias = Callable[[str], tuple[str, list[str]]]
 VolumeOptions: TypeAlias = Callable[[str], Mapping[str, str] | None]
 """The options with which a volume was made; None when there is none of that name."""
 
-OtherMounts: TypeAlias = Callable[[str], list[dict[str, Any]]]
-"""What a container, by its name or ID, has mounted, as ``Mounts`` of its document has it."""
+OtherMounts: TypeAlias = Callable[[str], list[tuple[dict[str, Any], dict[str, Any]]]]
+"""What a container, by its name or ID, has mounted: as ``Mounts`` of its document has it, and as its ``spec.json``."""
 
 
 class WantedVolume(NamedTuple):
@@ -220,15 +220,17 @@ class Planner:
         ref, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidRequestError(f"invalid mode for volumes-from: {mode}")
-        for shown in self._mounts_of(ref):
+        for shown, made in self._mounts_of(ref):
             target = shown["Destination"]
             if target in self._points or shown["Type"] not in ("volume", "bind"):
                 continue
             readonly = mode == "ro" or not shown["RW"]
             if shown["Type"] == "volume":
-                self._add(self._volume(shown["Name"], target, readonly=readonly, copied=False))
+                subpath = made.get("subpath", "")
+                self._add(self._volume(shown["Name"], target, readonly=readonly, copied=False, subpath=subpath))
             else:
-                how = {"propagation": shown.get("Propagation") or "rprivate"}
+                how = {"propagation": shown.get("Propagation") or "rprivate", "flat": made.get("flat")}
+                how["shallow"] = readonly and made.get("shallow")
                 self._add(self._host_path(shown["Source"], target, readonly=readonly, mode=shown["Mode"], how=how))
 
     def _host_path(self, source: str, target: str, *, readonly: bool, mode: str, how: Mapping[str, object]) -> _Point:

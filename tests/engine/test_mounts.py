@@ -45,6 +45,9 @@ def test_a_part_of_a_volume(living: Engine) -> None:
     assert run(living, "mkdir -p /v/a/b; echo x >/v/a/b/f", "source=data,target=/v") == (0, "")
     assert run(living, "cat /p/f; echo y >/p/f", "source=data,target=/p,volume-subpath=a/b") == (0, "x\n")
     assert run(living, "cat /p", "source=data,target=/p,volume-subpath=a/b/f,ro") == (0, "y\n")
+    part = {"Type": "volume", "Source": "data", "Target": "/p", "VolumeOptions": {"Subpath": "a"}}
+    living.create("other", {"Image": "bb", "HostConfig": {"NetworkMode": "none", "Mounts": [part]}})
+    assert run(living, "ls /p", VolumesFrom=["other"]) == (0, "b\n")
     with pytest.raises(ContainerError, match=r"cannot mount .*/data/_data/c in a container: open: No such file"):
         run(living, "true", "source=data,target=/p,volume-subpath=c")
 

@@ -225,7 +225,8 @@ def planner(tmp_path: Path) -> Planner:
         {"Type": "tmpfs", "Source": "", "Destination": "/tmp", "RW": True, "Mode": ""},
     ]
     places = Places(tmp_path, tmp_path / "run")
-    return Planner(places, Caller.own(), lambda _ref: others, lambda _name: None, image_of)
+    made = [{}, {"flat": True}, {}]
+    return Planner(places, Caller.own(), lambda _ref: [*zip(others, made, strict=True)], lambda _name: None, image_of)
 
 
 def planned(planner: Planner, volumes: tuple[str, ...] = (), **host: Any) -> Planned:
@@ -263,6 +264,7 @@ def test_mounts_of_another_container(planner: Planner) -> None:
     found = planned(planner, VolumesFrom=["other"])
     assert [(mount["target"], mount["readonly"]) for mount in found.mounts] == [("/conf", True), ("/data", False)]
     assert found.fresh == []
+    assert found.mounts[0]["flat"]
     assert [volume.name for volume in found.volumes] == ["data"]
 
 
