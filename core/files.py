@@ -6,11 +6,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from core.errors import StorageFullError
+
+_LOCK_POLL_S = 0.02
 
 
 def fsync_directory(path: str | Path) -> None:
@@ -152,6 +155,16 @@ def could_lock(fd: int, kind: int) -> bool:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def lock_within(fd: int, within_s: float) -> bool:
+    """Take the exclusive flock of an open file, waiting at most so long; says whether it could."""
+    deadline = time.monotonic() + within_s
+    while not could_lock(fd, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOCK_POLL_S)
     return True
 
 

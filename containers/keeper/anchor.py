@@ -25,11 +25,15 @@ from containers.errors import KeeperError, NamespaceError
 from containers.keeper import protocol
 from containers.rootless import become_root, remember_home
 from core import packets, zygote
+from core.files import lock_within
 from core.namespaces import is_initial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+STARTING_S = 60.0
+"""How long another process may take to start what is missing."""
 
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid
 _BOTH = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS
@@ -64,7 +68,11 @@ def enter(run: str) -> None:
         return
     lock = os.open(f"{run}/anchor.making", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # for as long as another one starts it
+        if not lock_within(lock, STARTING_S):  # for as long as another one starts it
+            raise NamespaceError(
+                f"another process has held {run}/anchor.making for over {STARTING_S:.0f} s",
+                hint="look for a stopped shiplap process (fuser -v on that file) and end it",
+            )
         is_there = bool(_holder(run))
         if join(run):
             if not is_there:  # the nursery's: they are an anchor's again from here on

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 
-from containers.errors import KeeperError
+from containers.errors import ContainerError, KeeperError
 from containers.keeper import protocol, records
-from containers.keeper.anchor import seal, start_in_scope
+from containers.keeper.anchor import STARTING_S, seal, start_in_scope
 from containers.keeper.protocol import Conversation
 from core import zygote
+from core.files import lock_within
 from core.namespaces import is_initial
 
 _MODULE = "containers.keeper.nursery"
@@ -50,7 +50,9 @@ def keeper(root: str, run: str, identity: str, *, finish: Sequence[str]) -> Conv
 
 
 def nursery(root: str, run: str, *, finish: Sequence[str]) -> Conversation:
-    """The nursery, which is started if there is none. Raises KeeperError. See ``keeper``."""
+    """The nursery, which is started if there is none. Raises KeeperError, and ContainerError when another process
+    starts it and does not come to an end. See ``keeper``.
+    """
     path = f"{run}/nursery.sock"
     try:
         return protocol.connect(path)
@@ -58,7 +60,11 @@ def nursery(root: str, run: str, *, finish: Sequence[str]) -> Conversation:
         pass
     lock = os.open(f"{run}/nursery.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # for as long as another one starts it
+        if not lock_within(lock, STARTING_S):  # for as long as another one starts it
+            raise ContainerError(  # no KeeperError: those are tried again
+                f"another process has held {run}/nursery.lock for over {STARTING_S:.0f} s",
+                hint="look for a stopped shiplap process (fuser -v on that file) and end it",
+            )
         try:
             return protocol.connect(path)
         except KeeperError:

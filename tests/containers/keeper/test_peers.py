@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from containers.errors import ContainerError
+from containers.keeper import nursery_client
 from containers.keeper.loop import Loop
 from containers.keeper.peers import Door, Peer
 from core import packets
+from core.files import lock_within
 from tests.toolkit.bounds import eventually
 
 
@@ -59,3 +62,16 @@ def test_a_door_takes_away_no_path_that_is_anothers(short_path: Path) -> None:
     first.close()
     assert second.is_there()
     second.close()
+
+
+def test_a_nursery_that_somebody_starts_and_never_does_is_told(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery_client, "STARTING_S", 0.05)
+    run = str(short_path)
+    held = os.open(f"{run}/nursery.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    assert lock_within(held, 0.0)
+    with pytest.raises(ContainerError, match=r"nursery\.lock for over") as caught:
+        nursery_client.keeper(str(short_path / "root"), run, "0" * 64, finish=())
+    assert "fuser" in (caught.value.hint or "")
+    os.close(held)
