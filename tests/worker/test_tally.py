@@ -26,17 +26,17 @@ def test_so_many_jobs_are_taken_and_no_more() -> None:
 
 
 def test_idle_is_who_has_taken_nothing_and_does_nothing_for_so_long() -> None:
-    tally = Tally(idle_s=10.0)
+    tally = Tally(idle_s=3.0)
     now = time.monotonic()
-    assert not tally.is_done(now + 9.0, busy=False)
-    assert tally.is_done(now + 11.0, busy=False)
-    assert not tally.is_done(now + 11.0, busy=True)
+    assert not tally.is_done(now + 2.0, busy=False)
+    assert tally.is_done(now + 4.0, busy=False)
+    assert not tally.is_done(now + 4.0, busy=True)
     assert tally.may_look()
     tally.looked(found=False)
-    assert tally.is_done(now + 11.0, busy=False), "looking is not working"
+    assert tally.is_done(now + 4.0, busy=False), "looking is not working"
     assert tally.may_look()
     tally.looked(found=True)
-    assert not tally.is_done(time.monotonic() + 9.0, busy=False)
+    assert not tally.is_done(time.monotonic() + 2.0, busy=False)
 
 
 def test_without_either_a_worker_goes_on() -> None:
