@@ -234,7 +234,7 @@ class Planner:
                 self._add(self._host_path(shown["Source"], target, readonly=readonly, mode=shown["Mode"], how=how))
 
     def _host_path(self, source: str, target: str, *, readonly: bool, mode: str, how: Mapping[str, object]) -> _Point:
-        """how: as ``containers.rootfs.Layers.bind`` has it."""
+        """A bind of a path of the host. how: as ``containers.rootfs.Layers.bind`` has it."""
         mount = {"kind": "bind", "source": source, "target": target, "readonly": readonly, "idmapped": True}
         mount |= {name: value for name, value in how.items() if value}
         mount |= self._as_caller()

@@ -136,7 +136,11 @@ def _endpoint(
     ways: tuple[bool, bool],
     open: bool,  # noqa: A002 - the host is
 ) -> dict[str, Any]:
-    """ways: whether the way out goes by this place, for IPv4 and IPv6. open: whether the host may be reached."""
+    """A container's place in a network, as its keeper reads it.
+
+    ways: whether the way out goes by this place, for IPv4 and IPv6.
+    open: whether the host may be reached.
+    """
     own_names = [container.name, container.id[:12], *place.aliases] if row.name != DEFAULT else []
     return {
         "network": row.id,

@@ -201,7 +201,11 @@ class Cell:
         return Births(first, self._layers, OOM_SCORE, death_signal=0)
 
     def _made(self, kind: str = "default", beside: list[int] | None = None) -> Guest:
-        """kind: of network. beside: namespaces of another container, as ``Births.fork_beside`` has them."""
+        """A new guest, in control groups of its own.
+
+        kind: of network.
+        beside: namespaces of another container, as ``Births.fork_beside`` has them.
+        """
         self._count += 1
         name = str(self._count)
         groups = self.session.create(name)
