@@ -211,9 +211,13 @@ class Session:
         self._doomed = [path for path in self._doomed if not _rmdir(path)]
 
     def close(self) -> None:
-        """Remove the session's own directories."""
+        """Remove the session's own directories.
+
+        Killed processes may take seconds to die where many others want the processors; nobody else comes for the
+        directories soon.
+        """
         for hierarchy in (*self.hierarchies, *self._claimed.values()):
-            remove_tree(f"{hierarchy.parent}/{self.name}")
+            remove_tree(f"{hierarchy.parent}/{self.name}", timeout_s=10.0)
             if not hierarchy.group:
                 _rmdir(hierarchy.parent)
         for fd in self._locks:

@@ -147,7 +147,11 @@ def openat2(directory: int, path: str, flags: int, *, resolve: int, mode: int = 
     """openat2(2): a close-on-exec descriptor."""
     how = _OpenHow(flags=flags | os.O_CLOEXEC, mode=mode, resolve=resolve)
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    return _check(_libc.syscall(_SYS_OPENAT2, directory, _encode(path), ctypes.byref(how), size), "open", path)
+    while True:
+        try:
+            return _check(_libc.syscall(_SYS_OPENAT2, directory, _encode(path), ctypes.byref(how), size), "open", path)
+        except BlockingIOError:  # EAGAIN: a rename or a mount anywhere on the host raced with a walk through ``..``
+            continue
 
 
 def mount_id(path: str) -> int:

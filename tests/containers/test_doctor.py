@@ -13,6 +13,7 @@ import pytest
 
 from containers import syscalls
 from containers.doctor import Finding, probe
+from engine.places import Places
 from tests.toolkit.bounds import stretched
 from tests.toolkit.host import adopting_orphans, children, mount_table, wait_until_gone
 
@@ -27,6 +28,7 @@ def test_doctor_tries_everything_and_leaves_nothing(privileged: None, tmp_path: 
     assert [finding for finding in findings if not finding.ok] == []
     assert list(tmp_path.iterdir()) == []
     assert mount_table() == before
+    assert not Places.of(tmp_path / "not" / "yet").run.exists()
 
 
 _HIDING = """

@@ -19,7 +19,11 @@ from pathlib import Path
 from tests.toolkit.bounds import Deadline
 
 _PR_SET_CHILD_SUBREAPER = 36
-_OTHERS = ("/run/docker/", "/run/netns", "/run/user/", "/var/lib/containers/", "/var/lib/docker/", "/var/tmp/")
+_OTHERS = (
+    "/run/docker/", "/run/netns", "/run/shiplap/", "/run/user/", "/var/lib/containers/", "/var/lib/docker/",
+    "/var/tmp/",
+)  # fmt: skip
+"""Where others mount. Below /run/shiplap are the switches of engines: whose root is a test's own asks by its place."""
 _OWN_INTERFACES = re.compile(r"v\d+|out")
 """As ``containers.network`` names them in the hub: on the host none may be."""
 
