@@ -7,8 +7,10 @@ comes twice or is left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +65,9 @@ class Place(NamedTuple):
     offset: int = 0
 
 
+_NO_END: Final = Place(sys.maxsize)
+
+
 class LogReader:
     """Reads one container's log. ``place`` is how far it has come, for whoever goes on from there."""
 
@@ -73,20 +78,26 @@ class LogReader:
         self.place = Place()
 
     def past(self, wanted: Wanted) -> Iterator[LogEntry]:
-        """What is there now. Raises InvalidRequestError when no stream is wanted."""
+        """What is there now, however fast more comes. Raises InvalidRequestError when no stream is wanted."""
         if not wanted.stdout and not wanted.stderr:
             raise InvalidRequestError("Bad parameters: you must choose at least one stream")
+        end = self._end()
         if wanted.tail is None:
-            yield from self._until(wanted, self._ahead(wanted))
-            return
-        if wanted.tail > 0:
-            self._seek_back(wanted)
+            yield from self._until(wanted, self._ahead(wanted, end))
+        elif wanted.tail > 0:
+            self._seek_back(wanted, end)
             last: deque[LogEntry] = deque(maxlen=wanted.tail)
-            last.extend(self._until(wanted, self._ahead(wanted)))
+            last.extend(self._until(wanted, self._ahead(wanted, end)))
             yield from last
-            return
-        for number in logfile.numbers(self._folder)[-1:]:
-            self.place = Place(number, _whole_bytes(logfile.path(self._folder, number)))
+        else:
+            self.place = end
+
+    def _end(self) -> Place:
+        """Where the last whole line ends."""
+        while numbers := logfile.numbers(self._folder):
+            with contextlib.suppress(FileNotFoundError):  # it made room meanwhile, for a later one
+                return Place(numbers[-1], _whole_bytes(logfile.path(self._folder, numbers[-1])))
+        return self.place
 
     def following(self, wanted: Wanted, is_up: Callable[[], bool]) -> Iterator[LogEntry]:
         """The past, and then what comes, until the container has ended and all is read; or until ``until_ns``."""
@@ -94,7 +105,7 @@ class LogReader:
             yield from self.past(wanted)
             while True:
                 was_up = is_up()  # asked before reading: what it wrote until it ended is read then
-                for entry in self._ahead(wanted):
+                for entry in self._ahead(wanted, _NO_END):
                     if wanted.until_ns and entry.time_ns > wanted.until_ns:
                         return
                     yield entry
@@ -109,10 +120,10 @@ class LogReader:
                 return
             yield entry
 
-    def _ahead(self, wanted: Wanted) -> Iterator[LogEntry]:
-        """What is there beyond ``place``, which moves along."""
-        while True:
-            numbers = [number for number in logfile.numbers(self._folder) if number >= self.place.file]
+    def _ahead(self, wanted: Wanted, end: Place) -> Iterator[LogEntry]:
+        """What is there beyond ``place``, which moves along, up to ``end``."""
+        while self.place < end:
+            numbers = [number for number in logfile.numbers(self._folder) if self.place.file <= number <= end.file]
             if not numbers:
                 return
             number = numbers[0]
@@ -122,33 +133,37 @@ class LogReader:
             is_last = len(numbers) == 1
             try:
                 with open(logfile.path(self._folder, number), "rb") as file:
-                    yield from self._lines(file, wanted)
+                    yield from self._lines(file, wanted, end)
             except FileNotFoundError:
                 is_last = False  # it was the oldest, and made room
             if is_last:
                 return
             self.place = Place(number + 1)
 
-    def _lines(self, file: BinaryIO, wanted: Wanted) -> Iterator[LogEntry]:
+    def _lines(self, file: BinaryIO, wanted: Wanted, end: Place) -> Iterator[LogEntry]:
         file.seek(self.place.offset)
         for line in file:
-            if not line.endswith(b"\n"):
-                return  # being written
+            behind = Place(self.place.file, self.place.offset + len(line))
+            if behind > end or not line.endswith(b"\n"):
+                return  # without its end it is being written
             check()
-            self.place = Place(self.place.file, self.place.offset + len(line))
+            self.place = behind
             entry = parse(line)
             if entry is not None and wanted.takes(entry):
                 yield entry
 
-    def _seek_back(self, wanted: Wanted) -> None:
-        """Go to where the last ``tail`` entries begin, or before."""
+    def _seek_back(self, wanted: Wanted, end: Place) -> None:
+        """Go to where the last ``tail`` entries before ``end`` begin, or before."""
         if wanted.until_ns or not (wanted.stdout and wanted.stderr):
             return  # lines that do not count are in between: read all
         missing = wanted.tail or 0
         for number in reversed(logfile.numbers(self._folder)):
+            if number > end.file:
+                continue
             try:
                 with open(logfile.path(self._folder, number), "rb") as file:
-                    offset, missing = _back(file, missing)
+                    size = end.offset if number == end.file else os.fstat(file.fileno()).st_size
+                    offset, missing = _back(file, missing, size)
             except FileNotFoundError:
                 return
             self.place = Place(number, offset)
@@ -179,10 +194,9 @@ def _whole_bytes(path: str) -> int:
     return 0
 
 
-def _back(file: BinaryIO, lines: int) -> tuple[int, int]:
-    """Where the last so many lines of a file begin, and how many are still missing then."""
+def _back(file: BinaryIO, lines: int, end: int) -> tuple[int, int]:
+    """Where the last so many lines before ``end`` begin in a file, and how many are still missing then."""
     fd = file.fileno()
-    end = os.fstat(fd).st_size
     found = 0
     while end:
         start = max(0, end - _BLOCK)

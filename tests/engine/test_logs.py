@@ -104,6 +104,29 @@ def test_what_follows_has_neither_gap_nor_double_while_files_rotate(box: Path, t
     assert read == [b"%d\n" % number for number in range(first, 1_000)]
 
 
+@pytest.mark.parametrize("tail", [None, 3])
+def test_the_past_ends_however_fast_more_comes(box: Path, tail: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lines come while one is read: a reader that goes on to the end of the file never gets there."""
+    log = log_of(box, most_bytes=1_000, most_files=1000)
+    for number in range(20):
+        log.write("stdout", b"%d\n" % number)
+    more = iter(range(20, 10_000))
+
+    def meanwhile() -> None:
+        for _ in range(2):
+            log.write("stdout", b"%d\n" % next(more))
+
+    monkeypatch.setattr("engine.logs.check", meanwhile)
+    reader = LogReader(box)
+    past = [entry.data for entry in reader.past(Wanted(tail=tail))]
+    assert past == [b"%d\n" % number for number in range(20)][-(tail or 20) :]
+    monkeypatch.undo()
+    assert [entry.data for entry in reader.past(Wanted(tail=None))] == [
+        b"%d\n" % number for number in range(20, next(more))
+    ]
+    log.close()
+
+
 def test_a_reader_tells_from_where_somebody_else_goes_on(box: Path) -> None:
     log = log_of(box)
     log.write("stdout", b"one\n")
