@@ -48,6 +48,8 @@ _COMMANDS = {
     "migrate": LazyCommand("cli.commands.migrate", "Bring the service's database to the schema of this version."),
     "backup": LazyCommand("cli.commands.backup", "Save what a service knows: runs, logs, projects, tokens, secrets."),
     "restore": LazyCommand("cli.commands.restore", "Make a service what it was when FILE was saved."),
+    "completion": LazyCommand("cli.commands.completion", "Print what makes a shell complete the words of shiplap."),
+    "man": LazyCommand("cli.commands.man", "Write a man page for each command."),
     "version": LazyCommand("cli.commands.version", "Show the version."),
     # docker's top-level words
     "images": LazyCommand("cli.commands.image.ls", "List images.", hidden=True),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from cli.places import Group
 from core.suggestions import aside, suggestion
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LazyCommand(NamedTuple):
@@ -56,6 +59,16 @@ class LazyGroup(Group):
             raise click.UsageError(f"no such command: {args[0]!r}{aside(suggestion(args[0], self.lazy))}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         return (args[0] if args else name), command, rest  # an alias shows under the name that was typed
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=entry.summary)
+            for name, entry in self.lazy.items()
+            if name.startswith(incomplete) and not entry.hidden
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

@@ -30,7 +30,8 @@ _SERVICE: Final = {
     "project hook": "approvals approve ls redeliver secret show token",
 }  # fmt: skip
 _THIS_MACHINE: Final = {
-    "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "context": "ls add use rm", "registry": "serve",
+    "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
+    "context": "ls add use rm", "registry": "serve",
     "ci": "run why lint graph schema",
     "project hook": "script",
 }  # fmt: skip
@@ -67,7 +68,10 @@ PLACES: Final = _table()
 
 
 class Group(click.Group):
-    """A click group that checks the table before it runs a command."""
+    """A click group that checks the table before it runs a command.
+
+    Where a command line is only completed, the context's object is told each command on the way, by its words.
+    """
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -78,6 +82,8 @@ class Group(click.Group):
             kept = _kept(words, command.callback)
             command = copy.copy(command)
             command.callback = kept
+            if ctx.resilient_parsing and callable(ctx.obj):
+                ctx.obj(command, " ".join(words))
         return name, command, rest
 
 

@@ -1,0 +1,179 @@
+"""What the tab key offers: in real shells, and as their scripts are answered."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+from cli.completion.words import answers
+from containers.events import readable
+from tests.toolkit.bounds import Deadline, stretched
+from tests.toolkit.shiplap import BUSYBOX_NAME, COMMAND, Shiplap, start_service
+
+_BREAKS: Final = " \t\n\"'><=;|&(:"
+"""As bash has them."""
+_SHELLS: Final = {
+    "bash": (["bash", "--norc", "-i"], "source <(shiplap completion bash)"),
+    "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -u -D; source <(shiplap completion zsh)"),
+}
+
+
+def with_the_command(shiplap: Shiplap, directory: Path) -> dict[str, str]:
+    """An environment in which ``shiplap`` is this checkout's."""
+    (directory / "shiplap").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    (directory / "shiplap").chmod(0o755)
+    return shiplap.environment({"PATH": f"{directory}:{os.environ['PATH']}", "HOME": str(directory)})
+
+
+class Typist:
+    """Somebody at a terminal with a shell in it."""
+
+    def __init__(self, shell: str, shiplap: Shiplap, directory: Path) -> None:
+        program, ready = _SHELLS[shell]
+        environment = with_the_command(shiplap, directory)
+        self._terminal, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            program, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=directory, start_new_session=True
+        )
+        os.close(theirs)
+        self.said = ""
+        self.type(f"{ready}; echo all ready | tr a-z A-Z\n")
+        self.wait_for("ALL READY")
+
+    def type(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def wait_for(self, text: str) -> None:
+        deadline = Deadline(60, f"{text!r} on the terminal")
+        while text not in self.said:
+            assert deadline, self.said
+            if readable(self._terminal, 0.5):
+                self.said += os.read(self._terminal, 65536).decode(errors="replace")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._terminal)
+
+
+@pytest.mark.parametrize("shell", list(_SHELLS))
+def test_tab_key_completes_commands_and_names(base_store: Shiplap, tmp_path: Path, shell: str) -> None:
+    typist = Typist(shell, base_store, tmp_path)
+    try:
+        typist.type("shiplap image hist\t--help\n")
+        typist.wait_for("Usage: shiplap image history")
+        typist.type("shiplap image history --no-trunc debian:tr\t; echo status $status$? | tr a-z A-Z\n")
+        typist.wait_for("STATUS 0")
+    finally:
+        typist.close()
+
+
+def test_fish_offers_commands_and_names_and_says_what_they_are(base_store: Shiplap, tmp_path: Path) -> None:
+    asked = 'shiplap completion fish | source; complete -C "shiplap image hist"; complete -C "shiplap rmi debian:tr"'
+    said = subprocess.run(
+        ["fish", "--no-config", "-c", asked], env=with_the_command(base_store, tmp_path), stdout=subprocess.PIPE,
+        text=True, check=True, timeout=stretched(120),
+    ).stdout.splitlines()  # fmt: skip
+    assert said[0] == "history\tShow how an image was made."
+    assert said[1].split("\t")[0] == "debian:trixie-slim"
+
+
+def words(shiplap: Shiplap, line: str, *, shell: str = "fish") -> list[str]:
+    """The words that are offered after a line."""
+    breaks = ("--breaks", _BREAKS) if shell == "bash" else ()
+    printed = shiplap("completion", shell, "--line", line, *breaks).stdout.splitlines()
+    return [each.split("\t")[1] if each.startswith("plain") else each.split("\t")[0] for each in printed]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("shiplap ru", ["run", "runs"]),
+        ("shiplap runs l", ["ls", "logs"]),
+        ("shiplap --root /nowhere runs l", ["ls", "logs"]),
+        ("shiplap runs logs --fo", ["--follow"]),
+        ("shiplap build --progress p", ["plain"]),
+        ("shiplap build --file ", ["file"]),
+        ("shiplap build ", ["dir"]),
+        ("shiplap nonsense ", []),
+        ("shiplap rmi", []),
+        ("shiplap context use l", ["local"]),
+        ("shiplap --host l", ["local"]),
+        ("shiplap 'ru", ["run", "runs"]),
+        ("shiplap stop ", []),
+        ("shiplap runs logs 1 ", []),
+        ("shiplap nonsense runs l", []),
+    ],
+)
+def test_words_that_fit(shiplap: Shiplap, line: str, offered: list[str]) -> None:
+    assert words(shiplap, line) == offered
+
+
+def test_nothing_is_made_by_who_only_asks(shiplap: Shiplap) -> None:
+    for line in ("shiplap rm ", "shiplap run ", "shiplap volume rm ", "shiplap network rm ", "shiplap runs show "):
+        assert words(shiplap, line) == []
+    assert not shiplap.root.exists()
+
+
+def test_bash_gets_what_comes_after_a_break_and_words_that_stand_for_themselves(base_store: Shiplap) -> None:
+    assert words(base_store, "shiplap image history debian:t", shell="bash") == ["trixie-slim"]
+    assert words(base_store, "shiplap image history 'debian:t", shell="bash") == ["debian:trixie-slim"]
+    assert words(base_store, "shiplap image history deb", shell="bash") == ["debian:trixie-slim"]
+
+
+@pytest.fixture
+def containers(base_store: Shiplap) -> Iterator[Shiplap]:
+    base_store("create", "--name", "tab-made", BUSYBOX_NAME, "true")
+    base_store("run", "-d", "--name", "tab-up", BUSYBOX_NAME, "sleep", "1000")
+    yield base_store
+    base_store("rm", "-f", "-v", "tab-made", "tab-up")
+
+
+def test_containers_are_offered_by_what_can_be_done_with_them(containers: Shiplap) -> None:
+    assert words(containers, "shiplap start tab") == ["tab-made"]
+    assert words(containers, "shiplap exec tab") == words(containers, "shiplap container stop tab") == ["tab-up"]
+    assert sorted(words(containers, "shiplap rm tab")) == ["tab-made", "tab-up"]
+    assert words(containers, "shiplap rename tab-made tab") == []
+    assert words(containers, "shiplap unpause tab") == []
+
+
+def test_jobs_of_this_repository(shiplap: Shiplap, tmp_path: Path) -> None:
+    (tmp_path / ".shiplap.yml").write_text("jobs: {lint: {image: a, run: b}, tests: {image: a, run: b}}\n")
+    assert words(shiplap, "shiplap ci run ") == ["lint", "tests"]
+    assert words(shiplap, "shiplap ci why t") == ["tests"]
+    (tmp_path / ".shiplap.yml").write_text("jobs: [")
+    assert words(shiplap, "shiplap ci run ") == []
+
+
+def test_words_stand_for_themselves_in_bash_and_none_is_an_order_to_a_terminal() -> None:
+    offered = ["test (3.11)", "$(touch hole)", "plain", "a\x1b[2Jb", "two\nlines"]
+    argument = click.Argument(["job"], shell_complete=lambda _context, _parameter, _typed: list(offered))
+    root = click.Group(commands={"go": click.Command("go", params=[argument])})
+    assert list(answers(root, "shiplap go ", _BREAKS)) == [
+        "plain\t'test (3.11)'\t", "plain\t'$(touch hole)'\t", "plain\tplain\t",
+    ]  # fmt: skip
+    assert next(answers(root, "shiplap go 'te", _BREAKS)) == "plain\ttest (3.11)\t"
+    assert next(answers(root, "shiplap go te")) == "plain\ttest (3.11)\t"
+
+
+def test_runs_and_projects_of_a_server(shiplap: Shiplap, tmp_path: Path) -> None:
+    url, process = start_service(shiplap)
+    try:
+        shiplap("project", "add", "app", "--bare")
+        (tmp_path / "context").mkdir()
+        (tmp_path / "context" / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+        shiplap("--host", url, "build", tmp_path / "context")
+        assert words(shiplap, f"shiplap --host {url} project show ") == ["app", "default"]
+        assert words(shiplap, f"shiplap --host {url} runs show ") == ["1"]
+        assert words(shiplap, "shiplap --host http://127.0.0.1:1 runs show ") == []
+    finally:
+        process.terminate()
+        process.wait(stretched(60))
