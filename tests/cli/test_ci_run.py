@@ -19,6 +19,7 @@ import pytest
 
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
+from tests.toolkit.host import command_lines
 from tests.toolkit.registries import debian_registry
 from tests.toolkit.shiplap import Shiplap
 from tests.toolkit.terminals import read_until
@@ -454,8 +455,7 @@ jobs:
         going.interrupt()
         assert going.end() == 130
     assert "clean | cleaned\n" not in going.lines
-    command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert mine.replace(" ", "\0").encode() + b"\0" not in command_lines
+    assert mine not in command_lines().values()
 
 
 def test_run_ends_with_its_terminal(repository: Repository) -> None:

@@ -14,9 +14,9 @@ import click
 import pytest
 
 from cli.completion.words import answers
-from containers.events import readable
-from tests.toolkit.bounds import Deadline, stretched
+from tests.toolkit.bounds import stretched
 from tests.toolkit.shiplap import BUSYBOX_NAME, COMMAND, Shiplap, start_service
+from tests.toolkit.terminals import read_until
 
 _BREAKS: Final = " \t\n\"'><=;|&(:"
 """As bash has them."""
@@ -44,7 +44,6 @@ class Typist:
             program, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=directory, start_new_session=True
         )
         os.close(theirs)
-        self.said = ""
         self.type(f"{ready}; echo all ready | tr a-z A-Z\n")
         self.wait_for("ALL READY")
 
@@ -52,11 +51,7 @@ class Typist:
         os.write(self._terminal, keys.encode())
 
     def wait_for(self, text: str) -> None:
-        deadline = Deadline(60, f"{text!r} on the terminal")
-        while text not in self.said:
-            assert deadline, self.said
-            if readable(self._terminal, 0.5):
-                self.said += os.read(self._terminal, 65536).decode(errors="replace")
+        read_until(self._terminal, text.encode())
 
     def close(self) -> None:
         self._process.kill()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit.bounds import stretched
+from tests.toolkit.host import command_lines
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -154,15 +155,7 @@ def test_killing_the_command_leaves_no_container(base_store: Shiplap) -> None:
 
 
 def _running(command: str) -> bool:
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdecimal():
-            try:
-                words = (directory / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            except OSError:
-                continue
-            if b" ".join(words).decode(errors="replace") == command:
-                return True
-    return False
+    return command in command_lines().values()
 
 
 def _until(condition: object) -> None:

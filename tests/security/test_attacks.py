@@ -18,6 +18,7 @@ from core.rootfs import DirectoryLayer
 from tests.containers.running import eventually
 from tests.security.conftest import DebianRunner
 from tests.toolkit.bounds import stretched
+from tests.toolkit.host import command_lines
 
 KERNEL_FILES = (
     "/proc/sys/kernel/core_pattern",
@@ -334,11 +335,4 @@ def test_everything_is_gone_when_a_step_ends(debian: DebianRunner) -> None:
         "for (1..5) { unless (fork) { setpgrp(0, 0); $0 = '%s'; $SIG{$_} = 'IGNORE' for qw(HUP INT TERM); sleep 400 } }"
     )
     debian.perl(script % marker)
-    assert eventually(lambda: not any(marker in _command_line(pid) for pid in os.listdir("/proc") if pid.isdigit()))
-
-
-def _command_line(pid: str) -> str:
-    try:
-        return Path("/proc", pid, "cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
+    assert eventually(lambda: not any(marker in line for line in command_lines().values()))

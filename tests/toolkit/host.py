@@ -66,6 +66,16 @@ def children() -> dict[int, str]:
     return found
 
 
+def command_lines() -> dict[int, str]:
+    """The words of all processes of the host, by number, with spaces between. Those that end meanwhile are left out."""
+    found = {}
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            words = Path("/proc", entry, "cmdline").read_bytes().rstrip(b"\0")
+            found[int(entry)] = words.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
 def mount_table() -> list[str]:
     """The lines of this process's mountinfo, without what others mount in folders of their own."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
