@@ -82,7 +82,7 @@ check-references:
 	$(BIN)/python -m tests.toolkit.references
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 3 --rows run20")
+bench: $(VENV)/.installed ## measure against BuildKit, buildah, dockerd and podman (ARGS="--runs 3 --rows run20")
 	@scripts/install-debian run base serve bench
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.registry $(REGISTRY_ARGS)
@@ -90,6 +90,7 @@ bench: $(VENV)/.installed ## measure against BuildKit and buildah (ARGS="--runs 
 	$(BIN)/python -m bench.pipeline $(PIPELINE_ARGS)
 	$(BIN)/python -m bench.dependencies $(DEPENDENCIES_ARGS)
 	$(BIN)/python -m bench.pages $(PAGES_ARGS)
+	$(BIN)/python -m bench.engine $(ENGINE_ARGS)
 	$(BIN)/python -m bench.growth $(GROWTH_ARGS)
 
 .PHONY: format

@@ -17,7 +17,11 @@ from bench.tools import ToolError
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table. budget: what value must stay under; None where there is no bound."""
+    """One line of the table.
+
+    budget: what the value must stay under; None where there is no bound.
+    at_least: the budget is what it must reach instead.
+    """
 
     key: str
     title: str
@@ -25,6 +29,14 @@ class Figure:
     unit: str
     samples: list[float]
     budget: float | None = None
+    at_least: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the value keeps to its budget; where there is none, it does."""
+        if self.budget is None:
+            return True
+        return self.value >= self.budget if self.at_least else self.value < self.budget
 
 
 def measure(figures_of: Callable[[Path], Sequence[Figure]], *, below: Path, prefix: str, output: Path | None) -> int:
@@ -54,7 +66,8 @@ def table(figures: Sequence[Figure]) -> str:
         spread = f"{min(figure.samples):.3f} … {max(figure.samples):.3f}" if len(figure.samples) > 1 else ""
         verdict = ""
         if figure.budget is not None:
-            verdict = f"under {figure.budget:.3f}: {'met' if figure.value < figure.budget else 'MISSED'}"
+            bound = "at least" if figure.at_least else "under"
+            verdict = f"{bound} {figure.budget:.3f}: {'met' if figure.is_met else 'MISSED'}"
         lines.append(f"{figure.title:<{width}}  {figure.value:8.3f} {figure.unit:<5} {spread:<20} {verdict}".rstrip())
     return "\n".join(lines)
 

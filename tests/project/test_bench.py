@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import growth, registry, report, workloads
+from bench import figures, growth, registry, report, workloads
+from bench.figures import Figure
 from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
 from bench.scenarios import INSTALL, ROWS
@@ -127,6 +129,30 @@ def test_growth_is_the_slope_between_sizes() -> None:
     assert round(line.exponent, 6) == 0.5
     assert round(line.last_exponent, 6) == 1.0
     assert growth.table([line]).splitlines()[2] == "| work | 0.500 s | 0.500 s | 5.000 s | 0.50 | 1.00 |"
+
+
+def test_short_engine_bench_measures_every_figure(privileged: None) -> None:
+    with tempfile.TemporaryDirectory(prefix="shl-", dir="/var/tmp") as directory:  # short: sockets are below
+        rows = measured("bench.engine", Path(directory), "--short", "--peers", "none")["rows"]
+        assert os.listdir(directory) == ["result.json"]
+    values = {row["key"]: row["value"] for row in rows}
+    assert list(values) == [
+        "run-shiplap", "exec-shiplap", "many-shiplap", "memory-shiplap", "memory-more-shiplap",
+        "out-up-shiplap", "out-up-pasta", "out-down-shiplap", "out-down-pasta",
+        "port-up-shiplap", "port-down-shiplap", "port-connects-shiplap", "port-udp-shiplap", "port-open-shiplap",
+        "port-open-memory-shiplap", "log-shiplap", "log-beside-shiplap", "log-dns-shiplap", "log-connects-shiplap",
+        "ps",
+    ]  # fmt: skip
+    assert all(value > 0 for key, value in values.items() if "memory" not in key)
+    assert values["port-open-shiplap"] == 20
+
+
+def test_a_budget_is_kept_from_below_or_from_above() -> None:
+    assert Figure("a", "a", 0.1, "s", [0.1], 0.2).is_met
+    assert not Figure("a", "a", 0.3, "s", [0.3], 0.2).is_met
+    assert Figure("a", "a", 3.0, "/s", [3.0], 2.0, at_least=True).is_met
+    assert not Figure("a", "a", 1.0, "/s", [1.0], 2.0, at_least=True).is_met
+    assert "at least 2.000: MISSED" in figures.table([Figure("a", "a", 1.0, "/s", [1.0], 2.0, at_least=True)])
 
 
 def test_short_growth_measures_every_series(privileged: None, tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""Starting, entering, listing; and what a container takes of the memory."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.engine.engines import BUSYBOX, Engine, Shiplap
+from bench.figures import Figure
+from bench.tools import ToolError
+
+_LIVES: Final = ("sleep", "100000")
+_FURNISHED: Final = ("--health-cmd", "true", "--health-interval", "2s")
+_FIRST_PORT: Final = 20_000
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+
+
+def commands(engines: Sequence[Engine], runs: int) -> list[Figure]:
+    """``run -d`` and ``exec``, whole commands, beside each other: one engine right after the other in each round."""
+    for engine in engines:
+        engine.command("run", "-d", "--name", "entered", BUSYBOX, *_LIVES)
+        engine.command("exec", "entered", "true")
+    run = _rounds(engines, runs, lambda engine: engine.time("run", "-d", BUSYBOX, *_LIVES))
+    enter = _rounds(engines, runs, lambda engine: engine.time("exec", "entered", "true"))
+    for engine in engines:
+        engine.clear()
+    return [
+        *_beside("run", "run -d of busybox", run, {"dockerd": 0.3}),
+        *_beside("exec", "exec … true", enter, {"dockerd": 0.5}),
+    ]
+
+
+def many(engines: Sequence[Engine], count: int, runs: int) -> list[Figure]:
+    """Containers that were created in a network with names, started by one command; all run at its end."""
+    times = _rounds(engines, runs, lambda engine: _start_many(engine, count))
+    figures = _beside("many", f"{count} containers with names and network, started", times, {})
+    return [
+        Figure(each.key, each.title, each.value, each.unit, each.samples, 3.0 if each.key == "many-shiplap" else None)
+        for each in figures
+    ]
+
+
+def memory(engines: Sequence[Engine], count: int, settling_s: float) -> list[Figure]:
+    """What an engine's own processes take more (PSS) with ``count`` containers than with one, for each of them.
+
+    settling_s: until what an engine keeps ready for a while after a start is gone, or there to stay.
+    """
+    figures = []
+    for key, title, furnished, budget in (
+        ("memory", "memory of a container", False, 2.5),
+        ("memory-more", "the same with a port, names and health", True, 3.5),
+    ):
+        for engine in engines:
+            value = _memory(engine, count, settling_s, furnished=furnished) / _MIB
+            bound = budget if isinstance(engine, Shiplap) else None
+            figures.append(Figure(f"{key}-{engine.name}", f"{title}: {engine.name}", value, "MiB", [value], bound))
+    return figures
+
+
+def listing(engine: Shiplap, count: int, runs: int) -> list[Figure]:
+    """``ps -a`` of containers that were created by one process of ours: a thousand commands would take minutes."""
+    create = (
+        "import sys; from pathlib import Path; from engine.engine import Engine; from engine.places import Places\n"
+        "with Engine(Places.of(Path(sys.argv[1]))) as engine:\n"
+        "    for number in range(int(sys.argv[2])):\n"
+        "        engine.create(f'listed-{number}', {'Image': sys.argv[3], 'Cmd': ['sleep', '1000']})\n"
+    )
+    python = engine.words()[0]
+    engine.host.run(
+        [Path(python).with_name("python"), "-c", create, engine.root, str(count), BUSYBOX],
+        {**engine.environment, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        timeout_s=600,
+    )
+    found = len(engine.command("ps", "-a", "-q").split())
+    if found != count:
+        raise ToolError(f"of {count} containers {found} are listed")
+    samples = [engine.time("ps", "-a") for _ in range(runs)]
+    engine.clear()
+    return [Figure("ps", f"ps -a of {count:,} containers", statistics.median(samples), "s", samples, 0.150)]
+
+
+def _rounds(engines: Sequence[Engine], runs: int, work: Callable[[Engine], float]) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {engine.name: [] for engine in engines}
+    for number in range(runs):
+        shift = number % len(engines)
+        for engine in (*engines[shift:], *engines[:shift]):
+            os.sync()
+            times[engine.name].append(work(engine))
+    return times
+
+
+def _beside(key: str, title: str, times: dict[str, list[float]], budgets: dict[str, float]) -> list[Figure]:
+    """Each engine's times, and ours by each peer's: the median of the ratios within rounds."""
+    figures = [
+        Figure(f"{key}-{name}", f"{title}: {name}", statistics.median(samples), "s", samples)
+        for name, samples in times.items()
+    ]
+    ours = times.get(Shiplap.name, [])
+    for name, samples in times.items():
+        if name != Shiplap.name and ours:
+            ratios = [mine / theirs for mine, theirs in zip(ours, samples, strict=True)]
+            figures.append(
+                Figure(f"{key}-by-{name}", f"… by {name}'s", statistics.median(ratios), "", ratios, budgets.get(name))
+            )
+    return figures
+
+
+def _start_many(engine: Engine, count: int) -> float:
+    engine.command("network", "create", "many")
+    names = [f"many-{number}" for number in range(count)]
+    for name in names:
+        engine.command("create", "--name", name, "--network", "many", BUSYBOX, *_LIVES)
+    os.sync()
+    seconds = engine.time("start", *names)
+    running = len(engine.command("ps", "-q").split())
+    if running != count:
+        raise ToolError(f"{engine.name}: of {count} containers {running} run")
+    engine.clear()
+    engine.command("network", "rm", "many")
+    return seconds
+
+
+def _memory(engine: Engine, count: int, settling_s: float, *, furnished: bool) -> float:
+    if furnished:
+        engine.command("network", "create", "known")
+
+    def run(number: int) -> None:
+        more: tuple[str, ...] = ()
+        if furnished:
+            more = (*_FURNISHED, "--network", "known", "-p", f"{_FIRST_PORT + number}:80")
+        engine.command("run", "-d", *more, BUSYBOX, *_LIVES)
+
+    run(0)
+    first = _settled(engine, settling_s)
+    for number in range(1, count + 1):
+        run(number)
+    every = _settled(engine, settling_s)
+    engine.clear()
+    if furnished:
+        engine.command("network", "rm", "known")
+    return (every - first) / count
+
+
+def _settled(engine: Engine, settling_s: float) -> int:
+    time.sleep(settling_s)
+    return sum(map(_share, engine.processes()))
+
+
+def _share(pid: int) -> int:
+    """A process's proportional share of the memory that it uses, in bytes; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * _KIB for line in lines if line.startswith("Pss:")), 0)
