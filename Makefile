@@ -40,7 +40,7 @@ test: check ## check, then every test (as root)
 	@VENV=$(VENV) scripts/test $(TEST_WORKERS)
 
 .PHONY: test-all
-test-all: $(VENV)/.installed ## hours: every Python, newest dependencies, coverage, mutants (ARGS="coverage")
+test-all: $(VENV)/.installed ## hours: every Python, newest dependencies, coverage, mutants, faults (ARGS="coverage")
 	@scripts/install-debian run base serve demo test
 	@scripts/test-all $(ARGS)
 

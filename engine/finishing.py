@@ -2,7 +2,7 @@
 
 A keeper whose container has ended leaves a file in RUN/due, and waits, with the container's lock, for the word
 ``finished``. The nursery, or the keeper, runs this, which does everything that is due in one go. What it does not come
-to, the next does: a file stays until its container is gone.
+to, the next does: a file stays until its container is gone. Where the root itself is gone, it ends what is left of it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from containers.errors import KeeperError
 from core.errors import ShiplapError
+from engine.abandoned import end_if_abandoned
 from engine.engine import Engine
 from engine.errors import ContainerNotFoundError
 from engine.places import Places
@@ -46,6 +47,8 @@ def finish(engine: Engine) -> None:
 def main() -> None:
     """``python -m engine.finishing ROOT RUN``."""
     root, run = sys.argv[1:]
+    if end_if_abandoned(Path(run)):
+        return
     with Engine(Places(Path(root), Path(run))) as engine:
         finish(engine)
 

@@ -9,7 +9,7 @@ ROOT/containers/ID/spec.json       what was asked for; replaced as a whole
                   /log/N.json      what it wrote
 ROOT/containers/.new-ID            being made; .gone-ID: being removed
 ROOT/volumes/NAME/_data
-RUN/nursery.sock, k/ID.sock, due/ID, events/N.jsonl, ids/N; a boot clears it
+RUN/nursery.sock, k/ID.sock, due/ID, events/N.jsonl, ids/N, root (the path of ROOT); a boot clears it
 """
 
 from __future__ import annotations
@@ -81,5 +81,14 @@ class Places(NamedTuple):
         self.run.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in (self.run, self.run / "k", self.events, self.due):
             path.mkdir(mode=0o700, exist_ok=True)
+        self._note_root()
         if self.run.stat().st_mode & 0o077:  # as an earlier release could leave it
             self.run.chmod(0o700)
+
+    def _note_root(self) -> None:
+        """Write down whose RUN it is, for when the root is gone: ``abandoned``."""
+        path = self.run / "root"
+        if not path.exists():
+            aside = self.run / f"root.{os.getpid()}"
+            aside.write_bytes(os.fsencode(os.path.abspath(self.root)))
+            aside.rename(path)

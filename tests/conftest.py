@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.differential.summary import pytest_terminal_summary as pytest_terminal_summary
 from tests.toolkit import host, order
+from tests.toolkit.containers import end_switches
 from tests.toolkit.noskips import pytest_make_collect_report as pytest_make_collect_report
 from tests.toolkit.noskips import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.toolkit.shiplap import BUSYBOX_NAME, DEBIAN_NAME, Shiplap
@@ -59,9 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_places(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests find on the host is held against this run's own folders."""
-    host.own_places.append(str(tmp_path_factory.getbasetemp()))
+def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests find on the host is held against this run's own folders. What is of them in /run ends with it."""
+    place = tmp_path_factory.getbasetemp()
+    host.own_places.append(str(place))
+    yield
+    end_switches(place)
 
 
 def _rootfs(kind: str) -> Path:

@@ -85,6 +85,18 @@ def enter(run: str) -> None:
         os.close(lock)
 
 
+def end(run: str) -> None:
+    """End the anchor of an engine that is no more, if it has one. Raises OSError."""
+    pidfd = _opened(run, _holder)
+    if pidfd >= 0:
+        try:
+            syscalls.pidfd_send_signal(pidfd, syscalls.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has just ended
+        finally:
+            os.close(pidfd)
+
+
 def seal(program: str) -> None:
     """Have a program be read-only in these namespaces, where it is the user's own, who is every container's root.
 

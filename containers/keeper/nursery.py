@@ -5,7 +5,8 @@ one, which watches the keepers that it finds. When a keeper was killed, its cont
 writes that down, and starts it again if its policy wants that. A container that removes itself (``--rm``) is removed by
 a command of the engine's, ``finish``, which takes all that is due in one go.
 
-It ends when it had nothing to do for a while, and when its code is not what is on the disk any more.
+It ends when it had nothing to do for a while, when its code is not what is on the disk any more, and when the engine's
+root is gone: then it becomes ``finish``, which ends what is left of that.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ class Nursery:
         for child in self._spares:
             if child.channel is not None:
                 child.channel.close()  # it ends by that
+        if self._finish and not os.path.lexists(self._root):
+            self._finish_now()
 
     # Who asks
 
@@ -372,13 +375,14 @@ class Nursery:
     # Its own end
 
     def _look(self) -> None:
-        """End when there is nothing to do, or the directory was taken away."""
+        """End when there is nothing to do, or a directory was taken away: RUN, or the root whose containers end."""
         self._loop.later(_LOOK_S, self._look)
         self._guard.look()
         busy = len(self._children) > len(self._spares) or self._adopted or self._peers or self._finishing >= 0
         if busy:
             self._last = time.monotonic()
-        if not self._door.is_there() or time.monotonic() - self._last > IDLE_S:
+        is_gone = not os.path.lexists(self._root) and not busy
+        if is_gone or not self._door.is_there() or time.monotonic() - self._last > IDLE_S:
             self._leave()
 
     def _leave(self) -> None:

@@ -1,7 +1,7 @@
 """Containers come and go, and nothing grows: ``python -m tests.faults.cycles --cycles 10000``.
 
 Each cycle is a ``run --rm`` with a network, a published port and an anonymous volume. What is counted before and after
-is in ``traces``. The suite runs some twenty.
+is in ``traces``; something that has grown at the end is an error. The suite runs some twenty.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from images.store import Store
 from tests.engine.conftest import put_image
 from tests.toolkit.bounds import eventually, stretched
 
+_TELL_EACH: Final = 1000
 _OF_THE_HOST: Final = ("host", "reachable", "resolvers")
 """Sets of the switch that follow the host's addresses, which others change, too."""
 
@@ -92,6 +93,14 @@ def _is_left(path: Path) -> bool:
     return True
 
 
+def nursery_kib(places: Places) -> int:
+    """What the nursery has of memory for itself. It settles after some hundred cycles."""
+    with protocol.connect(str(places.run / "nursery.sock")) as nursery:
+        pid = nursery.ask("status")[0]["pid"]
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
 def cycle(engine: Engine) -> None:
     """One ``run --rm``."""
     ports = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
@@ -152,12 +161,10 @@ def main() -> None:
             before = traces(engine.places)
             began = time.monotonic()
             for number, _ in enumerate(pool.map(lambda _: cycle(engine), range(asked.cycles)), 1):
-                if number % 100 == 0:
-                    grown = traces(engine.places) - before
-                    print(
-                        f"{number} cycles, {time.monotonic() - began:.0f} s; more than at first: {dict(grown)}",
-                        flush=True,
-                    )
+                if number % _TELL_EACH == 0 or number == asked.cycles:
+                    grown, took_s = dict(traces(engine.places) - before), time.monotonic() - began
+                    memory = nursery_kib(engine.places)
+                    print(f"{number} cycles, {took_s:.0f} s; nursery {memory} KiB; more: {grown}", flush=True)
             print(f"grown: {dict(settled(engine.places, before))}")
 
 

@@ -23,8 +23,10 @@ def command(root: str | None, *, every: bool, volumes: bool, force: bool, filter
     """Remove what nothing uses: containers, images, cache.
 
     Containers that do not run, images without a name, and the build cache. Filters (until, label) are for containers
-    and volumes.
+    and volumes. What is left in memory of your other roots that are gone is ended, too.
     """
+    from engine.abandoned import end_all
+
     wanted = read_filters(filters)
     confirm(_warning(every=every, volumes=volumes), force=force)
     with open_store(root) as store, opened(root, store=store) as engine:
@@ -39,6 +41,9 @@ def command(root: str | None, *, every: bool, volumes: bool, force: bool, filter
         report = store.images.prune(all_unused=every, cache=True)
         if report.lines:
             click.echo("\n".join(["Deleted Images:", *report.lines, ""]))
+        roots = end_all(engine.places)
+        if roots:
+            click.echo("\n".join(["Ended, of roots that are gone:", *roots, ""]))
     click.echo(f"Total reclaimed space: {size_text(freed + report.freed_bytes)}")
 
 
@@ -49,6 +54,7 @@ def _warning(*, every: bool, volumes: bool) -> str:
         *(["  - all anonymous volumes not used by at least one container"] if volumes else []),
         "  - all images without at least one container associated to them" if every else "  - all dangling images",
         "  - the build cache",
+        "  - the networks' namespaces of other roots that are gone",
         "",
     ]
     return "\n".join(lines)
