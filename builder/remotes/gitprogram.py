@@ -26,7 +26,9 @@ _POLL_S: Final = 0.1
 _BUFFER_BYTES: Final = 256 << 10
 _MOUNTED: Final = "/mnt"  # where git sees its directory, whose own path nobody may walk
 _END: Final = "--"
-_NO_PROGRAM: Final = 127  # the exit code
+NO_PROGRAM: Final = 127
+"""The exit code of a shell that finds no such program."""
+
 _INSIDE: Final = (  # $1: the folder; then rw or ro, a directory and where it is seen, for each bind
     'folder=$1; shift; while [ "$1" != -- ]; do mount --rbind -o "$1" "$2" "$3" || exit; shift 3; done; shift;'
     f' mount --rbind . {_MOUNTED} && cd "{_MOUNTED}/$folder" && exec "$@"'
@@ -82,6 +84,7 @@ class GitProgram:
     folder: a name in it, also of a bind.
     owner: the user and group that git runs as, when this process is root's.
     question: asked every now and then whether the work has to end.
+    late_at: by the monotonic clock, when all that it starts has to have ended.
     """
 
     def __init__(
@@ -98,10 +101,12 @@ class GitProgram:
         self._folder = folder
         self._binds = binds
         self._owner = owner
-        self._bounds = bounds
-        self._question = question
-        self._deadline = time.monotonic() + bounds.time_s
+        self.bounds = bounds
+        self.question = question
+        self.late_at = time.monotonic() + bounds.time_s
         self.is_sandboxed = os.geteuid() == 0
+        self.alone: tuple[str, ...] = () if self.is_sandboxed else ("setpriv", "--pdeathsig=KILL", _END)
+        """What stands in front of a git that a shell of this program starts."""
 
     def seen(self, name: str = "") -> str:
         """Where git sees ``name`` of its directory, which may be a bind's."""
@@ -115,12 +120,14 @@ class GitProgram:
         words: Sequence[str],
         environment: Mapping[str, str],
         *,
-        stdin: IO[bytes] | None = None,
+        stdin: IO[bytes] | int | None = None,
         pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start ``words`` (``git`` and what follows it). The caller ends it, or has ``finish`` do so.
 
-        pass_fds: descriptors that stay open for as long as git runs: locks. Raises FetchError without the programs.
+        stdin: a file, or ``subprocess.PIPE``; None: it is empty.
+        pass_fds: descriptors that stay open for as long as git runs: locks.
+        Raises FetchError without the programs.
         """
         command = ["setpriv", "--pdeathsig=KILL", _END, *words]
         if self.is_sandboxed:
@@ -153,20 +160,20 @@ class GitProgram:
                         out, told = process.communicate(timeout=_POLL_S)
                         break
                     except subprocess.TimeoutExpired:
-                        self._question()
-                        if time.monotonic() > self._deadline:
+                        self.question()
+                        if time.monotonic() > self.late_at:
                             is_late = True
                             process.kill()
             except BaseException:
                 process.kill()
                 raise
-        self._question()
+        self.question()
         if is_late or process.returncode == -signal.SIGKILL:
             raise FetchUnreachableError(
-                f"{what} did not end within {self._bounds.time_s} s",
+                f"{what} did not end within {self.bounds.time_s} s",
                 hint="SHIPLAP_FETCH_TIME is how long it may take",
             )
-        if process.returncode == _NO_PROGRAM:
+        if process.returncode == NO_PROGRAM:
             raise _no_git(told)
         return Ended(process.returncode, out, told)
 
@@ -177,19 +184,12 @@ class GitProgram:
         Raises what ``finish`` raises.
         """
         mark = os.urandom(16).hex()  # what git prints is somebody else's
-        alone = () if self.is_sandboxed else ("setpriv", "--pdeathsig=KILL", _END)
-        ends = f"code=$?; printf '\\n{mark} %d\\n' $code; printf '\\n{mark}\\n' >&2"
-        script = "\n".join(f"{shlex.join([*alone, *words])}; {ends}" for words in commands)
+        script = script_of([[*self.alone, *words] for words in commands], mark)
         ended = self.finish(self.start(["sh", "-c", script], environment), "git")
-        outs, told = ended.out.split(f"\n{mark} ".encode()), ended.told.split(f"\n{mark}\n".encode())
-        if len(outs) <= len(commands) or len(told) <= len(commands):  # the sandbox failed, or somebody has killed it
+        found = ended_of(ended.out, ended.told, mark, len(commands))
+        if found is None:  # the sandbox failed, or somebody has killed it
             return [Ended(ended.code or 1, b"", ended.told)] * len(commands)
-        found, out = [], outs[0]
-        for after, said in zip(outs[1:], told, strict=False):
-            code, _, following = after.partition(b"\n")
-            found.append(Ended(int(code), out, said))
-            out = following
-        if any(each.code == _NO_PROGRAM for each in found):
+        if any(each.code == NO_PROGRAM for each in found):
             raise _no_git(found[0].told)
         return found
 
@@ -201,7 +201,29 @@ class GitProgram:
             words += ["ro" if bind.readonly else "rw", str(bind.source), bind.name]
         words += [_END, "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs"]
         words += ["--inh-caps=-all", "--bounding-set=-all", "--pdeathsig=KILL", _END]
-        return [*words, "prlimit", f"--fsize={self._bounds.file_bytes}", "--core=0"]
+        return [*words, "prlimit", f"--fsize={self.bounds.file_bytes}", "--core=0"]
+
+
+def script_of(commands: Sequence[Sequence[str]], mark: str, given: str = "") -> str:
+    """A shell's script that runs these, and marks on both streams where the output of each ends.
+
+    given: a redirection for each of them.
+    """
+    ends = f"code=$?; printf '\\n{mark} %d\\n' $code; printf '\\n{mark}\\n' >&2"
+    return "\n".join(f"{shlex.join(words)}{given}; {ends}" for words in commands)
+
+
+def ended_of(out: bytes, told: bytes, mark: str, count: int) -> list[Ended] | None:
+    """How the commands of ``script_of`` ended, by what came on both streams; None: not all of them did."""
+    outs, errors = out.split(f"\n{mark} ".encode()), told.split(f"\n{mark}\n".encode())
+    if len(outs) <= count or len(errors) <= count:
+        return None
+    found, before = [], outs[0]
+    for after, said in zip(outs[1:], errors, strict=False):
+        code, _, following = after.partition(b"\n")
+        found.append(Ended(int(code), before, said))
+        before = following
+    return found
 
 
 def _no_git(told: bytes) -> FetchError:

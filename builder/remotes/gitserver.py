@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from builder.errors import BuildCancelledError, FetchError, FetchUnreachableError
-from builder.remotes.gitprogram import NOBODY, Bind, GitProgram
+from builder.remotes.gitprogram import NOBODY, Bind, Ended, GitProgram
 from builder.remotes.gitroute import GitAccess, Route, route_here, route_to
+from builder.remotes.gitshell import GitShell
 from builder.remotes.giturls import GitReference, GitRemote, check_ref
 from core.closing import Closing
 
@@ -114,6 +115,8 @@ class GitServer(Closing):
                 raise BuildCancelledError("fetching the repository was cancelled")
 
         self._program = GitProgram(directory, folder, binds=binds, bounds=access.bounds, question=ask)
+        self._shell = GitShell(lambda: (self._program, self._environment_of(self._route)), directory, pass_fds)
+        self._stack.callback(self._shell.close)
         self._ssh = self._ssh_options(access)
         self._route = self._local_route() if access.local else route_to(remote, access, self._ssh)
         self.url = self._route.url
@@ -160,14 +163,25 @@ class GitServer(Closing):
         """Run git in a folder of the repository; its standard output. route: where it may go; None: to the remote."""
         route = route or self._route
         command = ["git", "-C", folder, "--literal-pathspecs", *route.settings, *words]
-        process = self._program.start(command, {**route.environment, **self._environment}, pass_fds=self._pass_fds)
-        ended = self._program.finish(process, f"git {words[0]}")
+        ended = self._ended(command, route, f"git {words[0]}")
         if ended.code != 0:
             text = ended.told[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
             hint = _hint(text)
             kind = FetchUnreachableError if hint is None and _AWAY.search(text) else FetchError
             raise kind(f"git {words[0]} of {self._remote.url} failed: {text or ended.code}", hint=hint)
         return ended.out.decode("utf-8", "replace")
+
+    def _ended(self, command: Sequence[str], route: Route, what: str) -> Ended:
+        """How a git ended: all that go to the remote, or nowhere, share a sandbox."""
+        if route is self._route:
+            found = self._shell.run_all([command], late_at=self._program.late_at)
+            if found is not None:
+                return found[0]
+        process = self._program.start(command, self._environment_of(route), pass_fds=self._pass_fds)
+        return self._program.finish(process, what)
+
+    def _environment_of(self, route: Route) -> dict[str, str]:
+        return {**route.environment, **self._environment}
 
     def _ssh_options(self, access: GitAccess) -> list[str]:
         if access.ssh is None:

@@ -143,8 +143,13 @@ def check_remote(parts: SplitResult) -> GitRemote:
 
 def check_ref(ref: str) -> None:
     """Raises InvalidUrlError when ``ref`` cannot be a branch, tag or commit, such as an option or a range."""
-    if ref and (not _REF.fullmatch(ref) or ".." in ref):
+    if ref and not is_ref(ref):
         raise InvalidUrlError(f"invalid git ref {ref[:100]!r}", hint="a branch, a tag, or a whole commit hash")
+
+
+def is_ref(text: str) -> bool:
+    """Whether it can be the name of a branch, a tag or a commit."""
+    return _REF.fullmatch(text) is not None and ".." not in text
 
 
 def redacted(url: str) -> str:

@@ -31,6 +31,7 @@ class WantedCommit(NamedTuple):
     ref: as for ``Mirror.fetch``, and so are commit and others.
     fork: tells the fork apart from others; empty: it is none.
     base: of a fork's, the remote of the repository that it is a fork of, whose mirror it borrows from.
+    ask_head: as for ``Mirror.fetch``.
     """
 
     project: str
@@ -41,6 +42,7 @@ class WantedCommit(NamedTuple):
     others: Sequence[str] = ()
     fork: str = ""
     base: GitRemote | None = None
+    ask_head: bool = False
 
 
 class FetchedCommit(Closing):
@@ -57,7 +59,7 @@ class FetchedCommit(Closing):
         self._stopped = stopped
         self._mirror = self._open()
         try:
-            self.fetched = self._fetch(wanted.commit)
+            self.fetched = self._fetch(wanted.commit, wanted.others, ask_head=wanted.ask_head)
             self.commit = self._insist(lambda: read_commit(self._mirror.objects, self.fetched.commit))
         except BaseException:
             self._mirror.close()
@@ -67,6 +69,10 @@ class FetchedCommit(Closing):
     def objects(self) -> Objects:
         """For reading."""
         return self._mirror.objects
+
+    def beside(self, others: Sequence[str]) -> dict[str, str]:
+        """By ref, the commits of other refs, which need not exist; they are fetched as by ``Mirror.fetch``."""
+        return self._fetch(self.fetched.commit, others).others
 
     def facts(self) -> dict[str, str]:
         """Those of ``ci.facts`` that a commit has."""
@@ -111,14 +117,15 @@ class FetchedCommit(Closing):
         with of_project:
             return of_project.of_fork(wanted.fork)
 
-    def _fetch(self, commit: str) -> Fetched:
+    def _fetch(self, commit: str, others: Sequence[str], *, ask_head: bool = False) -> Fetched:
         wanted = self._wanted
         return self._mirror.fetch(
             wanted.remote,
             wanted.access,
             wanted.ref,
             commit=commit,
-            others=wanted.others,
+            others=others,
+            ask_head=ask_head,
             stopped=self._stopped,
         )
 
@@ -128,5 +135,5 @@ class FetchedCommit(Closing):
             return read()
         except DamagedRepositoryError:
             self._mirror.throw_away()
-            self._fetch(self.fetched.commit)
+            self._fetch(self.fetched.commit, self._wanted.others)
             return read()

@@ -19,8 +19,9 @@ from typing import Final, NamedTuple, Self
 from builder.errors import FetchError, FetchUnreachableError
 from builder.remotes.gitprogram import NOBODY, Bind, borrowing
 from builder.remotes.gitroute import GitAccess
-from builder.remotes.gitserver import Found, GitServer, is_commit
-from builder.remotes.giturls import GitRemote, check_ref
+from builder.remotes.gitserver import Found, GitServer, Head, is_commit
+from builder.remotes.gitshell import GitShell
+from builder.remotes.giturls import GitRemote, check_ref, is_ref
 from ci.errors import DamagedRepositoryError, RepositoryError
 from ci.source.locking import holding, holding_if_free
 from ci.source.objects import FOLDER, Objects
@@ -63,12 +64,14 @@ class Fetched(NamedTuple):
     commit: the one that was asked for.
     branch, tag: if the ref is one.
     others: by ref, the commits of the other refs; those that are not there are left out.
+    head: the server's, where it was asked for.
     """
 
     commit: str
     branch: str
     tag: str
     others: dict[str, str]
+    head: Head = Head()
 
 
 class Mirror(Closing):
@@ -110,6 +113,12 @@ class Mirror(Closing):
             lent = self._top / lender / FOLDER / "objects"
             self._borrowed = (lent,) if lender and lent.is_dir() else borrowed
             self._stack = stack.pop_all()
+        # One for as long as this is open: a run asks a dozen short questions, and a sandbox for each takes longer.
+        alone = Objects(self._directory, self._borrowed, self._owner, self._bounds)
+        self._shell = GitShell(alone.program, self._directory)
+        self._alone = alone
+        if _is_whole(self._directory / FOLDER):
+            self._shell.warm()
 
     @classmethod
     def open(cls, root: Path, project: str, url: str, *, bounds: FetchSettings | None = None) -> Self:
@@ -131,7 +140,7 @@ class Mirror(Closing):
     @property
     def objects(self) -> Objects:
         """For reading; valid while this is open."""
-        return Objects(self._directory, self._borrowed, self._owner, self._bounds)
+        return self._alone._replace(shell=self._shell)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
@@ -151,6 +160,7 @@ class Mirror(Closing):
         *,
         commit: str = "",
         others: Sequence[str] = (),
+        ask_head: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Fetched:
         """Have a commit, all of its history, and the server's tags.
@@ -158,6 +168,7 @@ class Mirror(Closing):
         ref: a branch, a tag, a commit, a full ref; empty for the default branch.
         commit: which one it was when the run was asked for; it counts, whatever the ref has become since then.
         others: more refs or commits, which need not exist.
+        ask_head: ask the server for its default branch, whatever is known; its ref is then one of the others.
         Raises RepositoryError, and the builder's FetchError, FetchUnreachableError, InvalidUrlError and
         BuildCancelledError.
         """
@@ -166,7 +177,7 @@ class Mirror(Closing):
         wanted = [name for name in (commit or ref, *others) if is_commit(name)]
         with self.locked() as lock:
             self.prepare("sha256" if any(len(name) == 64 for name in wanted) else "sha1")
-            asked = _Asked(remote, access, ref, commit, tuple(others), stopped, lock)
+            asked = _Asked(remote, access, ref, commit, tuple(others), ask_head, stopped, lock)
             try:
                 return self._fetch(asked)
             except FetchError as error:
@@ -188,6 +199,7 @@ class Mirror(Closing):
 
     def close(self) -> None:
         """Let go of it. If nobody else looks, remove what was set aside, and make one pack of many."""
+        self._shell.close()
         self._stack.close()
         aside, is_scattered = list(self._top.glob(f"{self.key}.away-*")), self._is_scattered()
         if not aside and not is_scattered:
@@ -205,26 +217,31 @@ class Mirror(Closing):
         with asking(_go_on):
             try:
                 self._clean()
-                self.objects.run("repack", "-d", "-l", "-q", "--geometric=2")
+                self._alone.run("repack", "-d", "-l", "-q", "--geometric=2")
             except (RepositoryError, FetchError) as error:
                 _log.warning("mirror %s stays as it is: %s", self.key, error)
 
     def _fetch(self, asked: _Asked) -> Fetched:
-        known = self._commits_of(filter(is_commit, (asked.commit or asked.ref, *asked.others)))
+        wanted = asked.commit or asked.ref
+        # The server knows what its branches are; a tag may be new where its commit is not.
+        may_be_here = is_commit(asked.ref) or asked.ref.startswith("refs/heads/")
+        may_be_here = may_be_here and not asked.ask_head and all(map(is_commit, asked.others))
+        known = self._commits_of(filter(is_commit, (*([wanted] if may_be_here else []), *asked.others)))
         missing = [name for name in asked.others if name not in known]
-        is_plain = is_commit(asked.ref) or asked.ref.startswith(
-            "refs/heads/"
-        )  # a tag may be new where its commit is not
-        if is_plain and (asked.commit or asked.ref) in known and not missing:
+        if may_be_here and wanted in known and not missing:
             return self._answer(asked.ref, "", asked)
         with self._server(asked) as server:
+            head = server.head() if asked.ask_head else Head()
+            if head.branch and (ref := f"refs/heads/{head.branch}") not in asked.others and is_ref(ref):
+                asked = asked._replace(others=(*asked.others, ref))
+                missing.append(ref)
             found = Found(asked.ref, ()) if asked.ref.startswith("refs/") else server.find(asked.ref)
             essential = [] if is_commit(found.name) else [found.name]
             self._get(server, [*essential, *missing], len(essential))
             for commit in filter(is_commit, (found.name, asked.commit)):
                 if not self._known(commit):
                     self._get_commit(server, commit, asked)
-            return self._answer(found.name, found.branch, asked)
+            return self._answer(found.name, found.branch, asked)._replace(head=head)
 
     def _get(self, server: GitServer, refs: Sequence[str], essential: int) -> None:
         """Fetch these refs; those beyond the first ``essential`` ones need not be there."""
@@ -358,6 +375,7 @@ class Mirror(Closing):
                 shutil.rmtree(objects / name)
 
     def _set_aside(self) -> None:
+        self._shell.close()
         number = 0
         while (aside := self._path(f".away-{number}")).exists():
             number += 1
@@ -384,6 +402,7 @@ class _Asked(NamedTuple):
     ref: str
     commit: str
     others: tuple[str, ...]
+    ask_head: bool
     stopped: Callable[[], bool]
     lock: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO, Final, NamedTuple
 
 from builder.remotes.gitprogram import NOBODY, Ended, GitProgram, borrowing
 from builder.remotes.gitroute import route_nowhere
+from builder.remotes.gitshell import GitShell
 from ci.errors import DamagedRepositoryError, RepositoryError, SourceFileError
 from core.cancellation import check
 from core.files import reclaim_scratch, scratch_directory
@@ -23,6 +25,8 @@ FOLDER: Final = "repository"
 _MADE: Final = ".packing-"
 _SHOWN_BYTES: Final = 1000
 _READ_AT_ONCE: Final = 1 << 20
+_FEW: Final = 500
+_LITTLE: Final = 8 << 20  # bytes of contents that are read at once
 _MAX_FILTERED_BYTES: Final = 1 << 30  # git holds all of it in memory, and so do we
 
 DIRECTORY: Final = b"040000"
@@ -57,12 +61,14 @@ class Objects(NamedTuple):
     borrowed: directories of objects of other repositories.
     owner: the user and group that git runs as.
     bounds: of every single git.
+    shell: answers short questions; None: each git has a sandbox of its own.
     """
 
     directory: Path
     borrowed: tuple[Path, ...] = ()
     owner: tuple[int, int] = (NOBODY, NOBODY)
     bounds: FetchSettings = FetchSettings()
+    shell: GitShell | None = None
 
     @property
     def path(self) -> Path:
@@ -71,22 +77,28 @@ class Objects(NamedTuple):
 
     def run(self, *words: str, stdin: IO[bytes] | None = None) -> bytes:
         """What git prints. Raises DamagedRepositoryError when it fails: everything that is asked for is there."""
-        program, process = self._start(words, stdin)
-        ended = program.finish(process, f"git {words[0]}")
+        if stdin is None:
+            ended = self._ended(words)
+        else:
+            program, process = self._start(words, stdin)
+            ended = program.finish(process, f"git {words[0]}")
         if ended.code:
             raise self.damaged(words, ended.told)
         return ended.out
 
     def run_all(self, *commands: Sequence[str]) -> list[Ended]:
         """What came of several gits, one after the other. It takes hardly longer than one."""
-        program, environment = self._program()
-        return program.run_all([self._command(words) for words in commands], environment)
+        whole = [self._command(words) for words in commands]
+        found = None if self.shell is None else self.shell.run_all(whole)
+        if found is None:
+            program, environment = self.program()
+            found = program.run_all(whole, environment)
+        return found
 
     def has(self, name: str, kind: str = "commit") -> bool:
         """Whether there is an object, and it is, or leads to, one of this kind."""
         words = ("rev-parse", "--quiet", "--verify", "--end-of-options", f"{name}^{{{kind}}}")
-        program, process = self._start(words, None)
-        return program.finish(process, "git rev-parse").code == 0
+        return self._ended(words).code == 0
 
     def commits(self, names: Sequence[str]) -> list[str | None]:
         """The commits that these are, or lead to, in this order; None for what is not here, or cannot be read.
@@ -95,17 +107,16 @@ class Objects(NamedTuple):
         """
         if not names:
             return []
-        with _lines([f"{name}^{{commit}}".encode() for name in names]) as asked:
-            program, process = self._start(("cat-file", "--batch-check=%(objectname)", "--buffer"), asked)
-            lines = program.finish(process, "git cat-file").out.decode("utf-8", "replace").splitlines()
+        wanted = [f"{name}^{{commit}}".encode() for name in names]
+        told = self._ended(("cat-file", "--batch-check=%(objectname)", "--buffer"), wanted).out
+        lines = told.decode("utf-8", "replace").splitlines()
         if len(lines) != len(names):
             return [None] * len(names)
         return [line if line.isalnum() else None for line in lines]
 
     def ask(self, *words: str) -> bytes | None:
         """What git prints; None when the answer is no, which it says by its exit code 1."""
-        program, process = self._start(words, None)
-        ended = program.finish(process, f"git {words[0]}")
+        ended = self._ended(words)
         if ended.code not in (0, 1):
             raise self.damaged(words, ended.told)
         return ended.out if ended.code == 0 else None
@@ -148,12 +159,13 @@ class Objects(NamedTuple):
     def sizes(self, ids: Sequence[bytes]) -> list[int]:
         """The sizes of these objects, in this order. Raises DamagedRepositoryError for one that is not there."""
         words = ("cat-file", "--batch-check=%(objectsize)", "--buffer")
-        with _lines(ids) as asked:
-            told = self.run(*words, stdin=asked)
+        ended = self._ended(words, ids)
+        if ended.code:
+            raise self.damaged(words, ended.told)
         try:
-            return [int(size) for size in told.split(b"\n")[:-1]]
+            return [int(size) for size in ended.out.split(b"\n")[:-1]]
         except ValueError:
-            raise self.damaged(words, told[-_SHOWN_BYTES:]) from None
+            raise self.damaged(words, ended.out[-_SHOWN_BYTES:]) from None
 
     @contextmanager
     def packed(self, ids: Sequence[bytes]) -> Iterator[list[Path]]:
@@ -172,6 +184,9 @@ class Objects(NamedTuple):
         Raises DamagedRepositoryError for one that is not there.
         """
         words = ("cat-file", "--batch", "--buffer")
+        if self.shell is not None and len(ids) <= _FEW and sum(self.sizes(ids)) <= _LITTLE:
+            yield self._answers(words, io.BytesIO(self._ended(words, ids).out), len(ids))
+            return
         with _lines(ids) as asked, self._running(words, asked) as out:
             yield self._answers(words, out, len(ids))
 
@@ -246,11 +261,20 @@ class Objects(NamedTuple):
         if process.returncode or rest:
             raise self.damaged(words, told or b"it printed too much")
 
+    def _ended(self, words: Sequence[str], lines: Sequence[bytes] = ()) -> Ended:
+        """How a git ended whose output is not long. lines: what it reads, hashes or names of ours."""
+        if self.shell is not None and (found := self.shell.run_all([self._command(words)], lines)) is not None:
+            return found[0]
+        with _lines(lines) as asked:
+            program, process = self._start(words, asked)
+            return program.finish(process, f"git {words[0]}")
+
     def _start(self, words: Sequence[str], stdin: IO[bytes] | None) -> tuple[GitProgram, subprocess.Popen[bytes]]:
-        program, environment = self._program()
+        program, environment = self.program()
         return program, program.start(self._command(words), environment, stdin=stdin)
 
-    def _program(self) -> tuple[GitProgram, dict[str, str]]:
+    def program(self) -> tuple[GitProgram, dict[str, str]]:
+        """What starts git in it, and git's variables."""
         binds, environment = borrowing(self.directory, self.borrowed)
         program = GitProgram(self.directory, FOLDER, binds=binds, owner=self.owner, bounds=self.bounds, question=check)
         return program, {**route_nowhere().environment, **environment}

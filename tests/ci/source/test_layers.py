@@ -281,7 +281,7 @@ def test_a_name_that_leads_elsewhere_is_refused(place: Place, name: bytes) -> No
     blob = bytes.fromhex(place.repository.git("rev-parse", "HEAD:a"))
     tree = _write_tree(place, b"100644 " + name + b"\0" + blob)
     mirror, _ = place.tree()
-    borrowing = mirror.objects._replace(borrowed=(place.repository.path / ".git" / "objects",))
+    borrowing = mirror.objects._replace(borrowed=(place.repository.path / ".git" / "objects",), shell=None)
     with mirror, pytest.raises(SourceFileError, match="no name that a file of a repository may have"):
         layers_of(place.store, mirror.key, borrowing, tree)
 
