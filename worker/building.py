@@ -6,20 +6,21 @@ Raises errors as they come; ``worker.execution`` decides what becomes of the run
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from builder.build import BuildTools, build
 from builder.contexts.context import Context
 from builder.contexts.dockerfiles import read_ignore_patterns, require_dockerfile
 from builder.errors import BuildCancelledError, ContextDamagedError, stop_when
 from builder.remotes.access import SourceAccess
-from builder.remotes.gitserver import Found, Head, is_commit
+from builder.remotes.gitserver import Found, is_commit
 from builder.request.request import BuildRequest, Output
 from builder.result import BuildResult
 from ci.errors import RepositoryError
 from ci.files import pipeline_files
+from ci.source.commit import FetchedCommit
 from ci.source.facts import pipeline_files_of
 from core.cancellation import asking
 from core.digests import Digest
@@ -43,15 +44,22 @@ from worker.pushstep import PushStep
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of, served_of, ssh_of
 
+Planned = TypeVar("Planned")
+
 _PUSHING_S: Final = 0.2  # between two looks whether another run has pushed
 
 
 class Pipelined(NamedTuple):
-    """A commit with pipeline files: nothing was built, their jobs are to be planned. domain: for whom the run is."""
+    """A commit with pipeline files: nothing was built, their jobs are to be planned.
+
+    domain: for whom the run is.
+    commit: from the mirror, where that was asked; open for as long as the commit is planned.
+    """
 
     checkout: Checkout
     project: Project
     domain: Domain
+    commit: FetchedCommit | None = None
 
 
 class SourceFiles(NamedTuple):
@@ -75,20 +83,22 @@ class Done(NamedTuple):
     export: CacheExport | None
 
 
-def build_and_push(work: Work, writer: LogWriter) -> Done | Pipelined:
-    """Do everything but the shared cache; nothing for a repository with pipelines. Raises ShiplapErrors of all rooms
-    below.
+def build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], Planned]) -> Done | Planned:
+    """Do everything but the shared cache.
+
+    plan: what is done instead for a commit with pipeline files; what it returns is returned.
+    Raises ShiplapErrors of all rooms below.
     """
     with asking(stop_when(work.keeper.stopped.is_set)):
-        return _build_and_push(work, writer)
+        return _build_and_push(work, writer, plan)
 
 
-def _build_and_push(work: Work, writer: LogWriter) -> Done | Pipelined:
+def _build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], Planned]) -> Done | Planned:
     run, service = work.claim.run, work.resources.service
     options = run.options
     with _source(work) as (tree, facts, domain):
         if tree.pipelined is not None:
-            return tree.pipelined
+            return plan(tree.pipelined)
         work.store.act_for(domain)
         if facts.commit:
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
@@ -173,10 +183,12 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         return
     url = run.source.url
     work.keeper.insist(lambda: service.borders.check_source(run.project, url))
-    if domain is not None and (known := _pipelined_by_mirror(work, run.source, domain)) is not None:
-        facts = TagFacts(run.project, run.number, registry, known.checkout.branch, "", known.checkout.commit, own)
-        yield SourceFiles(work.scratch, pipelined=known), facts, domain
-        return
+    with contextlib.ExitStack() as stack:
+        known = _pipelined_by_mirror(work, run.source, domain, stack)
+        if known is not None:
+            facts = TagFacts(run.project, run.number, registry, known.checkout.branch, "", known.checkout.commit, own)
+            yield SourceFiles(work.scratch, pipelined=known), facts, known.domain
+            return
     checkout = fetch_git(
         run.source,
         work.scratch / "git",
@@ -202,27 +214,36 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     yield SourceFiles(checkout.context, origin=its, pipelined=pipelined), facts, domain
 
 
-def _pipelined_by_mirror(work: Work, source: GitSource, domain: Domain) -> Pipelined | None:
+def _pipelined_by_mirror(
+    work: Work, source: GitSource, domain: Domain | None, stack: contextlib.ExitStack
+) -> Pipelined | None:
     """A pushed commit with pipeline files, by the mirror of its repository. None: the commit has to be fetched to know.
 
     The mirror is asked where the last commit had pipelines. It gets what is new; a checkout is the whole commit.
+    domain: None: the repository's server has to be asked.
+    stack: closes the commit.
     """
     run, service = work.claim.run, work.resources.service
     is_whole = is_commit(source.ref) and source.trusted and not (source.base and source.paths)
     if not is_whole or not work.keeper.insist(lambda: service.runs.had_pipelines(run.project)):
         return None
-    try:
-        with fetched(work, ref=f"refs/heads/{source.branch}" if source.branch else "", commit=source.ref) as commit:
+    ref = f"refs/heads/{source.branch}" if source.branch else ""
+    with contextlib.ExitStack() as opened:
+        try:
+            others = [f"refs/heads/{branch}"] if (branch := run.trigger.target or run.trigger.default_branch) else []
+            commit = opened.enter_context(
+                fetched(work, ref=ref, commit=source.ref, others=others, ask_head=domain is None)
+            )
             if not pipeline_files_of(commit.objects, commit.commit.tree):
                 return None
-    except (RepositoryError, SourceError):
-        return None  # whoever fetches it says what is wrong
+        except (RepositoryError, SourceError):
+            return None  # whoever fetches it says what is wrong
+        stack.push(opened.pop_all())
     project = work.keeper.insist(lambda: service.projects.get(run.project))
     nowhere = work.scratch / "git"
     asked = Found(source.ref, (source.ref,))
-    return Pipelined(
-        Checkout(nowhere, source.ref, source.branch, source.tag, asked, Head(), nowhere), project, domain
-    )  # fmt: skip
+    checkout = Checkout(nowhere, source.ref, source.branch, source.tag, asked, commit.fetched.head, nowhere)
+    return Pipelined(checkout, project, domain or _settled(work, source, checkout, project), commit)
 
 
 def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project) -> Domain:

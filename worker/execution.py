@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from sqlalchemy.engine import Connection
@@ -46,7 +46,7 @@ from worker.jobs import JobDone, run_job
 from worker.keptcaches import settle_caches
 from worker.keptrows import settle_kept
 from worker.leasekeeper import Keeper
-from worker.planning import plan_pipelines
+from worker.planning import Pipelines, plan_pipelines
 from worker.processresources import Resources
 from worker.work import Work, is_trusted
 
@@ -68,6 +68,13 @@ _ELSEWHERE: Final = (DatabaseUnreachableError, SourceUnreachableError, Unreachab
 """Errors of servers that are away: these make no worker sick."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Planned(NamedTuple):
+    """A commit with pipeline files, and what is to be done with it."""
+
+    found: Pipelined
+    pipelines: Pipelines
 
 
 class Execution:
@@ -97,7 +104,6 @@ class Execution:
                 secrets = self._keeper.insist(self._secrets)
             except ShiplapError as error:
                 self._settle(self._writer(Masker()), error)
-                self._wake_others()
                 return
             writer = self._writer(Masker(secrets.values()))
             settled = False
@@ -108,7 +114,6 @@ class Execution:
             finally:
                 if not settled:  # a bug of ours: the traceback goes to the worker's log
                     self._fail(writer, "an internal error, see the worker's log", "worker")
-        self._wake_others()
 
     def _writer(self, masker: Masker) -> LogWriter:
         return LogWriter(
@@ -136,9 +141,9 @@ class Execution:
                 if self._claim.kind == "job":
                     self._end_job(work, writer, run_job(work, writer))
                     return
-                done = build_and_push(work, writer)
-                if isinstance(done, Pipelined):
-                    self._plan(work, writer, done)
+                done = build_and_push(work, writer, lambda found: _Planned(found, plan_pipelines(work, found, writer)))
+                if isinstance(done, _Planned):
+                    self._end_planning(work, writer, done)
                 else:
                     self._succeed(writer, done)
         except ShiplapError as error:
@@ -165,9 +170,9 @@ class Execution:
 
         return store_and_forget
 
-    def _plan(self, work: Work, writer: LogWriter, found: Pipelined) -> None:
+    def _end_planning(self, work: Work, writer: LogWriter, done: _Planned) -> None:
         """Make the run that of a pipeline, and runs for the commit's others: the claim ends by that."""
-        planned = plan_pipelines(work, found, writer)
+        found, planned = done
         names = {name: work.secrets[name] for name in self._claim.run.own_secrets if name in work.secrets}
         mark = found.project.hook.status_context if found.project.reports_status else ""
         writer.close()
@@ -287,10 +292,14 @@ class Execution:
         self._write(write)
 
     def _write(self, write: Callable[[], None]) -> None:
-        """Write the attempt's end, however long the database is away: without it there is no other run to take."""
+        """Write the attempt's end, however long the database is away: without it there is no other run to take.
+
+        What may start now is told to the workers at once, while this attempt is being put away.
+        """
         while True:
             try:
                 write()
+                wake(self._service.database, self._service.queue)
                 return
             except StaleAttemptError as error:
                 _log.warning("run %d: its result comes too late: %s", self._claim.run.number, error)
@@ -301,10 +310,6 @@ class Execution:
                     _log.warning("run %d is left to the reaper", self._claim.run.number)
                     return
                 time.sleep(_FINISH_PAUSE_S)
-
-    def _wake_others(self) -> None:
-        """Send messages for runs that waited for this one's project, and for this run if it waits again."""
-        wake(self._service.database, self._service.queue)
 
     def _duration(self) -> float:
         return time.monotonic() - self._began

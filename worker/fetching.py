@@ -13,11 +13,13 @@ from worker.work import Work, remote_called, route_of
 
 
 @contextlib.contextmanager
-def fetched(work: Work, *, ref: str, commit: str, others: Sequence[str] = ()) -> Iterator[FetchedCommit]:
+def fetched(
+    work: Work, *, ref: str, commit: str, others: Sequence[str] = (), ask_head: bool = False
+) -> Iterator[FetchedCommit]:
     """The commit, for as long as the context lasts.
 
     ref: a branch's or tag's full name; empty: only the commit counts.
-    others: as for ``Mirror.fetch``.
+    others, ask_head: as for ``Mirror.fetch``.
     Raises SourceErrors, and RepositoryError.
     """
     source = work.claim.run.source
@@ -35,6 +37,7 @@ def fetched(work: Work, *, ref: str, commit: str, others: Sequence[str] = ()) ->
             others,
             fork="" if work.claim.run.is_trusted else work.claim.run.domain,
             base=_base(work, source),
+            ask_head=ask_head,
         )
         opened = FetchedCommit(work.store, wanted, work.keeper.stopped.is_set)
     with opened:

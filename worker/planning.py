@@ -6,6 +6,7 @@ planned for the run that it gets, purely, in the transaction that makes those ru
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Final, NamedTuple, cast
@@ -77,9 +78,11 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> Pipelines
     writer.status(f"planning commit {found.checkout.commit}")
     default = run.trigger.default_branch or found.checkout.head.branch
     against = run.trigger.target or default
-    with fetched(
-        work, ref=ref, commit=found.checkout.commit, others=[f"{_HEADS}{against}"] if against else []
-    ) as commit:
+    with contextlib.ExitStack() as stack:
+        commit = found.commit
+        if commit is None:
+            others = [f"{_HEADS}{against}"] if against else []
+            commit = stack.enter_context(fetched(work, ref=ref, commit=found.checkout.commit, others=others))
         files = pipeline_files_of(commit.objects, commit.commit.tree)
         repeated = run.trigger.retry_of
         before = work.keeper.insist(lambda: service.pipelines.pipeline_of(repeated)) if repeated else ""

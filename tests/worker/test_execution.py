@@ -23,13 +23,13 @@ from pipelines.runs.claims import Claims
 from pipelines.runs.faults import pause_s
 from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
-from worker.building import Done
+from worker.building import Done, Pipelined
 from worker.cacheexport import CacheExport, Outlet, receive
 from worker.execution import Execution
 from worker.processresources import Resources, WorkerSettings
 from worker.work import Work
 
-Build = Callable[[Work, LogWriter], Done]
+Build = Callable[[Work, LogWriter, Callable[[Pipelined], Done]], Done]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_interrupted_build_stops_and_its_run_goes_back(
 ) -> None:
     stopped: list[bool] = []
 
-    def build(work: Work, writer: LogWriter) -> Done:
+    def build(work: Work, writer: LogWriter, plan: Callable[[Pipelined], Done]) -> Done:
         execution.interrupt()
         stopped.append(work.keeper.stopped.is_set())
         raise BuildCancelledError("cancelled")
@@ -96,7 +96,7 @@ def test_interrupted_build_stops_and_its_run_goes_back(
 def test_run_goes_back_from_a_bug_of_ours(
     resources: Resources, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(work: Work, writer: LogWriter) -> Done:
+    def build(work: Work, writer: LogWriter, plan: Callable[[Pipelined], Done]) -> Done:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):  # for the worker's log
@@ -112,7 +112,7 @@ def test_run_goes_back_from_a_bug_of_ours(
 def test_build_that_ended_well_ends_the_run(
     resources: Resources, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(resources, monkeypatch, lambda work, writer: Done(RunResult(executed=2), None)).run()
+    begun(resources, monkeypatch, lambda work, writer, plan: Done(RunResult(executed=2), None)).run()
     (run,) = service.runs.list()
     assert run.state == "succeeded"
     assert run.result is not None
@@ -126,7 +126,7 @@ LEFT = UsedCache(
 )
 
 
-def leaving(work: Work, writer: LogWriter) -> Done:
+def leaving(work: Work, writer: LogWriter, plan: Callable[[Pipelined], Done]) -> Done:
     """A build that leaves something for the shared cache."""
     export = CacheExport(work.claim, of_branch("app", "x"), "ci:5000/cache/app:x", ("ci:5000/app",), LEFT)
     return Done(RunResult(executed=2), export)

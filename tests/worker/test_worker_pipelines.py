@@ -63,6 +63,16 @@ class Repository:
         git(self.path, "commit", "--quiet", "--allow-empty", "-m", "one")
         return git(self.path, "rev-parse", "HEAD")
 
+    def push_as_told_by_a_hook(self, files: dict[str, str], branch: str) -> int:
+        """Submit the run of a push of which nobody says what the default branch is; its number."""
+        if branch != "main":
+            git(self.path, "checkout", "--quiet", "-b", branch)
+        commit = self.commit(files)
+        if branch != "main":
+            git(self.path, "checkout", "--quiet", "main")  # the server says what is checked out
+        trigger = Trigger("push", "ada", branch=branch, commit=commit)
+        return self.service.runs.submit(RunRequest(GitSource(self.url, commit, branch=branch), "app"), trigger).number
+
     def push(self, files: dict[str, str], *, options: BuildOptions | None = None, trusted: bool = True) -> int:
         """Submit the run of a push of these files to main; its number."""
         commit = self.commit(files)
@@ -99,6 +109,18 @@ def attempts(service: Service, run: int) -> dict[str, int]:
     with service.database.read() as connection:
         rows = connection.execute(select(jobs.c.name, jobs.c.attempt).where(jobs.c.run == run))
         return {row.name: row.attempt for row in rows}
+
+
+def test_server_says_for_whom_a_push_is_whether_the_mirror_or_a_checkout_is_asked(
+    service: Service, workers: Workforce, repository: Repository
+) -> None:
+    workers.start("--concurrency", "1")
+    file = {".shiplap.yml": "jobs:\n  one: {image: base, run: 'echo on $SHIPLAP_BRANCH: $(cat a)'}\n"}
+    for number, branch in enumerate(("main", "main", "feature", "main")):
+        run = finished(service, repository.push_as_told_by_a_hook({**file, "a": f"{number}\n"}, branch))
+        assert run.state == "succeeded", run.reason
+        assert run.domain == ("protected" if branch == "main" else f"branch {branch}"), run.domain
+        assert f"on {branch}: {number}" in log(service, run.number, "one")
 
 
 def test_push_runs_the_jobs_of_its_file(
