@@ -20,7 +20,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import http.client
+import io
 import json
 import os
 import pwd
@@ -28,18 +28,15 @@ import re
 import shlex
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
 CONFIGURATION, PENDING = "shiplap.conf", "shiplap-pending"
 LINES_OF_A_JOB = 10**9  # of a pipeline, a line's number is this times its job's, and its own
 TIMEOUT_S, LOCK_S = 10.0, 15.0
 MAX_ANSWER = 65536
+MAX_HEADERS = 100
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOLD_AFTER_S = 3.0  # for so long a service may be away before anything is said of it
 SILENCE_S = 10.0 + TOLD_AFTER_S  # a heartbeat comes every ten seconds
@@ -48,11 +45,20 @@ ANSWER_S = 10.0  # until an answer begins, once it has been said that the servic
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 
-class NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer of somebody else: a push is told to the service that was named, or kept."""
+class Answer:
+    """What a service answers, as a context manager. body: to be read or iterated over; connection: its socket."""
 
-    def redirect_request(self, *_: object) -> None:
-        return None
+    def __init__(self, status: int, body: io.BufferedIOBase, connection: socket.socket) -> None:
+        self.status = status
+        self.body = body
+        self.connection = connection
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.body.close()
+        self.connection.close()
 
 
 def main() -> None:
@@ -214,39 +220,91 @@ def tell(what: dict[str, object]) -> tuple[dict[str, object], str]:
     assert isinstance(headers, dict)
     try:
         with send(url, headers, body, TIMEOUT_S) as answer:
-            status, text = answer.status, answer.read(MAX_ANSWER).decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        with error:
-            status, text = error.code, error.read(MAX_ANSWER).decode(errors="replace")
-    except (OSError, http.client.HTTPException, ValueError) as error:
+            status, text = answer.status, answer.body.read(MAX_ANSWER).decode(errors="replace")
+    except (OSError, ValueError, *http_errors()) as error:  # type: ignore[misc]  # mypy knows no tuples of these
         return {}, why(error)
     if is_final(status, text):
         return dict(json.loads(text)), ""
     return {}, f"{url} answered {status}"
 
 
-def send(url: str, headers: dict[str, str], body: str, timeout_s: float) -> http.client.HTTPResponse:
-    """The answer to a POST. Raises OSError, HTTPException, ValueError."""
+def send(url: str, headers: dict[str, str], body: str, timeout_s: float) -> Answer:
+    """The answer to a POST. Raises OSError, ValueError, and ``http_errors``.
+
+    A redirect is an answer of somebody else: a push is told to the service that was named, or kept.
+    """
+    near = re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]|localhost)(?::(\d+))?(/[!-~]*)", url)
+    if near:
+        return send_near(near[1].strip("[]"), int(near[2] or 80), near[3], headers, body, timeout_s)
+    return send_far(url, headers, body, timeout_s)
+
+
+def send_near(host: str, port: int, path: str, headers: dict[str, str], body: str, timeout_s: float) -> Answer:
+    """To this machine, without the modules for all of HTTP: to load them takes longer than the service to answer."""
+    data = body.encode()
+    connection = socket.create_connection((host, port), timeout_s)
+    try:
+        lines = [f"POST {path} HTTP/1.0", f"Host: {host}:{port}", f"Content-Length: {len(data)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + data)
+        stream = connection.makefile("rb")
+        first = stream.readline(MAX_ANSWER)
+        if not first:
+            raise ConnectionResetError("it ended the connection")
+        found = re.match(rb"HTTP/1\.\d (\d{3})\b", first)
+        if not found:
+            raise ValueError(f"http://{host}:{port} does not speak HTTP")
+        for _ in range(MAX_HEADERS):
+            if stream.readline(MAX_ANSWER) in (b"\r\n", b"\n", b""):
+                return Answer(int(found[1]), stream, connection)
+        raise ValueError(f"http://{host}:{port} answers with more than {MAX_HEADERS} headers")
+    except BaseException:
+        connection.close()
+        raise
+
+
+def send_far(url: str, headers: dict[str, str], body: str, timeout_s: float) -> Answer:
+    """To another machine, by the proxy that there may be."""
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
+    class NoRedirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"{url} is no address of a webhook")
     handlers: list[urllib.request.BaseHandler] = [NoRedirects()]
     if parts.scheme == "https":
-        handlers.append(urllib.request.HTTPSHandler(context=tls_context()))
+        # As git and curl judge certificates: Python 3.13 refuses a CA without keyUsage, as openssl req -x509 makes it.
+        context = ssl.create_default_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        handlers.append(urllib.request.HTTPSHandler(context=context))
     if parts.hostname in LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     request = urllib.request.Request(url, body.encode(), headers)  # noqa: S310 - the scheme was looked at
-    answer = opener.open(request, timeout=timeout_s)
+    try:
+        answer = opener.open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        refused = io.BytesIO(error.read(MAX_ANSWER))
+        error.close()
+        return Answer(error.code, refused, socket.socket())
     assert isinstance(answer, http.client.HTTPResponse)
-    return answer
+    return Answer(answer.status, answer, answer.fp.raw._sock)  # type: ignore[attr-defined]  # the socket below the file
 
 
-def tls_context() -> ssl.SSLContext:
-    """As git and curl judge certificates: Python 3.13 refuses a CA without keyUsage, as openssl req -x509 makes it."""
-    context = ssl.create_default_context()
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+def http_errors() -> tuple[type[Exception], ...]:
+    """What ``send_far`` may raise that is no OSError, once it was called."""
+    if "http.client" not in sys.modules:
+        return ()
+    import http.client
+
+    return (http.client.HTTPException,)
 
 
 def why(error: BaseException) -> str:
@@ -344,8 +402,12 @@ def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
         began, lines = time.monotonic(), 0
         try:
             with send(url, headers, body, min(ANSWER_S, absence.left_s())) as answer:
-                allow_silence(answer, SILENCE_S)
-                for line in answer:
+                if 300 <= answer.status < 500:
+                    return f"{url} answered {answer.status}"
+                if answer.status >= 500:
+                    raise ValueError(f"{url} answered {answer.status}")
+                answer.connection.settimeout(SILENCE_S)  # an answer has to begin sooner
+                for line in answer.body:
                     if os.getppid() != parent:
                         sys.exit()
                     lines += 1
@@ -361,12 +423,7 @@ def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
                         seen[job] = number
                         say(printable(text))
             reason, began = "it ended the connection", time.monotonic()
-        except urllib.error.HTTPError as error:
-            with error:
-                reason = f"{url} answered {error.code}"
-            if error.code < 500:
-                return reason
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, ValueError, *http_errors()) as error:  # type: ignore[misc]
             reason = why(error)
             if lines and isinstance(error, socket.timeout):
                 reason, began = f"it has been silent for {SILENCE_S:.0f} s", time.monotonic() - TOLD_AFTER_S
@@ -376,11 +433,6 @@ def follow(settings: dict[str, str], delivery_id: str, run: object) -> str:
             sys.exit()
         if not absence.wait(reason, began):
             return reason
-
-
-def allow_silence(answer: http.client.HTTPResponse, seconds: float) -> None:
-    """How long nothing may come from now on: an answer has to begin sooner. urllib has one time-out for both."""
-    answer.fp.raw._sock.settimeout(seconds)  # type: ignore[attr-defined]  # the socket below the file
 
 
 def printable(text: str) -> str:

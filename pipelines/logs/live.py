@@ -12,7 +12,7 @@ once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import redis
@@ -20,6 +20,9 @@ import redis
 from pipelines.errors import QueueUnreachableError
 
 _READ_BATCHES: Final = 64
+_LAST_ENTRY: Final = 2**63
+"""Behind all entries of a line that has begun: only whole lines come after it."""
+
 _KEPT_AFTER_END_S: Final = 60
 _FORGOTTEN_AFTER_S: Final = 24 * 3600  # for a stream that nobody ends, as after a restored backup
 
@@ -84,6 +87,15 @@ class LiveLogs:
                 {_key(job, attempt): f"{after}-{entry}"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
             )
         return [_batch(entry) for _, entries in found for entry in entries] if found else []
+
+    def wait(self, positions: Mapping[tuple[int, int], int], wait_s: float) -> bool:
+        """Wait until one of several streams has a batch after its position; False: none has, for that long.
+
+        positions: by job and attempt, which need no stream yet, the last line that is known.
+        """
+        streams: Any = {_key(*which): f"{after}-{_LAST_ENTRY}" for which, after in positions.items()}
+        with _translated():
+            return bool(self._redis.xread(streams, count=1, block=max(1, int(wait_s * 1000))))
 
     def trim(self, job: int, attempt: int, first: int) -> None:
         """Forget batches that end before line ``first``: they are stored."""

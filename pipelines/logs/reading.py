@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -50,6 +50,19 @@ class Logs:
         if len(found) < limit and following > row.lines and row.state == "running":
             found += self._fresh(number, row.attempt, following, wait_s=0).lines
         return found[:limit]
+
+    def wait(self, positions: Mapping[tuple[int, int], int], wait_s: float) -> bool:
+        """Wait until one of several attempts has said more than is known of it, ``wait_s`` at most; False: none has.
+
+        positions: by job's number and attempt, also one that has not begun, the last line that is known.
+        """
+        try:
+            if positions:
+                return self._live.wait(positions, wait_s)
+        except QueueUnreachableError as error:
+            _log.warning("no live lines: %s", error)
+        self._sleep(wait_s)
+        return False
 
     def text(self, number: int, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
         """The log as plain text, as far as it has come: from byte ``offset`` on, at most ``limit`` bytes.

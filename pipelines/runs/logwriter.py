@@ -30,7 +30,7 @@ from pipelines.model import Claim, Step, StepState
 from pipelines.runs.claims import fence
 from pipelines.schema import steps as steps_table
 
-_TICK_S: Final = 0.03
+_TICK_S: Final = 0.01
 _STORE_AFTER_S: Final = 2.0
 _STORE_PAUSE_S: Final = 0.25
 _RETRY_S: Final = 1.0

@@ -39,7 +39,7 @@ def by_forge(host: str, root: Path) -> str:
 
 def by_hook(host: str, root: Path) -> str:
     with post_receive.send(f"https://{host}", {}, "{}", stretched(5)) as answer:
-        return answer.read().decode()
+        return bytes(answer.body.read()).decode()
 
 
 def by_identities(host: str, root: Path) -> str:

@@ -107,6 +107,31 @@ def test_followers_that_join_at_any_time_get_every_line_once(service: Service) -
         assert [int(text.split()[0]) for text in texts(lines)] == list(range(10_000))
 
 
+def test_whoever_waits_for_several_logs_is_woken_by_the_first_line(service: Service) -> None:
+    claim = claimed(service)
+    writer = writer_of(service, claim)
+    asked = {(claim.number, claim.attempt): 0, (claim.number + 1, 1): 0}
+    assert not service.logs.wait(asked, 0.05)
+    assert not service.logs.wait({}, 0.05)
+    begun: list[float] = []
+
+    def say() -> None:
+        time.sleep(0.2)
+        begun.append(time.monotonic())
+        writer.status("here")
+
+    teller = threading.Thread(target=say)
+    teller.start()
+    eventually(lambda: service.logs.wait(asked, 1.0), timeout_s=20)
+    teller.join()
+    assert begun
+    assert not service.logs.wait({(claim.number, claim.attempt): 1}, 0.05)
+    writer.emit(StepOutput(1, 1, b"a prompt, without its end", 6.0))
+    eventually(lambda: bool(service.live.read(claim.number, claim.attempt, 1, wait_s=0.1)), timeout_s=20)
+    assert not service.logs.wait({(claim.number, claim.attempt): 1}, 0.05)
+    finish(service, claim, writer)
+
+
 def test_follower_resumes_exactly_after_any_line(service: Service) -> None:
     claim = claimed(service)
     writer = writer_of(service, claim)

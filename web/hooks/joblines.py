@@ -25,6 +25,9 @@ PLACES_OF_A_RUN: Final = 1000
 
 _LINES: Final = 500
 _PAUSE_S: Final = 0.3
+"""How long states of jobs may stay unseen; what jobs print is seen as soon as it is there."""
+
+_MOST_AWAITED: Final = 256
 
 
 class _Job(NamedTuple):
@@ -46,11 +49,13 @@ def lines_of_jobs(
     numbers: dict[int, int] = {}
     done: set[int] = set()
     ended: set[int] = set()
+    was_woken = False
     while not stopping():
         jobs = [job for job in _jobs(known, runs, ended) if job.place not in done]
         if not jobs:
             return
         has_come = False
+        awaited: dict[tuple[int, int], int] = {}
         for place, name, job in jobs:
             number = numbers.setdefault(place, known.jobs.number(job.run, job.place))
             lines = known.logs.read(number, last.get(place, 0) + 1, _LINES) if job.attempt or job.lines else []
@@ -60,10 +65,16 @@ def lines_of_jobs(
                 yield place, name, lines
             elif job.state in ENDED:
                 done.add(place)
+            elif not job.is_gate and len(awaited) < _MOST_AWAITED:
+                awaited[number, job.attempt + (job.state != "running")] = last.get(place, 0)
         ended |= {run for run, _ in runs if all(job.place in done for job in jobs if job.view.run == run)}
         if not has_come:
             yield 0, "", []
-            time.sleep(_PAUSE_S)
+            if was_woken:  # by what cannot be read yet: it is not asked for again at once
+                time.sleep(_PAUSE_S)
+            was_woken = not was_woken and known.logs.wait(awaited, _PAUSE_S)
+        else:
+            was_woken = False
 
 
 def _jobs(known: Service, runs: Sequence[PlannedTogether], ended: set[int]) -> Iterator[_Job]:
