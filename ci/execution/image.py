@@ -9,10 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from builder.bases import Resolver
-from builder.build import BuildTools, build
-from builder.request.request import BuildRequest
 from ci.errors import JobFaultError
-from ci.execution.contexts import opened_context
 from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
 from ci.model import Image as WantedImage
@@ -125,6 +122,11 @@ def _built(
     wanted: ImageBuild, platform: str, given: Given, tools: JobTools, numbering: Numbering, ending: Ending
 ) -> JobImage:
     """Build it from the commit's files. It gets no name; its steps come from the cache as those of any build."""
+    # Most jobs' images are pulled: what plans and builds takes as long to load as a short job.
+    from builder.build import BuildTools, build
+    from builder.request.request import BuildRequest
+    from ci.execution.contexts import opened_context
+
     what = ("image", *map(str, (wanted.context, wanted.file, wanted.target, platform)))
     caches = tools.caches.read(what, ()) if tools.caches is not None else ()
     with (

@@ -16,7 +16,6 @@ from ci.ends import JobOutcome
 from ci.errors import JobFaultError
 from ci.execution import failures
 from ci.execution.blame import is_of_the_machine
-from ci.execution.building import build_image
 from ci.execution.caches import JobCaches
 from ci.execution.commands import Commands, run_commands
 from ci.execution.ending import Ending
@@ -121,6 +120,8 @@ class _Attempt:
         with asking(self._ending.check):
             files = self._files()
             if job.build is not None:
+                from ci.execution.building import build_image  # most jobs build nothing, and need not load it
+
                 return build_image(
                     str(self._planned.name), job, files, self._given, self._tools, self._numbering, self._ending
                 )

@@ -8,7 +8,6 @@ from typing import Final
 from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
 from ci.model import ReportsWanted
-from ci.reports.collecting import collect
 from ci.reports.coverage import CoverageReader
 from ci.reports.files import written_in
 from ci.reports.model import Reports
@@ -45,6 +44,8 @@ class Reporting:
         coverage = None if self._coverage is None else self._coverage.coverage()
         with self._numbering.shown(READING) as step, asking(ending.check_cancelled):
             with written_in(workspace.written) as written:
+                from ci.reports.collecting import collect  # most jobs report nothing
+
                 found = collect(self._wanted, written, coverage, self._masker)
             for note in found.notes:
                 self._numbering.emit(StepOutput(step.id, 2, f"warning: {note}\n".encode(), time.time()))

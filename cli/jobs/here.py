@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
+import threading
 from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
-from ci.execution.job import execute
 from ci.local.looking import why_always
 from ci.local.runner import LocalRun, RunRequest
 from ci.local.watching import RunEnd
@@ -33,6 +34,8 @@ from cli.unpacking import check_free
 
 def run_here(asked: RunArguments) -> int:
     """Run the jobs. Returns the exit code. Raises ShiplapErrors and OSErrors for what the machine did wrong."""
+    # Git looks at the files in processes of its own; until it has, this one loads what does jobs.
+    threading.Thread(target=importlib.import_module, args=["ci.execution.job"], name="loading", daemon=True).start()
     try:
         with opened_run(asked.root, asked.insecure, asked.about, asked.jobs, reuse=not asked.no_reuse) as opened:
             code = _run(asked, opened)
@@ -43,6 +46,8 @@ def run_here(asked: RunArguments) -> int:
 
 def _run(asked: RunArguments, opened: OpenedRun) -> int:
     """Run the jobs, and tell how it went. Returns the exit code, but for signals."""
+    from ci.execution.job import execute
+
     mode = choose_mode(asked.progress, sys.stderr, quiet=False)
     if not opened.plan.jobs:
         _tell_of_nothing(mode, opened.plan)

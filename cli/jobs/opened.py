@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -35,7 +35,9 @@ from core.cancellation import asking
 from core.settings import Settings
 from core.suggestions import aside, suggestion
 from images.store import Store
-from registry.client import Client
+
+if TYPE_CHECKING:
+    from registry.client import Client
 
 WRONG: Final = 2
 """The exit code for a file or a command line that cannot be used."""
@@ -92,6 +94,8 @@ def opened_run(
                 Launcher(store.tmp, denied_networks=settings.denied_networks, uplink=settings.uplink)
             )
             received = stack.enter_context(asking_to_end(requests.ask, times=2, at_once=launcher.close))
+            if any(job.inputs is None for job in pipeline.pipeline.jobs.values() if job.run or job.args):
+                launcher.warm()  # while git looks at the files: such a job is never known already
             with asking(requests.check):
                 tree = read_tree(repository, about, pipeline.pipeline.source, store)
                 event = replace(tree.event, params=given_params(about.params))
