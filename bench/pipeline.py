@@ -1,4 +1,6 @@
-"""Pipelines: ``python -m bench.pipeline``. What a run of jobs takes with ``shiplap ci run``, in seconds and on disk.
+"""Pipelines: ``python -m bench.pipeline``. What a run of jobs takes, in seconds and on disk.
+
+Jobs are run by ``shiplap ci run``, but for the rows of a push: those begin with ``git push`` to a service that runs.
 
 The file is read and planned in this process as well, as a service does that has been running for long. The first
 source of a large repository is timed beside ``git checkout`` of the same commit, and a job's outputs beside GNU tar of
@@ -15,13 +17,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bench.figures import Figure, measure
+from bench.service import serving, shiplap
 from bench.tools import Shiplap, ToolError, rootfs, run
 from bench.workloads import BASE, Sizes, copy_then_run
 from ci.conditions import Event
@@ -41,6 +44,9 @@ _LINES: Final = 500
 _MOST_JOBS: Final = 256
 _FIRST: Final = "the job has begun"
 _MEGABYTE: Final = 1_000_000
+
+
+PARTS: Final = ("reading", "small", "push", "large", "push-large", "sources", "outputs", "caches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +127,7 @@ class Repository:
 
     def _seen_at(self, *wanted: str) -> list[float]:
         """Run the pipeline; when each of these was printed first, in this order, by ``time.perf_counter``."""
-        process = subprocess.Popen(
-            self._command("--progress", "plain"),
-            cwd=self.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert process.stdout is not None
-        with process.stdout as lines:
-            shown = [(time.perf_counter(), line) for line in lines]
-        found = times_of(shown, wanted)
-        if process.wait() != 0 or len(found) < len(wanted):
-            text = "".join(line for _, line in shown)
-            raise ToolError(f"shiplap ci run exited {process.returncode}:\n{text[-4000:]}")
-        return found
+        return seen_at(self._command("--progress", "plain"), self.path, wanted)
 
     def disk_bytes(self) -> int:
         """What the store takes on the disk."""
@@ -146,6 +138,28 @@ class Repository:
         return [command, "--root", self.shiplap.root, "ci", "run", *words]
 
 
+def seen_at(
+    command: Sequence[str | Path], directory: Path, wanted: Sequence[str], environment: Mapping[str, str] | None = None
+) -> list[float]:
+    """Run a command to its end; when it printed each of these first, in this order, by ``time.perf_counter``."""
+    process = subprocess.Popen(
+        list(map(str, command)),
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        shown = [(time.perf_counter(), line) for line in lines]
+    found = times_of(shown, wanted)
+    if process.wait() != 0 or len(found) < len(wanted):
+        text = "".join(line for _, line in shown)
+        raise ToolError(f"{' '.join(map(str, command))} exited {process.returncode}:\n{text[-4000:]}")
+    return found
+
+
 def main() -> int:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.pipeline", description="Time pipelines of jobs.")
@@ -153,22 +167,30 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="small sizes, to see that it works; proves nothing")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where all data is kept")
     parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[], help="these alone  [default: all]")
     options = parser.parse_args()
     work = SHORT if options.short else Work()
     runs = options.runs or (1 if options.short else 5)
     return measure(
-        lambda directory: list(_measure(directory, work, runs)),
+        lambda directory: list(_measure(directory, work, runs, options.parts)),
         below=options.directory, prefix="ci-", output=options.output,
     )  # fmt: skip
 
 
-def _measure(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
-    yield from _reading(directory, runs)
-    yield from _small(directory / "small", work, runs)
-    yield from _large(directory / "large", work, runs)
-    yield from _sources(directory, work, runs)
-    yield from _outputs(directory / "outputs", work, runs)
-    yield from _caches(directory / "caches", work)
+def _measure(directory: Path, work: Work, runs: int, parts: Sequence[str]) -> Iterator[Figure]:
+    measured: dict[str, Callable[[], Iterator[Figure]]] = {
+        "reading": lambda: _reading(directory, runs),
+        "small": lambda: _small(directory / "small", work, runs),
+        "push": lambda: _pushes(directory / "p", _SMALL, 1, "push-first-line", runs, 0.3),
+        "large": lambda: _large(directory / "large", work, runs),
+        "push-large": lambda: _pushes(directory / "q", work.files, _CHANGED, "push-first-line-large", runs, 0.6),
+        "sources": lambda: _sources(directory, work, runs),
+        "outputs": lambda: _outputs(directory / "outputs", work, runs),
+        "caches": lambda: _caches(directory / "caches", work),
+    }
+    for part in PARTS:
+        if not parts or part in parts:
+            yield from measured[part]()
 
 
 def _job(name: str, more: str, command: str = f"echo {_FIRST}") -> str:
@@ -239,6 +261,29 @@ def _large(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
         repository.run()
     grown = [(repository.disk_bytes() - before) / _MEGABYTE]
     yield _figure("disk-pushes", f"{work.pushes} commits that change {_CHANGED} files each, on disk", grown, 10.0, "MB")
+
+
+def _pushes(directory: Path, files: int, changed: int, key: str, runs: int, budget: float) -> Iterator[Figure]:
+    """A ``git push`` to a service, until whoever pushes sees the first line of the job."""
+    directory.mkdir()
+    repository = Repository(directory / "clone", files, "jobs:\n" + _job("one", ""))
+    with serving(directory / "r", concurrency=2) as service:
+        made = run([*shiplap(service.root), "--host", service.url, "project", "add", "bench", "--bare"])
+        bare = service.root / "git" / "bench.git"
+        if not bare.is_dir():
+            raise ToolError(f"project add made no {bare}:\n{made}")
+        command: list[str | Path] = ["git", "push", "-q", "-o", "follow", bare, "HEAD:main"]
+        # As on a user's machine: not by the python3 of a version manager, which starts a shell before each hook.
+        environment = {**os.environ, "PATH": f"/usr/bin:/bin:{os.environ.get('PATH', '')}"}
+
+        def first_line_s() -> float:
+            repository.change(changed)
+            began = time.perf_counter()
+            return seen_at(command, repository.path, [f"| {_FIRST}"], environment)[0] - began
+
+        first_line_s()  # the mirror is made with the first push, and read from now on
+        samples = [first_line_s() for _ in range(runs)]
+    yield _figure(key, f"{files:,} files, {changed} changed: from git push to a job's first line", samples, budget)
 
 
 def _sources(directory: Path, work: Work, runs: int) -> Iterator[Figure]:

@@ -115,7 +115,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
     context = directory / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(_STEP)
-    with _serving(directory / "r") as service:
+    with serving(directory / "r", concurrency=1) as service:
         logs = _long_logs(service, directory / "long", options.lines, options.logs) if options.logs else []
         digest = _sent(service, context)
         first = [service.first_line_s(digest, f"line {number}") for number in range(runs)]
@@ -124,7 +124,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         for number in range(runs):
             pair = [(here, ["--host", "local"]), (there, ["--host", service.url])]
             for samples, where in pair if number % 2 else reversed(pair):
-                command = [*_shiplap(service.root), *where, "build", "-q", "--build-arg", f"SALT={number} {where[1]}"]
+                command = [*shiplap(service.root), *where, "build", "-q", "--build-arg", f"SALT={number} {where[1]}"]
                 samples.append(_timed(lambda command=command: run([*command, context])))  # type: ignore[misc]
         with _second_worker(service):
             rate = _per_minute(service, digest, many)
@@ -170,7 +170,7 @@ def _long_logs(service: Service, context: Path, lines: int, count: int) -> list[
 
 def _sent(service: Service, context: Path) -> str:
     """The digest of a context that a first build has sent."""
-    run([*_shiplap(service.root), "--host", service.url, "build", "-q", context])
+    run([*shiplap(service.root), "--host", service.url, "build", "-q", context])
     digest: str = service.call("GET", "/runs?limit=1")["runs"][0]["source"]["context"]
     return digest
 
@@ -193,11 +193,12 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 @contextlib.contextmanager
-def _serving(root: Path) -> Iterator[Service]:
+def serving(root: Path, *, concurrency: int) -> Iterator[Service]:
+    """A service with one worker, which does so many runs at once. root: of a short path, for sockets are below it."""
     made = run([_CHECKOUT / "scripts" / "rootfs", "busybox"])
-    run([*_shiplap(root), "image", "import", made.strip(), BASE])
+    run([*shiplap(root), "image", "import", made.strip(), BASE])
     with (root.parent / "serve.log").open("wb") as log:
-        command = [*_shiplap(root), "serve", "--listen", "127.0.0.1:0", "--concurrency", "1"]
+        command = [*shiplap(root), "serve", "--listen", "127.0.0.1:0", "--concurrency", str(concurrency)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
@@ -216,7 +217,7 @@ def _serving(root: Path) -> Iterator[Service]:
 def _second_worker(service: Service) -> Iterator[None]:
     environment = {**os.environ, "SHIPLAP_REGISTRY": urlsplit(service.url).netloc}
     with (service.root.parent / "worker.log").open("wb") as log:
-        command = [*_shiplap(service.root), "worker", "--concurrency", "1", "--name", "second"]
+        command = [*shiplap(service.root), "worker", "--concurrency", "1", "--name", "second"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         _wait_for_workers(service, 2)
@@ -234,7 +235,7 @@ def _wait_for_workers(service: Service, count: int) -> None:
         time.sleep(0.05)
 
 
-def _shiplap(root: Path) -> list[str | Path]:
+def shiplap(root: Path) -> list[str | Path]:
     return [Path(sys.executable).with_name("shiplap"), "--root", root]
 
 

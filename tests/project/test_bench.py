@@ -56,11 +56,11 @@ def test_short_service_bench_measures_every_figure(privileged: None) -> None:
 def test_short_pipeline_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
     rows = {row["key"]: row for row in measured("bench.pipeline", tmp_path, "--short")["rows"]}
     assert list(rows) == [
-        "lint", "lint-command", "plan", "first-line", "own", "jobs", "first-line-large", "reused", "disk-jobs",
-        "disk-pushes", "source", "checkout", "source-ratio", "outputs", "tar", "outputs-ratio",
-        "cache-run", "cache-disk",
+        "lint", "lint-command", "plan", "first-line", "own", "jobs", "push-first-line", "first-line-large", "reused",
+        "disk-jobs", "disk-pushes", "push-first-line-large", "source", "checkout", "source-ratio", "outputs", "tar",
+        "outputs-ratio", "cache-run", "cache-disk",
     ]  # fmt: skip
-    timed = ("lint", "first-line", "jobs", "checkout", "outputs", "tar")
+    timed = ("lint", "first-line", "push-first-line", "push-first-line-large", "jobs", "checkout", "outputs", "tar")
     assert all(row["value"] > 0 for key, row in rows.items() if key in timed)
 
 
