@@ -9,7 +9,8 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -27,6 +28,9 @@ _SHOWN_BYTES: Final = 1000
 _READ_AT_ONCE: Final = 1 << 20
 _FEW: Final = 500
 _LITTLE: Final = 8 << 20  # bytes of contents that are read at once
+_READERS: Final = 2  # gits that inflate contents beside each other: one takes longer than whoever writes them down
+_SHEAF: Final = 64  # contents that each of them gives in turn
+_AHEAD: Final = 1 << 20  # bytes that each may be ahead
 _MAX_FILTERED_BYTES: Final = 1 << 30  # git holds all of it in memory, and so do we
 
 DIRECTORY: Final = b"040000"
@@ -187,8 +191,14 @@ class Objects(NamedTuple):
         if self.shell is not None and len(ids) <= _FEW and sum(self.sizes(ids)) <= _LITTLE:
             yield self._answers(words, io.BytesIO(self._ended(words, ids).out), len(ids))
             return
-        with _lines(ids) as asked, self._running(words, asked) as out:
-            yield self._answers(words, out, len(ids))
+        with ExitStack() as stack:
+            sheaves = [ids[start : start + _SHEAF] for start in range(0, len(ids), _SHEAF)]
+            readers = max(1, min(_READERS, len(sheaves) - 1))
+            outs = []
+            for number in range(readers):
+                asked = stack.enter_context(_lines([each for sheaf in sheaves[number::readers] for each in sheaf]))
+                outs.append(stack.enter_context(self._running(words, asked)))
+            yield self._in_turn(words, outs, sheaves)
 
     @contextmanager
     def filtered(self, tree: str, wanted: Sequence[tuple[bytes, bytes]]) -> Iterator[Iterator[bytes]]:
@@ -200,6 +210,12 @@ class Objects(NamedTuple):
             words = (f"--attr-source={tree}", "cat-file", f"--batch={mark}%(objecttype)", "-z", "--buffer", "--filters")
             with self._running(words, asked) as out:
                 yield self._marked(words, out, f"{mark}blob\n".encode(), wanted)
+
+    def _in_turn(
+        self, words: Sequence[str], outs: Sequence[IO[bytes]], sheaves: Sequence[Sequence[bytes]]
+    ) -> Iterator[tuple[int, IO[bytes]]]:
+        for number, sheaf in enumerate(sheaves):
+            yield from self._answers(words, outs[number % len(outs)], len(sheaf))
 
     def _answers(self, words: Sequence[str], out: IO[bytes], count: int) -> Iterator[tuple[int, IO[bytes]]]:
         for _ in range(count):
@@ -245,6 +261,8 @@ class Objects(NamedTuple):
         with process:
             assert process.stdout is not None
             assert process.stderr is not None
+            with suppress(OSError):  # as much as a user may
+                fcntl(process.stdout, F_SETPIPE_SZ, _AHEAD)
             try:
                 yield process.stdout
                 rest, told = process.stdout.read(1), process.stderr.read()
