@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import yaml
@@ -83,14 +83,44 @@ def read_document(data: bytes, filename: str) -> tuple[Node | None, Problems]:
     """
     text, problems = _decoded(data, filename)
     reading = _Reading(problems)
+    _take_all(text, reading)
+    return reading.root, problems
+
+
+def _take_all(text: str, reading: _Reading) -> None:
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             check()
             reading.take(event)
     except yaml.MarkedYAMLError as error:
         words = in_words(error, text)
-        reading.fail(_span_at(problems.source, words.line, words.column), words.message, words.hint)
-    return reading.root, problems
+        reading.fail(_span_at(reading.source, words.line, words.column), words.message, words.hint)
+
+
+class ForeignFile(NamedTuple):
+    """What is in a file of another system, which may have several documents, and tags.
+
+    roots: of the documents that are not empty.
+    tags: what a tag says of the value that begins at a place.
+    problems: empty; whoever reads on adds to it.
+    """
+
+    roots: tuple[Node, ...]
+    tags: Mapping[Position, str]
+    problems: Problems
+
+
+def read_foreign_file(data: bytes, filename: str) -> ForeignFile:
+    """The documents of a file that is no pipeline of ours, within the same bounds.
+
+    Raises PipelineFileError when it is no YAML, exceeds a bound, or has a key twice.
+    """
+    text, problems = _decoded(data, filename)
+    reading = _ForeignReading(problems)
+    _take_all(text, reading)
+    if problems.has_errors:
+        raise PipelineFileError(problems)
+    return ForeignFile(tuple(reading.roots), reading.tags, problems)
 
 
 def _decoded(data: bytes, filename: str) -> tuple[str, Problems]:
@@ -172,6 +202,10 @@ class _Reading:
         self._documents = 0
         self._nodes = 0
 
+    @property
+    def source(self) -> Source:
+        return self._problems.source
+
     def fail(self, span: Span | None, message: str, hint: str | None) -> None:
         """Raise what is wrong so far, with this at its end."""
         self._problems.error(span, message, hint=hint)
@@ -182,9 +216,7 @@ class _Reading:
         if isinstance(event, yaml.ScalarEvent):
             self._tag(event)
             plain = event.style is None or event.style == ""
-            # What was taken for a tag is most likely the text, and is no second mistake as an empty one.
-            text = event.value if event.tag is None else f"{_shown_tag(event.tag)} {event.value}".strip()
-            self._add(_Whole(Scalar(text, _span(event), plain), 1, 0), event.anchor)
+            self._add(_Whole(Scalar(self._text(event), _span(event), plain), 1, 0), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event)
         elif isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
@@ -193,9 +225,16 @@ class _Reading:
         elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
             self._end(event)
         elif isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                self.fail(_span(event), "a second document begins here", "a pipeline file is one document")
+            self._document(event)
+
+    def _document(self, event: Any) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self.fail(_span(event), "a second document begins here", "a pipeline file is one document")
+
+    def _text(self, event: Any) -> str:
+        """What was taken for a tag is most likely the text, and is no second mistake as an empty one."""
+        return event.value if event.tag is None else f"{_shown_tag(event.tag)} {event.value}".strip()
 
     def _tag(self, event: Any) -> None:
         if event.tag is None:
@@ -287,6 +326,32 @@ class _Reading:
                 if key.text not in known:
                     known.add(key.text)
                     yield key, value
+
+
+class _ForeignReading(_Reading):
+    """The same for a file that may have several documents, and tags, which it remembers."""
+
+    def __init__(self, problems: Problems) -> None:
+        super().__init__(problems)
+        self.roots: list[Node] = []
+        self.tags: dict[Position, str] = {}
+
+    def take(self, event: Any) -> None:
+        super().take(event)
+        if isinstance(event, yaml.DocumentEndEvent) and self.root is not None:
+            self.roots.append(self.root)
+            self.root = None
+
+    def _document(self, event: Any) -> None:
+        del event  # there may be many
+        self._anchors.clear()
+
+    def _tag(self, event: Any) -> None:
+        if event.tag is not None:
+            self.tags[_start(event)] = _shown_tag(event.tag)
+
+    def _text(self, event: Any) -> str:
+        return str(event.value)
 
 
 _TOO_DEEP: Final = f"lists and maps are nested more than {MAX_DEPTH} deep"

@@ -32,7 +32,7 @@ _SERVICE: Final = {
 _THIS_MACHINE: Final = {
     "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
     "context": "ls add use rm", "registry": "serve",
-    "ci": "run why lint graph schema",
+    "ci": "run why lint graph convert schema",
     "project hook": "script",
 }  # fmt: skip
 _CONTAINERS: Final = (
