@@ -341,6 +341,14 @@ class Job(Struct, frozen=True):
         own = () if self.image is None else (self.image,)
         return (*own, *(service.image for service in self.services))
 
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names of all secrets that its containers and its builds ask for."""
+        asked = [*self.secrets, *(secret for service in self.services for secret in service.secrets)]
+        builds = [image.build for image in self.images]
+        lists = [each.secrets for each in (self.build, *builds) if each is not None]
+        return frozenset(map(str, (*(secret.name for secret in asked), *(name for names in lists for name in names))))
+
 
 class Pipeline(Struct, frozen=True):
     """A pipeline file, read and found to be in order.

@@ -54,6 +54,7 @@ class Given(Struct, frozen=True):
     before: for each of these jobs the jobs before it; two that are not before each other may conflict.
     exports: by job and name, those of all jobs before it.
     secrets: by name, those that this run may have.
+    refused: by name, why it may not have others, for people.
     images: by ``build`` job before it, the ID of its image.
     git: what makes ``.git``; None: the workspace has none.
     reuse: False: every job runs, whatever is known of its result.
@@ -67,6 +68,7 @@ class Given(Struct, frozen=True):
     before: Mapping[str, frozenset[str]] = _NOTHING
     exports: Mapping[str, Mapping[str, str]] = _NOTHING
     secrets: Mapping[str, bytes] = _NOTHING
+    refused: Mapping[str, str] = _NOTHING
     images: Mapping[str, str] = _NOTHING
     git: GitMounts | None = None
     reuse: bool = True

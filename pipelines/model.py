@@ -126,7 +126,7 @@ class BuildOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     file: the Dockerfile's path in the context.
     tags: names of the image; none means the project's template.
-    secrets: names of stored secrets.
+    secrets: names of stored secrets that the build cannot do without; what people send gets no others.
     timeout_s: of the whole build, at most MAX_TIMEOUT_S.
     pull: ignore images that the host's administrator gave the names in FROM. Registries are asked in every run anyway.
     """
@@ -312,7 +312,6 @@ class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     pull_requests: "own" builds those from the project's own repository, "approve" also those from forks, each commit
     once somebody has approved it.
     file, context, target, build_args: as of ``shiplap build``; context is a directory of the repository.
-    push_secrets, tag_secrets, pull_request_secrets: names of the secrets that such a run gets; forks never get any.
     ssh_key, known_hosts: see ``GitSource``.
     cancel_superseded: a push ends the runs of the branch's commits before it.
     api_url: of the forge, where it is not as usual.
@@ -330,9 +329,6 @@ class HookSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     context: str = ""
     target: str = ""
     build_args: dict[str, str] = {}
-    push_secrets: tuple[str, ...] = ()
-    tag_secrets: tuple[str, ...] = ()
-    pull_request_secrets: tuple[str, ...] = ()
     ssh_key: str = ""
     known_hosts: str = ""
     cancel_superseded: bool = True

@@ -238,6 +238,7 @@ secrets = Table(
     Column("name", String(200), primary_key=True),
     Column("value", LargeBinary, nullable=False),  # encrypted, see pipelines.sealing.vault
     Column("created_at", Float, nullable=False),
+    Column("policy", Text, nullable=False, default="", server_default=""),  # see pipelines.owning.policies
 )
 
 registry_logins = Table(
@@ -256,6 +257,7 @@ grants = Table(
     Column("kind", String(16), primary_key=True),
     Column("name", String(300), primary_key=True),
     Column("may_push", Boolean, nullable=False),  # of images
+    Column("policy", Text, nullable=False, default="", server_default=""),  # of secrets; empty: the secret's own
 )
 
 project_roles = Table(
@@ -469,5 +471,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0019"
+HEAD = "0020"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -28,12 +28,13 @@ from core.platforms import Platform
 from core.references import Reference
 from core.settings import FetchSettings, Settings
 from core.trust import Domain
-from pipelines.errors import InvalidRequestError, NothingToBuildError, SourceError
+from pipelines.errors import DeniedError, InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.model import ContextSource, GitSource, Project, RunResult
 from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
-from pipelines.runs.domains import domain_of, found, origin, unambiguous
+from pipelines.runs.domains import domain_of, found, origin, run_asks, unambiguous
 from pipelines.runs.logwriter import LogWriter
+from pipelines.sealing.vault import POLICY_HINT, Sifted
 from pipelines.sources.git import Checkout, fetch_git, repositories
 from registry.client import push
 from worker.cacheexport import CacheExport
@@ -104,10 +105,12 @@ def _build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], P
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
         refuse_cache_names(names, facts.registry)
+        secrets = _secrets(work, domain, facts)
         share = service.settings.shared_cache and is_trusted(work.claim)
         caches = shared_caches(run, domain, facts, names) if share else ()
         with Context.open_private(str(tree.directory), str(tree.directory), tree.contents) as opened:
             name, dockerfile = require_dockerfile(opened, options.file)
+            _tell_of_refused(secrets, dockerfile, writer)
             with opened.with_ignore(read_ignore_patterns(opened, name)) as context:
                 result = build(
                     BuildRequest(
@@ -125,7 +128,8 @@ def _build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], P
                         network=options.network,
                         add_hosts=options.add_hosts,
                         limits=work.resources.limits,
-                        secrets=work.secrets,
+                        secrets=secrets.values,
+                        withheld=secrets.refused,
                         access=SourceAccess(
                             reach=bounds_of(work.resources.settings), bounds=FetchSettings.from_environ()
                         ),
@@ -212,6 +216,31 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
         raise NothingToBuildError(f"the push to branch {run.trigger.branch} builds it")
     its = origin(run, domain, project.hook, checkout)
     yield SourceFiles(checkout.context, origin=its, pipelined=pipelined), facts, domain
+
+
+def _secrets(work: Work, domain: Domain, facts: TagFacts) -> Sifted:
+    """What the build gets of its project's secrets. What people send gets those alone that they ask for.
+
+    Raises DeniedError for one that was asked for and is not for the run.
+    """
+    run = work.claim.run
+    sifted = work.held.sifted(run_asks(run, domain, facts.branch, facts.tag))
+    if domain.is_fork:
+        return sifted
+    for name in run.options.secrets:
+        if name in sifted.refused:
+            raise DeniedError(f"the secret {name} is not for this run: {sifted.refused[name]}", hint=POLICY_HINT)
+    if domain.lane != "by":
+        return sifted
+    asked = {*run.own_secrets, *run.options.secrets}
+    return Sifted({name: value for name, value in sifted.values.items() if name in asked}, sifted.refused)
+
+
+def _tell_of_refused(secrets: Sifted, dockerfile: bytes, writer: LogWriter) -> None:
+    """A mount that is not required is just empty: without a word nobody would know why."""
+    for name, why in secrets.refused.items():
+        if name.encode() in dockerfile:
+            writer.status(f"the secret {name} is not for this run: {why}")
 
 
 def _pipelined_by_mirror(

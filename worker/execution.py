@@ -39,6 +39,7 @@ from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reports import keep_reports
 from pipelines.runs.waking import wake
+from pipelines.sealing.vault import Held
 from registry.errors import ResponseError, UnreachableError
 from worker.building import Done, Pipelined, build_and_push
 from worker.cacheexport import CacheExport, Outlet
@@ -101,15 +102,15 @@ class Execution:
         claim = self._claim
         with self._keeper:
             try:
-                secrets = self._keeper.insist(self._secrets)
+                held = self._keeper.insist(self._secrets)
             except ShiplapError as error:
                 self._settle(self._writer(Masker()), error)
                 return
-            writer = self._writer(Masker(secrets.values()))
+            writer = self._writer(Masker(held.values()))
             settled = False
             try:
                 writer.status(f"attempt {claim.attempt} of {claim.run.max_attempts} on worker {claim.worker}")
-                self._attempt(writer, secrets)
+                self._attempt(writer, held)
                 settled = True
             finally:
                 if not settled:  # a bug of ours: the traceback goes to the worker's log
@@ -120,24 +121,27 @@ class Execution:
             self._claim, self._service.database, self._service.live, masker, lost=lambda: self._keeper.stop("lost")
         )
 
-    def _secrets(self) -> dict[str, bytes]:
-        """The secrets that the run asked for and those that it came with; none for a run that is not trusted."""
+    def _secrets(self) -> Held:
+        """The secrets of the run's project, and those that the run came with; none for a run that is not trusted.
+
+        All of them are masked in its log: which ones it gets may be known only when its commit was fetched.
+        """
         run = self._claim.run
         if not is_trusted(self._claim):
-            return {}
-        names = dict.fromkeys((*run.own_secrets, *run.options.secrets))
-        if not names:
-            return {}
-        first = self._claim.number if self._claim.kind == "build" else self._service.pipelines.first_job(run.number)
-        return self._service.secrets.reveal(names, project=run.project, job=first)
+            return Held()
+        first = None
+        if run.own_secrets:
+            first = self._claim.number if self._claim.kind == "build" else self._service.pipelines.first_job(run.number)
+        own, named = run.own_secrets, run.options.secrets
+        return self._service.secrets.hold(run.project, named=named, own=own, job=first)
 
-    def _attempt(self, writer: LogWriter, secrets: dict[str, bytes]) -> None:
+    def _attempt(self, writer: LogWriter, held: Held) -> None:
         try:
             # A session of its own: what the run used may be pruned after the run, however long this process lives.
             with Store.open(self._service.settings.root) as store:
                 scratch = store.tmp / "run"
                 scratch.mkdir(mode=0o700)
-                work = Work(self._claim, self._resources, store, secrets, scratch, self._keeper)
+                work = Work(self._claim, self._resources, store, held, scratch, self._keeper)
                 if self._claim.kind == "job":
                     self._end_job(work, writer, run_job(work, writer))
                     return
@@ -173,13 +177,17 @@ class Execution:
     def _end_planning(self, work: Work, writer: LogWriter, done: _Planned) -> None:
         """Make the run that of a pipeline, and runs for the commit's others: the claim ends by that."""
         found, planned = done
-        names = {name: work.secrets[name] for name in self._claim.run.own_secrets if name in work.secrets}
         mark = found.project.hook.status_context if found.project.reports_status else ""
         writer.close()
 
         def write() -> None:
             self._service.pipelines.write(
-                self._claim, planned.planners, mark=mark, own_secrets=names, store=writer.store, times=planned.times
+                self._claim,
+                planned.planners,
+                mark=mark,
+                own_secrets=work.held.own,
+                store=writer.store,
+                times=planned.times,
             )
             writer.end()
 

@@ -28,10 +28,11 @@ from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError
 from pipelines.projects.defaultnames import behind_branch
 from pipelines.projects.tags import TagFacts, image_names
-from pipelines.runs.domains import domain_of, origin_of_job
+from pipelines.runs.domains import domain_of, named_by, origin_of_job, run_asks
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import JobBasis
 from pipelines.runs.reports import JobReports
+from pipelines.sealing.vault import Sifted
 from registry.client import push
 from worker.building import default_names
 from worker.cacheexport import CacheExport
@@ -71,6 +72,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     assert domain is not None, "planning has settled it"
     work.store.act_for(domain)
     caches = caches_of(work, domain, basis.plan.file)
+    sifted = _secrets(work, domain, basis)
     options = SourceOptions(basis.plan.history, basis.plan.submodules, basis.plan.lfs)
     with fetched(work, ref=basis.plan.ref, commit=basis.plan.commit) as commit:
         common = Given(
@@ -78,12 +80,17 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
             attempt=claim.attempt,
             facts=basis.plan.facts,
             source=commit.layers(options),
-            secrets=work.secrets,
+            secrets=sifted.values,
+            refused=sifted.refused,
             git=commit.git_view(options),
             pipeline=pipeline_name(basis.plan.file),
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
-        outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
+        outcome = execute(
+            planned,
+            given,
+            _tools(work, writer, domain, basis)._replace(caches=caches, masked=tuple(sifted.values.values())),
+        )
     outcome = replace(outcome, message=writer.masked(outcome.message))
     if domain.is_fork:
         outcome = _of_a_stranger(outcome)
@@ -97,6 +104,16 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         outcome = replace(outcome, reports=None)
     exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
     return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches))
+
+
+def _secrets(work: Work, domain: Domain, basis: JobBasis) -> Sifted:
+    """What the run's jobs get of the secrets that they ask for, and why they do not get the others."""
+    plan, wanted = basis.plan, basis.plan.secrets
+    branch, tag = named_by(plan.ref)
+    sifted = work.held.sifted(run_asks(work.claim.run, domain, branch, tag, pipeline_name(plan.file)))
+    if wanted is None:
+        return sifted
+    return Sifted({name: value for name, value in sifted.values.items() if name in wanted}, sifted.refused)
 
 
 def _of_a_stranger(outcome: JobOutcome) -> JobOutcome:
@@ -126,7 +143,6 @@ def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> Jo
         cancelled=work.keeper.stopped,
         killed=work.keeper.killed,
         connect=lambda: client_for(work),
-        masked=tuple(work.secrets.values()),
         fingerprint=service.secrets.fingerprint,
         domain=domain,
         privacy=privacy_of(run.source),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 from builder.remotes.access import git_header
 from builder.remotes.gitroute import GitAccess
@@ -14,14 +15,15 @@ from worker.connecting import bounds_of
 from worker.work import Work
 
 
-def part_reader(work: Work, commit: FetchedCommit) -> ReadPart:
+def part_reader(work: Work, commit: FetchedCommit, secrets: Mapping[str, bytes]) -> ReadPart:
     """Reads parts of the run's commit, and of other repositories with what the project has for their hosts.
 
     A fork has nothing, and mirrors of its own: what the project may fetch is not there for it.
+    secrets: by name, what the runs of the pipeline get.
     """
     run, settings = work.claim.run, work.resources.service.settings
     # GIT_AUTH_TOKEN without a host would go to whichever host the file names.
-    of_hosts = {name: value for name, value in work.secrets.items() if name.startswith("GIT_AUTH_") and "." in name}
+    of_hosts = {name: value for name, value in secrets.items() if name.startswith("GIT_AUTH_") and "." in name}
     access = GitAccess(
         bounds_of(work.resources.settings),
         functools.partial(git_header, of_hosts) if run.is_trusted else None,

@@ -28,6 +28,7 @@ from core.platforms import Platform
 from core.suggestions import suggestion
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
+from pipelines.runs.domains import named_by, run_asks
 from pipelines.runs.gaterows import Changes, CommitTold, GateTerms
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
@@ -119,9 +120,11 @@ def _planner(
 ) -> Planner:
     name = pipeline_name(path)
     about = RunPlan(path, commit.commit.id, ref)
+    branch, tag = named_by(ref)
+    sifted = work.held.sifted(run_asks(work.claim.run, found.domain, branch, tag, name))
     try:
         with as_source_errors():
-            parsed = parse_pipeline(data, path, part_reader(work, commit))
+            parsed = parse_pipeline(data, path, part_reader(work, commit, sifted.values))
     except PipelineFileError as error:
         wrong = PlannedRun(name, about, error=error.render(), summary=error.message)
         _tell(writer, path, wrong)
@@ -160,6 +163,7 @@ def _planned(
         group = found.concurrency or Concurrency("")
         about = replace(about, facts={**found.params, **facts}, params=_declared(parsed))
         about = replace(about, group=str(group.group), group_limit=group.limit, when_busy=str(group.when_busy))
+        about = replace(about, secrets=tuple(sorted({name for each in found.jobs for name in each.job.secret_names})))
         work = tuple(
             PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
             for node, planned in zip(nodes_of(found.jobs, group.group), found.jobs, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,10 +11,15 @@ from builder.remotes.giturls import GitRemote
 from builder.remotes.ssh import SshAccess, SshAgent
 from core.references import Reference
 from core.settings import FetchSettings
-from core.trust import Privacy
+from core.trust import Privacy, of_user
 from images.store import Store
+from pipelines.errors import DeniedError
 from pipelines.model import Claim, GitSource, Source
+from pipelines.projects.repositories import repository_key
+from pipelines.runs.domains import run_asks
+from pipelines.sealing.vault import Held
 from pipelines.sources.git import Served, name_of, repositories, way_to
+from pipelines.sources.senders import shown_sender
 from registry.client import Client
 from worker.connecting import bounds_of, client_of
 from worker.leasekeeper import Keeper
@@ -28,14 +32,14 @@ class Work(NamedTuple):
     """One attempt's build.
 
     store: open for this attempt alone.
-    secrets: by the ids that the Dockerfile mounts them by.
+    held: the secrets that its project has. Which of them the run gets is known when its domain is.
     scratch: a directory of its own.
     """
 
     claim: Claim
     resources: Resources
     store: Store
-    secrets: Mapping[str, bytes]
+    held: Held
     scratch: Path
     keeper: Keeper
 
@@ -72,10 +76,29 @@ def ssh_of(work: Work, source: GitSource) -> SshAccess | None:
         return None
     agent = None
     if source.ssh_key:
-        reveal, project = work.resources.service.secrets.reveal, work.claim.run.project
-        key = work.keeper.insist(lambda: reveal([source.ssh_key], project=project))[source.ssh_key]
-        agent = SshAgent.of_key_data(f"the deploy key {source.ssh_key}", key)
+        agent = SshAgent.of_key_data(f"the deploy key {source.ssh_key}", _deploy_key(work, source))
     return SshAccess(_WITH_PORT.sub(r"\1", source.known_hosts).encode(), agent)
+
+
+def _deploy_key(work: Work, source: GitSource) -> bytes:
+    """The project's own, at its own repository, is for every run: its settings say so. Any other is by its policy.
+
+    Raises DeniedError.
+    """
+    service, run = work.resources.service, work.claim.run
+    hook = work.keeper.insist(lambda: service.projects.get(run.project)).hook
+    if source.ssh_key == hook.ssh_key and repository_key(source.url) == repository_key(hook.repository):
+        found = work.keeper.insist(lambda: service.secrets.reveal([source.ssh_key], project=run.project))
+        return found[source.ssh_key]
+    held = work.keeper.insist(lambda: service.secrets.hold(run.project, named=[source.ssh_key]))
+    sender = of_user(run.project, shown_sender(run.trigger.sender) or run.trigger.by)
+    sifted = held.sifted(run_asks(run, sender, "", ""))
+    if source.ssh_key in sifted.refused:
+        raise DeniedError(
+            f"the secret {source.ssh_key} does not open {source.url}: {sifted.refused[source.ssh_key]}",
+            hint="the project's settings name its deploy key, or the secret's policy has the event `sent`",
+        )
+    return sifted.values[source.ssh_key]
 
 
 def route_of(work: Work, source: GitSource) -> tuple[GitRemote, GitAccess]:

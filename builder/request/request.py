@@ -34,6 +34,7 @@ class BuildRequest(NamedTuple):
     context: stays open until the build has ended.
     pull: ask the registry even for images that are in the store.
     secrets: content by ID, for RUN's mounts.
+    withheld: by ID, why others are not given, for people; in no key.
     no_cache_stages: names of stages whose steps all run, whatever the cache has.
     lineage: the same for builds that are versions of one another; a miss is explained against the last one. Empty:
     builds of the same directory are versions.
@@ -69,6 +70,7 @@ class BuildRequest(NamedTuple):
     add_hosts: tuple[tuple[str, str], ...] = ()
     source_date_epoch: int | None = None
     secrets: Mapping[str, bytes] = _NOTHING
+    withheld: Mapping[str, str] = _NOTHING
     access: SourceAccess = SourceAccess()
     named_contexts: Mapping[str, NamedContext] = _NOTHING
     allow: frozenset[str] = frozenset()

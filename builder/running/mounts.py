@@ -190,6 +190,11 @@ class Mounter:
 
     def _secret(self, mount: SecretMount) -> bytes | None:
         content = self._request.secrets.get(mount.id)
+        if content is None and mount.required and mount.id in self._request.withheld:
+            raise SecretNotFoundError(
+                f"RUN --mount: secret {mount.id!r} is required, and is not for this build: "
+                f"{self._request.withheld[mount.id]}"
+            )
         if content is None and mount.required:
             raise SecretNotFoundError(
                 f"RUN --mount: secret {mount.id!r} is required, and was not given",

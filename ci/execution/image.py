@@ -12,6 +12,7 @@ from builder.bases import Resolver
 from ci.errors import JobFaultError
 from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
+from ci.execution.variables import without_secret
 from ci.model import Image as WantedImage
 from ci.model import ImageBuild
 from ci.outcome import Given, JobTools
@@ -190,8 +191,5 @@ def build_secrets(names: tuple[str, ...], given: Given) -> Mapping[str, bytes]:
     """The secrets that a build's RUNs may mount. Raises JobFaultError when the run may not have one."""
     missing = next((name for name in names if name not in given.secrets), None)
     if missing is not None:
-        raise JobFaultError(
-            f"the build needs the secret {missing}, which this run has not",
-            hint="is it there, and may runs of this event have it?",
-        )
+        raise without_secret("the build", missing, given)
     return {str(name): given.secrets[name] for name in names}

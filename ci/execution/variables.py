@@ -66,10 +66,19 @@ def _available(wanted: Sequence[Secret], given: Given, who: str) -> Iterator[tup
         if value is not None:
             yield secret, value
         elif not secret.optional:
-            raise JobFaultError(
-                f"{who} needs the secret {secret.name}, which this run has not",
-                hint=f"is it there, and may runs of this event have it? Or: {{name: {secret.name}, optional: true}}",
-            )
+            raise without_secret(who, secret.name, given, f"{{name: {secret.name}, optional: true}}")
+
+
+def without_secret(who: str, name: str, given: Given, otherwise: str = "") -> JobFaultError:
+    """The error of whoever needs a secret that the run may not have. otherwise: what the file may say in its place."""
+    rather = f" Or: {otherwise}" if otherwise else ""
+    if name in given.refused:
+        return JobFaultError(
+            f"{who} needs the secret {name}, which this run may not have: {given.refused[name]}",
+            hint=f"its policy is changed by `shiplap secret policy`, and in the project's settings.{rather}",
+        )
+    hint = f"is it there, and may runs of this event have it?{rather}"
+    return JobFaultError(f"{who} needs the secret {name}, which this run has not", hint=hint)
 
 
 def _as_value(secret: Secret, value: bytes) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -11,6 +13,7 @@ from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
+from cli.remote.policies import policy_of, policy_options, policy_text
 from cli.remote.servers import require_private, required_server
 from cli.table import print_json, rfc3339, table
 
@@ -33,9 +36,12 @@ def command() -> None:
 @click.argument("kind", type=_KINDS)
 @click.argument("name")
 @click.option("--push", is_flag=True, help="Images may be pushed, too.")
+@policy_options
 @click.pass_obj
-def add(root: str | None, *, project: str, kind: str, name: str, push: bool) -> None:
+def add(root: str | None, /, *, project: str, kind: str, name: str, push: bool, **policy: tuple[str, ...]) -> None:
     """Give it to a project; '*' gives it to all.
+
+    A secret may have a policy for these projects, in place of its own ('shiplap secret policy').
 
     \b
     shiplap grant add web secret NPM_TOKEN
@@ -43,7 +49,10 @@ def add(root: str | None, *, project: str, kind: str, name: str, push: bool) -> 
     shiplap grant add '*' image 'base/*'
     """
     with Client(required_server(host_option(), root)) as client:
-        client.call("PUT", "/grants", {"project": project, "kind": kind, "name": name, "may_push": push})
+        body: dict[str, Any] = {"project": project, "kind": kind, "name": name, "may_push": push}
+        if any(policy.values()):
+            body["policy"] = policy_of(policy)
+        client.call("PUT", "/grants", body)
 
 
 @command.command("ls")
@@ -57,11 +66,14 @@ def ls(root: str | None, *, project: str, as_json: bool) -> None:
     if as_json:
         print_json(grants)
         return
-    rows = [
-        (grant["project"], grant["kind"], grant["name"], "pull, push" if grant.get("may_push") else "")
-        for grant in grants
-    ]
+    rows = [(grant["project"], grant["kind"], grant["name"], _rights(grant)) for grant in grants]
     click.echo(table(("PROJECT", "KIND", "NAME", "RIGHTS"), rows))
+
+
+def _rights(grant: Mapping[str, Any]) -> str:
+    if grant.get("may_push"):
+        return "pull, push"
+    return policy_text(grant["policy"]) if grant.get("policy") else ""
 
 
 @command.command("rm")

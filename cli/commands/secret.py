@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -13,6 +13,7 @@ from cli.options import json_option
 from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
+from cli.remote.policies import policy_of, policy_options, policy_text
 from cli.remote.servers import require_private, required_server
 from cli.table import print_json, rfc3339, table
 
@@ -24,8 +25,9 @@ _project_option = click.option("--project", metavar="NAME", default="", help="Of
 def command() -> None:
     """Manage the secrets that a build service keeps for its runs.
 
-    A run gets those that it asks for: 'build --secret id=NAME,type=stored', or what its project's settings name. One of
-    the project comes before one of the service. 'RUN --mount=type=secret,id=NAME' sees it.
+    Jobs of a pipeline name those that they need; 'RUN --mount=type=secret,id=NAME' sees one in a build, and 'build
+    --secret id=NAME,type=stored' asks for one by hand. One of the project comes before one of the service. A secret's
+    policy says which runs get it: those of protected branches and tags, unless it says more. Forks get none.
     """
 
 
@@ -36,15 +38,20 @@ def command() -> None:
 @click.option(
     "--for", "given", metavar="NAME", multiple=True, help="Give the service's secret to this project; * is all."
 )
+@policy_options
 @click.pass_obj
-def set_(root: str | None, *, name: str, file: BinaryIO, project: str, given: tuple[str, ...]) -> None:
+def set_(
+    root: str | None, /, *, name: str, file: BinaryIO, project: str, given: tuple[str, ...], **policy: tuple[str, ...]
+) -> None:
     """Store a secret, or replace it.
 
     The value is FILE's content or standard input, exactly as it is; at a terminal, it is asked for. A secret of the
-    service is for the projects that it is given to: by --for, or later by 'shiplap grant add'.
+    service is for the projects that it is given to: by --for, or later by 'shiplap grant add'. What is replaced keeps
+    its policy, unless an option says another.
 
     \b
     shiplap secret set --project app DEPLOY_KEY ~/.ssh/deploy_key
+    shiplap secret set --project app --branches main --events push,tag --pipelines deploy DEPLOY_KEY FILE
     printf %s "$TOKEN" | shiplap secret set NPM_TOKEN --for app --for web
     """
     if given and project:
@@ -53,7 +60,10 @@ def set_(root: str | None, *, name: str, file: BinaryIO, project: str, given: tu
     server = required_server(host_option(), root)
     require_private(server, "a secret")
     with Client(server) as client:
-        client.call("PUT", f"{_path(project)}/{segment(name)}", {"value_base64": base64.b64encode(value).decode()})
+        body: dict[str, Any] = {"value_base64": base64.b64encode(value).decode()}
+        if any(policy.values()):
+            body["policy"] = policy_of(policy)
+        client.call("PUT", f"{_path(project)}/{segment(name)}", body)
         for owner in given:
             client.call("PUT", "/grants", {"project": owner, "kind": "secret", "name": name})
         if project or given:
@@ -63,18 +73,38 @@ def set_(root: str | None, *, name: str, file: BinaryIO, project: str, given: tu
         click.echo(f"hint: no project has it yet: shiplap grant add PROJECT secret {name}", err=True)
 
 
+@command.command("policy")
+@click.argument("name")
+@_project_option
+@policy_options
+@click.pass_obj
+def policy(root: str | None, /, *, name: str, project: str, **given: tuple[str, ...]) -> None:
+    """Say which runs get a secret, whose value stays.
+
+    Without options: those of protected branches and tags. 'shiplap grant add' says it for one project of several that
+    have a secret of the service.
+
+    \b
+    shiplap secret policy --project app DEPLOY_KEY --branches main --events push
+    shiplap secret policy --project app NPM_TOKEN --branches '**'
+    """
+    with Client(required_server(host_option(), root)) as client:
+        client.call("PUT", f"{_path(project)}/{segment(name)}/policy", policy_of(given))
+
+
 @command.command("ls")
 @_project_option
 @json_option
 @click.pass_obj
 def ls(root: str | None, *, project: str, as_json: bool) -> None:
-    """List the names of secrets. Values are never shown."""
+    """List secrets, and which runs get them. Values are never shown."""
     with Client(required_server(host_option(), root)) as client:
         secrets = client.call("GET", _path(project))["secrets"]
     if as_json:
         print_json(secrets)
         return
-    click.echo(table(("NAME", "STORED"), [(secret["name"], rfc3339(int(secret["created_at"]))) for secret in secrets]))
+    rows = [(each["name"], rfc3339(int(each["created_at"])), policy_text(each["policy"])) for each in secrets]
+    click.echo(table(("NAME", "STORED", "FOR"), rows))
 
 
 @command.command("rm")

@@ -14,7 +14,7 @@ from ci.errors import CiError, JobCancelledError
 from ci.local.ending import EndRequests
 from ci.local.runner import ToolsFor
 from ci.local.selecting import selected
-from ci.model import Job, Pipeline
+from ci.model import Pipeline
 from ci.outcome import Given, JobTools, MemoryPins, Publisher
 from ci.planning import Plan, plan
 from cli.building.secrets import read_named_secrets
@@ -121,18 +121,10 @@ def opened_run(
 
 def _warn_of_unnamed(secrets: Iterable[str], pipeline: Pipeline) -> None:
     """Of secrets that no job of the file would get: a slip of the pen, most likely."""
-    named = {str(name) for job in pipeline.jobs.values() for name in _secrets_of(job)}
+    named = {name for job in pipeline.jobs.values() for name in job.secret_names}
     for name in secrets:
         if name not in named:
             say(f"warning: no job names the secret {one_line(name)}{aside(suggestion(name, named))}")
-
-
-def _secrets_of(job: Job) -> Iterator[str]:
-    yield from (secret.name for secret in job.secrets)
-    if job.build is not None:
-        yield from job.build.secrets
-    if job.image is not None and job.image.build is not None:
-        yield from job.image.build.secrets
 
 
 class _Tools:

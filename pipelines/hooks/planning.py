@@ -93,7 +93,7 @@ def by_hand(project: Project, branch: str, by: str, sender: str) -> Build:
     source = _source(project.hook)
     if branch:
         source = msgspec.structs.replace(source, ref=f"refs/heads/{branch}", branch=branch)
-    return Build(_request(project, source, project.hook.push_secrets), Trigger(by=by, branch=branch, sender=sender))
+    return Build(_request(project, source), Trigger(by=by, branch=branch, sender=sender))
 
 
 def lane(trigger: Trigger) -> tuple[str, str] | None:
@@ -140,7 +140,7 @@ def _push(project: Project, push: Push) -> Action:
         "push", push.author, branch=push.branch, commit=push.commit, title=push.title, url=push.url,
         context=_status(project), default_branch=push.default_branch,
     )  # fmt: skip
-    return Build(_request(project, source, hook.push_secrets), trigger, push.before)
+    return Build(_request(project, source), trigger, push.before)
 
 
 def _tag(project: Project, tag: Tag) -> Action:
@@ -150,7 +150,7 @@ def _tag(project: Project, tag: Tag) -> Action:
     source = msgspec.structs.replace(_source(hook), ref=tag.commit or f"refs/tags/{tag.name}", tag=tag.name)
     context = _status(project, "tag") if tag.commit else ""
     trigger = Trigger("tag", tag.author, tag=tag.name, commit=tag.commit, title=tag.title, url=tag.url, context=context)
-    return Build(_request(project, source, hook.tag_secrets), trigger)
+    return Build(_request(project, source), trigger)
 
 
 def _pull_request(project: Project, pull: PullRequest) -> Action:
@@ -181,7 +181,7 @@ def _pull_request(project: Project, pull: PullRequest) -> Action:
         title=pull.title, url=pull.url, fork=pull.fork, context="" if is_pushed else _status(project, "pr"),
         target=pull.target,
     )  # fmt: skip
-    request = _request(project, source, () if pull.fork else hook.pull_request_secrets)
+    request = _request(project, source)
     if is_pushed:
         return Hold(request, trigger, f"{shown}: the push to branch {pull.branch} builds it")
     return Await(request, trigger) if pull.fork else Build(request, trigger)
@@ -191,9 +191,9 @@ def _source(hook: HookSettings) -> GitSource:
     return GitSource(hook.repository, subdirectory=hook.context, ssh_key=hook.ssh_key, known_hosts=hook.known_hosts)
 
 
-def _request(project: Project, source: GitSource, secrets: tuple[str, ...]) -> RunRequest:
+def _request(project: Project, source: GitSource) -> RunRequest:
     hook = project.hook
-    options = BuildOptions(file=hook.file, target=hook.target, build_args=hook.build_args, secrets=secrets)
+    options = BuildOptions(file=hook.file, target=hook.target, build_args=hook.build_args)
     return RunRequest(source, project.name, options)
 
 

@@ -2,7 +2,7 @@
 
 A grant is for one project, or for all (``*``), and of a kind:
 
-secret: a secret of the service, by its name.
+secret: a secret of the service, by its name. A policy of the grant counts in place of the secret's own.
 login: a log-in to a registry elsewhere, HOST[:PORT]: the stored one, else the one in the worker's own docker
 configuration. ``*``: all that the worker has, but none for the service's own registry.
 image: repositories of the service's registry, as a pattern (``base/*``); for pulling, or for pushing, too.
@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
+from pipelines.owning.policies import SILENT, Policy, check_policy, decoded, encoded
 from pipelines.schema import grants, projects
 
 Kind: TypeAlias = Literal["secret", "login", "image", "bare"]
@@ -48,12 +49,14 @@ class Grant(msgspec.Struct, frozen=True):
     project: ``*`` for all.
     kind, name: see the module.
     may_push: for images: pushing, too, not only pulling.
+    policy: for secrets: which of the project's runs get it; one that says nothing leaves that to the secret's own.
     """
 
     project: str
     kind: Kind
     name: str
     may_push: bool = False
+    policy: Policy = SILENT
 
 
 class Grants:
@@ -67,14 +70,21 @@ class Grants:
         with self._database.read() as connection:
             return _rows(connection, None if project is None else (project, ALL))
 
-    def give(self, grant: Grant) -> None:
-        """Give it, in place of the same grant with other rights. Raises InvalidRequestError, NotFoundError."""
+    def give(self, grant: Grant, *, keeps_policy: bool = False) -> None:
+        """Give it, in place of the same grant with other rights. Raises InvalidRequestError, NotFoundError.
+
+        keeps_policy: that of the same grant, if there is one, stays.
+        """
         _check(grant)
         with self._database.write() as connection:
             if grant.project != ALL and not _is_project(connection, grant.project):
                 raise NotFoundError(f"there is no project {grant.project}")
+            row = {**msgspec.structs.asdict(grant), "policy": encoded(grant.policy)}
+            if keeps_policy:
+                before = connection.execute(select(grants.c.policy).where(_is(grant))).scalar()
+                row["policy"] = before or row["policy"]
             connection.execute(delete(grants).where(_is(grant)))
-            connection.execute(insert(grants).values(msgspec.structs.asdict(grant)))
+            connection.execute(insert(grants).values(row))
 
     def take(self, grant: Grant) -> None:
         """Take it back, whatever its rights. Raises NotFoundError."""
@@ -94,6 +104,15 @@ def has_grant(connection: Connection, project: str, kind: Kind, name: str) -> bo
         grants.c.project.in_((project, ALL)), grants.c.kind == kind, grants.c.name == name
     )
     return connection.execute(wanted.limit(1)).first() is not None
+
+
+def policies_of(connection: Connection, project: str) -> dict[str, list[Policy]]:
+    """By name, the policies by which the project was given secrets of the service, alone or with all others."""
+    found: dict[str, list[Policy]] = {}
+    for grant in _rows(connection, (project, ALL)):
+        if grant.kind == "secret":
+            found.setdefault(grant.name, []).append(grant.policy)
+    return found
 
 
 def images_of(connection: Connection, project: str) -> list[Grant]:
@@ -121,6 +140,9 @@ def _check(grant: Grant) -> None:
         raise InvalidRequestError(f"invalid {grant.kind} {grant.name[:100]!r}", hint=_HINTS[grant.kind])
     if grant.may_push and grant.kind != "image":
         raise InvalidRequestError(f"a {grant.kind} is not pushed to", hint="only images are")
+    if grant.policy != SILENT and grant.kind != "secret":
+        raise InvalidRequestError(f"a {grant.kind} has no policy", hint="only secrets have")
+    check_policy(grant.policy)
 
 
 def _is(grant: Grant) -> ColumnElement[bool]:
@@ -131,7 +153,9 @@ def _rows(connection: Connection, of: tuple[str, ...] | None) -> list[Grant]:
     wanted = select(grants).order_by(grants.c.project, grants.c.kind, grants.c.name)
     if of is not None:
         wanted = wanted.where(grants.c.project.in_(of))
-    return [Grant(row.project, row.kind, row.name, row.may_push) for row in connection.execute(wanted)]
+    return [
+        Grant(row.project, row.kind, row.name, row.may_push, decoded(row.policy)) for row in connection.execute(wanted)
+    ]
 
 
 def _is_project(connection: Connection, name: str) -> bool:

@@ -58,7 +58,6 @@ def _check_api(url: str) -> None:
 
 def _texts(settings: HookSettings) -> Sequence[str]:
     return [
-        *settings.branches, *settings.tags, *settings.paths, *settings.push_secrets, *settings.tag_secrets,
-        *settings.pull_request_secrets, *settings.build_args.values(), settings.file or "", settings.context,
-        settings.target, settings.ssh_key, settings.known_hosts,
+        *settings.branches, *settings.tags, *settings.paths, *settings.build_args.values(), settings.file or "",
+        settings.context, settings.target, settings.ssh_key, settings.known_hosts,
     ]  # fmt: skip

@@ -12,6 +12,7 @@ import msgspec
 
 from core.trust import Domain, of_branch, of_fork, of_stranger, of_user, parse, protected
 from pipelines.model import ContextSource, GitSource, HookSettings, Project, Run, Source, Trigger
+from pipelines.owning.policies import RunAsks
 from pipelines.projects.defaultnames import Origin
 from pipelines.sources.senders import shown_sender
 
@@ -53,12 +54,25 @@ def found(run: Run, source: GitSource, project: Project, checkout: Checkout) -> 
     hook, ref, head = project.hook, checkout.found, checkout.head
     if run.trigger.kind == "push":
         return _of_branch_named(run.project, run.trigger.branch, head.branch)
-    if _is_as_the_project_has_it(run, source, hook):
+    if _is_as_the_project_has_it(run, source, hook) and _is_as_the_server_says(source, checkout):
         if ref.branch:
             return _of_branch_named(run.project, ref.branch, head.branch)
         if ref.tag or ref.commit == head.commit:
             return protected(run.project)
     return of_user(run.project, _who(run.trigger))
+
+
+def named_by(ref: str) -> tuple[str, str]:
+    """The branch and the tag of a full ref; at most one of them is not empty."""
+    kind, _, name = ref.removeprefix("refs/").partition("/")
+    return (name if kind == "heads" else "", name if kind == "tags" else "")
+
+
+def run_asks(run: Run, domain: Domain, branch: str, tag: str, pipeline: str = "") -> RunAsks:
+    """The run as policies of secrets look at it. branch, tag: that it was found by, or that a payload names."""
+    if domain.lane == "branch":
+        branch, tag = domain.name, ""
+    return RunAsks(domain, run.trigger.kind, "" if tag else branch, tag, pipeline)
 
 
 def _who(trigger: Trigger) -> str:
@@ -73,6 +87,13 @@ def _is_as_the_project_has_it(run: Run, source: GitSource, hook: HookSettings) -
     """
     chosen, options = (source.url, source.known_hosts, run.options.build_args), run.options
     return chosen == (hook.repository, hook.known_hosts, hook.build_args) and not options.add_hosts
+
+
+def _is_as_the_server_says(source: GitSource, checkout: Checkout) -> bool:
+    """Whether the request names no branch and no tag beside its ref but those that the server has for it."""
+    ref, head = checkout.found, checkout.head
+    branch = ref.branch or (head.branch if ref.commit == head.commit else "")
+    return source.branch in ("", branch) and source.tag in ("", ref.tag)
 
 
 def origin(run: Run, domain: Domain, hook: HookSettings, checkout: Checkout) -> Origin:

@@ -49,6 +49,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: why the run has no jobs; empty where it has some.
     is_run_otherwise: it has none because another event runs the pipeline with this commit, and marks it.
     group, group_limit, when_busy: of the whole run, as of ``ci.model.Concurrency``; an empty group: none.
+    secrets: names of those that any of its jobs asks for; null: a plan of before they were noted, and it may be any.
     is_partial: it repeats a part of another run: its success says nothing of the jobs that are left out.
     """
 
@@ -70,6 +71,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     group_limit: int = 1
     when_busy: WhenBusy = "wait"
     params: dict[str, Param] = {}
+    secrets: tuple[str, ...] | None = None
 
 
 class GraphRow(NamedTuple):

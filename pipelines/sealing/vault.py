@@ -2,7 +2,8 @@
 
 A secret belongs to the service, to a project, or to a single run. A run's own secret is sent with the run, and is
 forgotten when the run ends. A job that asks for a name gets the run's own secret first, then its project's, then
-the service's if its project was given that by name (``pipelines.owning.grants``).
+the service's if its project was given that by name (``pipelines.owning.grants``). Which runs of the project get a
+stored one says its policy (``pipelines.owning.policies``).
 
 AES-256-GCM, a fresh nonce for each value, the secret's owner and name bound to it. Several hosts share the key file
 (SHIPLAP_SECRET_KEY_FILE names another place for it).
@@ -17,12 +18,13 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import delete, insert, select
+from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from core.masking import MIN_LENGTH
@@ -30,7 +32,8 @@ from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
 from pipelines.keys.keynumbers import check_key, note_key
 from pipelines.keys.keyring import KeyRing
-from pipelines.owning.grants import forget_grants_of_name, has_grant
+from pipelines.owning.grants import forget_grants_of_name, has_grant, policies_of
+from pipelines.owning.policies import SILENT, Policy, RunAsks, check_policy, decoded, encoded, refusal
 from pipelines.schema import jobs, run_secrets, secrets
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -38,14 +41,70 @@ _MAX_BYTES: Final = 500 << 10
 """BuildKit's limit too: every step that mounts a secret holds it in memory."""
 _MAX_PROJECT: Final = 100
 _NONCE_BYTES: Final = 12
+POLICY_HINT: Final = (
+    "who may maintain the project changes for which runs it is: shiplap secret policy NAME --project P …"
+)
 
 
 class SecretInfo(msgspec.Struct, frozen=True):
-    """A secret without its value. project: the owner; empty for the whole service."""
+    """A secret without its value.
+
+    project: the owner; empty for the whole service.
+    policy: which runs get it.
+    """
 
     name: str
     created_at: float
     project: str = ""
+    policy: Policy = SILENT
+
+
+class Opened(NamedTuple):
+    """A stored secret with its value. policies: a run that one of them is for gets it; there is one at least."""
+
+    value: bytes
+    policies: tuple[Policy, ...]
+
+
+class Sifted(NamedTuple):
+    """What a run gets of its secrets.
+
+    values: by name, those that it gets.
+    refused: by name, why the others are not for it, for people.
+    """
+
+    values: Mapping[str, bytes]
+    refused: Mapping[str, str]
+
+
+class Held(NamedTuple):
+    """All the secrets that runs of a project may have, opened, while it may not be known yet for whom the run is.
+
+    own: by name, those that came with the run. They are the run's, whatever is stored.
+    stored: by name.
+    """
+
+    own: Mapping[str, bytes] = MappingProxyType({})
+    stored: Mapping[str, Opened] = MappingProxyType({})
+
+    def values(self) -> list[bytes]:
+        """All values, for a masker."""
+        return [*self.own.values(), *(each.value for each in self.stored.values())]
+
+    def sifted(self, run: RunAsks) -> Sifted:
+        """What this run gets of them."""
+        if run.domain.is_fork:  # not even what somebody sent with it
+            return Sifted({}, {name: refusal(SILENT, run) for name in (*self.own, *self.stored)})
+        values, refused = dict(self.own), {}
+        for name, (value, policies) in self.stored.items():
+            reasons = [refusal(policy, run) for policy in policies]
+            if name in values:
+                continue
+            if all(reasons):
+                refused[name] = reasons[0]
+            else:
+                values[name] = value
+        return Sifted(values, refused)
 
 
 class Secrets:
@@ -56,35 +115,68 @@ class Secrets:
         self.keys = KeyRing(key_file)
         self._clock = clock
 
-    def put(self, name: str, value: bytes, *, project: str = "") -> None:
-        """Store or replace it. project: may be one that does not exist yet. Raises InvalidRequestError."""
+    def put(self, name: str, value: bytes, *, project: str = "", policy: Policy | None = None) -> None:
+        """Store or replace it. Raises InvalidRequestError.
+
+        project: may be one that does not exist yet.
+        policy: None: that of the secret which it replaces; of a new one, it says nothing.
+        """
         check_secret(name, value)
+        if policy is not None:
+            check_policy(policy)
         if len(project) > _MAX_PROJECT:
             raise InvalidRequestError(f"invalid project name {project[:100]!r}")
         sealed = self._seal(_stored(project, name), value)
+        this = and_(secrets.c.project == project, secrets.c.name == name)
         with self._database.write() as connection:
-            connection.execute(delete(secrets).where(secrets.c.project == project, secrets.c.name == name))
+            before = connection.execute(select(secrets.c.policy).where(this)).scalar() or ""
+            connection.execute(delete(secrets).where(this))
             row = {"project": project, "name": name, "value": sealed, "created_at": self._clock()}
-            connection.execute(insert(secrets).values(row))
+            kept = before if policy is None else encoded(policy)
+            connection.execute(insert(secrets).values(**row, policy=kept))
+
+    def set_policy(self, name: str, policy: Policy, *, project: str = "") -> None:
+        """Say which runs get a stored secret. Raises InvalidRequestError, NotFoundError."""
+        check_policy(policy)
+        this = and_(secrets.c.project == project, secrets.c.name == name)
+        with self._database.write() as connection:
+            if not connection.execute(update(secrets).where(this).values(policy=encoded(policy))).rowcount:
+                raise _absent(name, project)
 
     def list(self, *, project: str = "") -> list[SecretInfo]:
         """Secrets of one project, or those of the whole service; by name."""
         with self._database.read() as connection:
-            wanted = select(secrets.c.name, secrets.c.created_at).where(secrets.c.project == project)
+            wanted = select(secrets.c.name, secrets.c.created_at, secrets.c.policy).where(secrets.c.project == project)
             rows = connection.execute(wanted.order_by(secrets.c.name))
-            return [SecretInfo(row.name, row.created_at, project) for row in rows]
+            return [SecretInfo(row.name, row.created_at, project, decoded(row.policy)) for row in rows]
 
     def delete(self, name: str, *, project: str = "") -> None:
         """Raises NotFoundError."""
         with self._database.write() as connection:
             wanted = (secrets.c.project == project, secrets.c.name == name)
             if not connection.execute(delete(secrets).where(*wanted)).rowcount:
-                raise NotFoundError(f"there is no secret {name}" + (f" of project {project}" if project else ""))
+                raise _absent(name, project)
             if not project:
                 forget_grants_of_name(connection, "secret", name)
 
+    def hold(self, project: str, *, named: Iterable[str] = (), own: Iterable[str] = (), job: int | None = None) -> Held:
+        """The secrets that a run of the project may have. Raises SecretError when the key does not fit.
+
+        named: names of stored ones that whoever made the run asked for: NotFoundError is raised where one is not there.
+        own: names of those that came with the run. job: the run's first, which has them.
+        """
+        with self._database.read() as connection:
+            theirs = {name: self._reveal(connection, name, project, job) for name in own}
+            for name in named:
+                if name not in theirs:
+                    self._reveal(connection, name, project, None)
+            return Held(theirs, self._opened(connection, project))
+
     def reveal(self, names: Iterable[str], *, project: str = "", job: int | None = None) -> dict[str, bytes]:
-        """The values that a job of ``project`` gets. Raises NotFoundError; SecretError when the key does not fit."""
+        """The values that jobs of ``project`` may have, whatever their policies say.
+
+        Raises NotFoundError; SecretError when the key does not fit.
+        """
         found = {}
         with self._database.read() as connection:
             for name in names:
@@ -138,6 +230,20 @@ class Secrets:
                 return self._open(_stored(scope, name), name, bytes(sealed))
         raise NotFoundError(f"there is no secret {name}", hint=f"an administrator adds it: shiplap secret set {name}")
 
+    def _opened(self, connection: Connection, project: str) -> dict[str, Opened]:
+        columns = (secrets.c.name, secrets.c.value, secrets.c.policy)
+        found = {}
+        given = policies_of(connection, project)
+        if given:
+            ours = select(*columns).where(secrets.c.project == "", secrets.c.name.in_(given))
+            for row in connection.execute(ours):
+                own, value = decoded(row.policy), self._open(row.name, row.name, bytes(row.value))
+                found[row.name] = Opened(value, tuple(own if each == SILENT else each for each in given[row.name]))
+        for row in connection.execute(select(*columns).where(secrets.c.project == project)):
+            value = self._open(_stored(project, row.name), row.name, bytes(row.value))
+            found[row.name] = Opened(value, (decoded(row.policy),))
+        return found
+
     def _seal(self, bound_to: str, value: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + AESGCM(self.keys.current()).encrypt(nonce, value, bound_to.encode())
@@ -156,6 +262,10 @@ class Secrets:
             f"the secret {name} cannot be decrypted with {self.keys.file}",
             hint="this key is not the one it was stored with: bring that one back, or store the secret anew",
         )
+
+
+def _absent(name: str, project: str) -> NotFoundError:
+    return NotFoundError(f"there is no secret {name}" + (f" of project {project}" if project else ""))
 
 
 def check_secret(name: str, value: bytes) -> None:

@@ -286,10 +286,15 @@ def test_secrets_sent_with_a_build_and_stored_ones_reach_its_steps(serving: Serv
     refused = serving.build("--secret", "id=KEPT,type=stored", context, check=False)
     assert "project default was not given the secret KEPT" in refused.stderr
     serving.shiplap("grant", "add", "default", "secret", "KEPT")
+    refused = serving.build("--secret", "id=KEPT,type=stored", context, check=False)
+    assert "the secret KEPT is not for this run: it is for protected branches and tags" in refused.stderr
+    serving.shiplap("grant", "add", "default", "secret", "KEPT", "--events", "manual,sent")
+    policy = {"events": ["manual", "sent"]}
     assert serving.shiplap.json("grant", "ls", "--json") == [
-        {"project": "default", "kind": "secret", "name": "KEPT", "may_push": False}
+        {"project": "default", "kind": "secret", "name": "KEPT", "may_push": False, "policy": policy}
     ]
-    assert "KEPT" in serving.shiplap("secret", "ls").stdout
+    assert "protected branches and tags; events manual sent" in serving.shiplap("grant", "ls").stdout
+    assert re.search("KEPT .* protected branches and tags$", serving.shiplap("secret", "ls").stdout, re.MULTILINE)
     (context.parent / "own").write_text("sent along\n")
     secrets = ["--secret", f"id=own,src={context.parent / 'own'}", "--secret", "id=KEPT,type=stored"]
     log = serving.build("--no-cache", *secrets, context).stderr
@@ -298,6 +303,36 @@ def test_secrets_sent_with_a_build_and_stored_ones_reach_its_steps(serving: Serv
     refused = serving.build(*secrets, context, check=False)
     assert refused.returncode == 1
     assert "there is no secret KEPT" in refused.stderr
+
+
+def test_policy_of_a_secret_is_set_shown_and_kept(serving: Serving) -> None:
+    def policy() -> object:
+        return serving.shiplap.json("secret", "ls", "--project", "policies", "--json")[0]["policy"]
+
+    serving.shiplap("project", "add", "policies")
+    own = ("--project", "policies", "KEY")
+    options = ("--branches", "main", "--events", "push,tag", "--pipelines", "deploy")
+    serving.shiplap("secret", "set", *options, *own, stdin="value")
+    wanted = {"branches": ["main"], "events": ["push", "tag"], "pipelines": ["deploy"]}
+    assert policy() == wanted
+    assert "branches main; events push tag; pipelines deploy" in (
+        serving.shiplap("secret", "ls", "--project", "policies").stdout
+    )
+    serving.shiplap("secret", "set", *own, stdin="another")
+    assert policy() == wanted
+    serving.shiplap("secret", "policy", *own, "--branches", "**")
+    assert policy() == {"branches": ["**"]}
+    serving.shiplap("secret", "policy", *own)
+    assert policy() == {}
+    for wrong, why in (
+        (("--events", "pull_request"), "pull requests, which never come from the default branch"),
+        (("--events", "pushes"), "pushes"),
+        (("--branches", "["), "branches of the policy"),
+    ):
+        refused = serving.shiplap("secret", "policy", *own, *wrong, check=False)
+        assert (refused.returncode, why in refused.stderr) == (1, True), refused.stderr
+    missing = serving.shiplap("secret", "policy", "--project", "policies", "NONE", check=False)
+    assert "there is no secret NONE of project policies" in missing.stderr
 
 
 def test_secret_is_not_sent_where_others_could_read_it(serving: Serving, context: Path) -> None:

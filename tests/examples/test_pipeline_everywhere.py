@@ -112,7 +112,7 @@ def of_push(shiplap: Shiplap, repository: Path) -> Results:
     """A service of its own, a bare repository beside it, and ``git push``."""
     url, process = start_service(shiplap)
     try:
-        shiplap("project", "add", "app", "--bare", "--push-secret", "DEPLOY_KEY")
+        shiplap("project", "add", "app", "--bare")
         shiplap("secret", "set", "--project", "app", "DEPLOY_KEY", stdin=SECRET)
         subprocess.run(
             ["git", "push", "-o", "follow", str(shiplap.root / "git" / "app.git"), "main"],

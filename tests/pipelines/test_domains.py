@@ -258,7 +258,8 @@ def test_image_is_called_after_what_the_server_says(service: Service, repository
     assert by_ann(GitSource(url, "other")) == Origin("other", commit=other)
     assert by_ann(GitSource(url, "v1")) == Origin(tag="v1", commit=other)
     assert by_ann(GitSource(url, repository.forked, branch="main", tag="v1")) == Origin()
-    assert by_ann(GitSource(url, tip, branch="other", tag="v1")) == Origin(commit=tip)
+    assert by_ann(GitSource(url, tip)) == by_ann(GitSource(url, tip, branch="main")) == Origin(commit=tip)
+    assert by_ann(GitSource(url, tip, branch="other")) == by_ann(GitSource(url, tip, tag="v1")) == Origin()
     assert by_ann(GitSource(url, "main", subdirectory=".")) == Origin()
     for options in ({"target": "test"}, {"file": "Other"}, {"platform": "linux/arm64"}, {"build_args": {"a": "b"}}):
         assert by_ann(GitSource(url, "main"), **options) == Origin()

@@ -35,14 +35,13 @@ def source(found: Action) -> GitSource:
 
 def test_push_is_built_at_its_commit_with_the_project_s_options() -> None:
     found = action(
-        PUSH, file="docker/Dockerfile", context="sub", target="final", build_args={"A": "1"}, push_secrets=("npm",),
+        PUSH, file="docker/Dockerfile", context="sub", target="final", build_args={"A": "1"},
         ssh_key="deploy",
     )  # fmt: skip
     assert isinstance(found, Build)
     assert source(found) == GitSource(URL, COMMIT, "sub", ssh_key="deploy", branch="main")
     options = found.request.options
     assert (options.file, options.target, options.build_args) == ("docker/Dockerfile", "final", {"A": "1"})
-    assert options.secrets == ("npm",)
     assert (found.trigger.kind, found.trigger.branch, found.trigger.commit) == ("push", "main", COMMIT)
     assert found.trigger.context == "shiplap"
 
@@ -87,27 +86,25 @@ def test_paths_that_the_payload_does_not_tell_are_left_to_the_worker() -> None:
 
 def test_tags_are_built_by_their_own_settings() -> None:
     tag = Tag("v1.2", COMMIT)
-    found = action(tag, tags=("v*",), tag_secrets=("release-key",), push_secrets=("other",))
+    found = action(tag, tags=("v*",))
     assert isinstance(found, Build)
     assert source(found).tag == "v1.2"
-    assert found.request.options.secrets == ("release-key",)
     assert found.trigger.context == "shiplap/tag"
     assert isinstance(action(tag, tags=("release-*",)), Skip)
     assert source(action(Tag("v1.2", ""))).ref == "refs/tags/v1.2"
 
 
 def test_own_pull_request_is_built_unless_its_branch_is() -> None:
-    held = action(PULL, pull_request_secrets=("npm",))
+    held = action(PULL)
     assert isinstance(held, Hold)
     assert held.reason == "pull request 7: the push to branch topic builds it"
-    assert (held.request.options.secrets, held.trigger.context) == (("npm",), "")
+    assert held.trigger.context == ""
     assert isinstance(held.request.source, GitSource)
     assert held.request.source.only_pipelines
-    found = action(PULL, branches=("main",), pull_request_secrets=("npm",))
+    found = action(PULL, branches=("main",))
     assert isinstance(found, Build)
     assert source(found).trusted
     assert not source(found).only_pipelines
-    assert found.request.options.secrets == ("npm",)
     assert found.trigger.context == "shiplap/pr"
     assert isinstance(action(PULL, branches=("main",), pull_requests="off"), Skip)
     assert isinstance(action(PULL, branches=("release",)), Skip)
@@ -115,7 +112,7 @@ def test_own_pull_request_is_built_unless_its_branch_is() -> None:
 
 def test_fork_waits_for_approval_and_gets_nothing() -> None:
     assert isinstance(action(FORK), Skip)
-    found = action(FORK, pull_requests="approve", pull_request_secrets=("npm",))
+    found = action(FORK, pull_requests="approve")
     assert isinstance(found, Await)
     assert found.request.options.secrets == ()
     assert not source(found).trusted

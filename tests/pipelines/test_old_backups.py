@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, dict[str, object]] = {
     "users": {"role": "admin"}, "steps": {"run": 1}, "log_chunks": {"run": 1, "data": b"\0", "line_count": 0},
     "run_secrets": {"run": 1}, "approvals": {"project": "web"}, "deliveries": {"project": "web"},
     "statuses": {"run": 1, "project": "web"}, "contexts": {"digest": f"sha256:{'0' * 64}"},
-    "project_roles": {"project": "web"}, "image_tags": {"project": "web", "run": 1},
+    "project_roles": {"project": "web"}, "schedules": {"project": "web"}, "image_tags": {"project": "web", "run": 1},
 }  # fmt: skip
 _JSON = ("hook", "trigger", "settings", "payload")
 

@@ -125,7 +125,7 @@ def test_pull_request_and_plan_at_once_make_one_run_of_it(service: Service) -> N
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_webhook_of_a_pull_request_starts_what_its_push_did_not_build(service: Service) -> None:
     url = "https://github.com/octo-org/hello.git"
-    service.projects.put(Project("app", hook=HookSettings(url, "github", pull_request_secrets=("KEY",))))
+    service.projects.put(Project("app", hook=HookSettings(url, "github")))
     service.projects.set_webhook_secret("app", SECRET)
     service.projects.set_status_token("app", "token")
 
@@ -143,7 +143,7 @@ def test_webhook_of_a_pull_request_starts_what_its_push_did_not_build(service: S
     write(service, claimed(service), pipeline(node("a")))
     (number,) = send(sent.github_pull_request("synchronize", commit=second)).runs
     run = service.runs.get(number)
-    assert (run.trigger.kind, run.trigger.commit, run.options.secrets) == ("pull_request", second, ("KEY",))
+    assert (run.trigger.kind, run.trigger.commit) == ("pull_request", second)
     assert number not in {status.run for status in list_statuses(service.database, "app")}, "nobody knows its marks yet"
     with service.database.read() as connection:
         wanted = select(runs.c.before).where(runs.c.number == number - 1)

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import redis
 
 from core.settings import ServiceSettings
 from pipelines.model import ContextSource, Run
+from pipelines.owning.policies import EVENTS, Policy
 from pipelines.service import Service
 from pipelines.sources.contexts import ContextEntry, Contexts
 from tests.toolkit.bounds import eventually as eventually
@@ -26,6 +28,9 @@ from tests.toolkit.host import adopting_orphans, children, wait_until_gone
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 20.0
+
+FOR_ALL: Final = Policy(("**",), EVENTS)
+"""The policy of a secret that every run of its project gets, but for forks'."""
 
 
 @dataclass

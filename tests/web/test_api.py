@@ -153,6 +153,15 @@ def test_secrets_are_listed_without_their_values(api: Api, service: Service) -> 
     assert "TOKEN" in text
     assert "geheim" not in text
     assert service.secrets.reveal(["KEY"]) == {"KEY": b"\x00\xff\x00\x00\x00\xff"}
+    api("PUT", "/secrets/KEY/policy", {"branches": ["main"], "events": ["push"]}, status=204)
+    assert [each["policy"] for each in api("GET", "/secrets")["secrets"]] == [
+        {"branches": ["main"], "events": ["push"]}, {},
+    ]  # fmt: skip
+    (entry,) = [entry for entry in service.audit.list() if entry.action == "put secret policy"]
+    assert (entry.subject, entry.detail) == ("secret=KEY", "for branches main; events push")
+    for wrong in ({"events": ["pushes"]}, {"branch": ["main"]}, {"events": ["pull_request"]}, {"branches": ["["]}):
+        api("PUT", "/secrets/KEY/policy", wrong, status=422)
+    api("PUT", "/secrets/NONE/policy", {}, status=404)
     api("DELETE", "/secrets/TOKEN", status=204)
     api("DELETE", "/secrets/TOKEN", status=404)
     api("PUT", "/secrets/X", {}, status=422)

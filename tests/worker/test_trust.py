@@ -22,7 +22,7 @@ from pipelines.runs.domains import domain_of
 from pipelines.schema import jobs
 from pipelines.service import Service
 from tests.toolkit.git import git, make_certificate, serving_git
-from tests.toolkit.service import Workforce, eventually, finished, upload
+from tests.toolkit.service import FOR_ALL, Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 
@@ -224,6 +224,7 @@ def test_what_a_fork_builds_is_for_nobody_else(scene: Scene) -> None:
 
 
 def test_layer_with_a_secret_is_printed_by_nobody_who_may_not_have_it(scene: Scene) -> None:
+    scene.service.secrets.set_policy("token", FOR_ALL, project="app")
     made = scene.runs("main", SECRET, secrets=("token",))
     assert scene.output(made) == "it is: ***"
     assert scene.counts("branch", SECRET, secrets=("token",)) == (0, 2)
@@ -258,6 +259,7 @@ def test_secret_that_is_changed_is_used(scene: Scene) -> None:
 
 
 def test_secret_that_somebody_sent_stays_with_who_sent_it(scene: Scene) -> None:
+    scene.service.secrets.set_policy("token", FOR_ALL, project="app")
     assert scene.counts("ann", SECRET, token=b"of ann's own") == (2, 0)
     assert scene.counts("ann", SECRET, token=b"of ann's own") == (0, 2)
     assert scene.counts("branch", SECRET, secrets=("token",)) == (2, 0)

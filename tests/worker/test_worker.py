@@ -22,7 +22,7 @@ from pipelines.owning.grants import Grant
 from pipelines.schema import run_secrets
 from pipelines.service import Service
 from tests.toolkit.registries import debian_registry
-from tests.toolkit.service import RedisServer, Workforce, eventually, finished, upload
+from tests.toolkit.service import FOR_ALL, RedisServer, Workforce, eventually, finished, upload
 
 
 def submit(service: Service, dockerfile: str, files: dict[str, str] | None = None, **members: object) -> Run:
@@ -205,7 +205,7 @@ def test_run_for_a_label_waits_for_its_worker(service: Service, workers: Workfor
 
 def test_secrets_of_a_run_are_masked_in_its_log(service: Service, workers: Workforce) -> None:
     workers.start("--concurrency", "1")
-    service.secrets.put("key", b"correct horse", project="default")
+    service.secrets.put("key", b"correct horse", project="default", policy=FOR_ALL)
     options = BuildOptions(secrets=("key",), build_args={"K": "correct horse"})
     run = submit(service, 'FROM base\nARG K\nRUN echo "is $K"; echo -n "$K" | base64; false\n', options=options)
     assert finished(service, run.number).state == "failed"
@@ -221,10 +221,10 @@ RUN --mount=type=secret,id=stored --mount=type=secret,id=own cat /run/secrets/* 
 
 def test_steps_get_stored_secrets_and_those_that_came_with_the_run(service: Service, workers: Workforce) -> None:
     workers.start("--concurrency", "1")
-    service.secrets.put("stored", b"of the service\n")
+    service.secrets.put("stored", b"of the service\n", policy=FOR_ALL)
     service.projects.put(Project("app"))
     service.grants.give(Grant("*", "secret", "stored"))
-    service.secrets.put("stored", b"of the project\n", project="app")
+    service.secrets.put("stored", b"of the project\n", project="app", policy=FOR_ALL)
     for project, expected in (("default", "OF THE SERVICE"), ("app", "OF THE PROJECT")):
         options = BuildOptions(secrets=("stored",), no_cache=True)
         run = submit(service, MOUNTS, project=project, options=options, secrets={"own": b"of this run\n"})

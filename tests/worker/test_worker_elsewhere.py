@@ -23,7 +23,7 @@ from pipelines.owning.grants import Grant
 from pipelines.projects.tags import TagFacts
 from pipelines.service import Service
 from tests.toolkit.git import git
-from tests.toolkit.service import Workforce, eventually, finished, upload
+from tests.toolkit.service import FOR_ALL, Workforce, eventually, finished, upload
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
 from worker.sharedcache import refuse_cache_names, shared_caches, shared_target
@@ -67,7 +67,7 @@ def output(service: Service, number: int) -> list[str]:
 def test_context_comes_from_the_web_process(
     settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path, busybox_tar: Path
 ) -> None:
-    service.secrets.put("key", b"12345", project="default")
+    service.secrets.put("key", b"12345", project="default", policy=FOR_ALL)
     root = tmp_path / "elsewhere"
     import_base(root, busybox_tar)
     token = service.tokens.create("worker", ["build"])[1]
@@ -89,7 +89,7 @@ def test_context_comes_from_the_web_process(
 def test_worker_without_the_address_of_the_web_process_says_so(
     settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path
 ) -> None:
-    service.secrets.put("key", b"12345", project="default")
+    service.secrets.put("key", b"12345", project="default", policy=FOR_ALL)
     environ = elsewhere(settings, web, "", tmp_path / "elsewhere")
     workers.start("--concurrency", "1", environ={**environ, "SHIPLAP_WEB_URL": ""})
     run = finished(service, submit(service, "small").number)
@@ -171,7 +171,7 @@ def wait_for_cache(service: Service, runs: int) -> None:
 def test_second_worker_runs_nothing_that_the_first_has_run(
     settings: ServiceSettings, service: Service, web: WebProcess, workers: Workforce, tmp_path: Path, busybox_tar: Path
 ) -> None:
-    service.secrets.put("key", b"12345", project="default")
+    service.secrets.put("key", b"12345", project="default", policy=FOR_ALL)
     token = service.tokens.create("worker", ["build"])[1]
     registry = with_registry(web, tmp_path)
     import_base(tmp_path / "elsewhere", busybox_tar)

@@ -12,7 +12,7 @@ from pipelines.logs.lines import decode_line
 from pipelines.model import GitSource, RunRequest
 from pipelines.service import Service
 from tests.toolkit.git import git
-from tests.toolkit.service import Workforce, finished
+from tests.toolkit.service import FOR_ALL, Workforce, finished
 from tests.toolkit.ssh import SshServer, make_key, ssh_server
 
 
@@ -40,7 +40,7 @@ def test_private_repository_is_built_with_a_deploy_key(
 ) -> None:
     with ssh_server(tmp_path) as server:
         workers.start("--concurrency", "1", environ={"SHIPLAP_GIT_ALLOWED_HOSTS": "127.0.0.1"})
-        service.secrets.put("deploy", server.key.read_bytes(), project="default")
+        service.secrets.put("deploy", server.key.read_bytes(), project="default", policy=FOR_ALL)
         url = f"ssh://root@127.0.0.1:{server.port}{repository}"
         source = GitSource(url, ref="main", ssh_key="deploy", known_hosts=server.known_hosts)
         run = finished(service, service.runs.submit(RunRequest(source)).number)
@@ -60,7 +60,7 @@ def test_what_a_deploy_key_opened_is_the_project_s(
         source = GitSource(url, ref="main", ssh_key="deploy", known_hosts=server.known_hosts)
         counts = []
         for project in ("one", "one", "two"):
-            service.secrets.put("deploy", server.key.read_bytes(), project=project)
+            service.secrets.put("deploy", server.key.read_bytes(), project=project, policy=FOR_ALL)
             run = finished(service, service.runs.submit(RunRequest(source, project)).number)
             assert run.result is not None, run.reason
             counts.append((run.result.executed, run.result.cached))
@@ -70,8 +70,8 @@ def test_what_a_deploy_key_opened_is_the_project_s(
 def refusals(service: Service, source: GitSource, server: SshServer, directory: Path) -> list[str]:
     """What is fetched although it must not be: with another key, with none, from a server that is not known."""
     stranger, impostor = make_key(directory / "stranger"), make_key(directory / "impostor")
-    service.secrets.put("stranger", stranger.read_bytes(), project="default")
-    service.secrets.put("no-key", b"no key at all", project="default")
+    service.secrets.put("stranger", stranger.read_bytes(), project="default", policy=FOR_ALL)
+    service.secrets.put("no-key", b"no key at all", project="default", policy=FOR_ALL)
     public = impostor.with_suffix(".pub").read_text()
     cases = [
         ({"ssh_key": "stranger"}, "Permission denied"),

@@ -198,7 +198,7 @@ jobs:
     run: 'echo "SAID=$(cat of-1/said)" >> $SHIPLAP_EXPORTS'
   none: {image: base, when: {event: tag}, run: "true"}
   args: {<<: *common, needs: seen, env: {SAID: "${seen.SAID}"}, args: [sh, -c, 'echo "said $SAID"']}
-  secret: {<<: *common, secrets: [{name: KEY, file: /key, optional: true}], run: "test ! -e /key"}
+  secret: {<<: *common, secrets: [{name: KEY, file: /key, optional: true}], run: "test -s /key"}
 """
     run = forge.push({".shiplap.yml": text, "Dockerfile": "FROM base\n"})
     told = {name: log(forge.service, run.number, name)[-2:] for name in states(forge.service, run.number)}

@@ -19,7 +19,7 @@ from pipelines.schema import jobs, schedules
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
-from tests.toolkit.service import Workforce, finished
+from tests.toolkit.service import FOR_ALL, Workforce, finished
 from worker.keptrows import KEPT_S, kept_name, settle_kept
 
 CHAIN = """
@@ -273,7 +273,7 @@ jobs:
 def test_job_gets_the_secrets_of_its_run_masked_and_a_fork_gets_none(
     service: Service, workers: Workforce, repository: Repository
 ) -> None:
-    service.secrets.put("KEY", b"opensesame", project="app")
+    service.secrets.put("KEY", b"opensesame", project="app", policy=FOR_ALL)
     workers.start("--concurrency", "1")
     options = BuildOptions(secrets=("KEY",))
     text = """

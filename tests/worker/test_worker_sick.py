@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.model import BuildOptions, Run, RunRequest, WorkerInfo
 from pipelines.service import Service
-from tests.toolkit.service import Workforce, eventually, finished, upload
+from tests.toolkit.service import FOR_ALL, Workforce, eventually, finished, upload
 
 _SECRET = "FROM base\nRUN --mount=type=secret,id=TOKEN test -s /run/secrets/TOKEN && echo {}\n"
 
@@ -33,7 +33,7 @@ def start_without_key(service: Service, workers: Workforce, tmp_path: Path) -> N
 def test_misconfigured_worker_does_not_use_up_the_attempts_of_a_run(
     service: Service, workers: Workforce, tmp_path: Path
 ) -> None:
-    service.secrets.put("TOKEN", b"a value", project="default")
+    service.secrets.put("TOKEN", b"a value", project="default", policy=FOR_ALL)
     start_without_key(service, workers, tmp_path)
     run = submit(service, 1)
     began = time.monotonic()
@@ -47,7 +47,7 @@ def test_misconfigured_worker_does_not_use_up_the_attempts_of_a_run(
 def test_misconfigured_worker_is_sick_and_says_why_while_others_go_on(
     service: Service, workers: Workforce, tmp_path: Path
 ) -> None:
-    service.secrets.put("TOKEN", b"a value", project="default")
+    service.secrets.put("TOKEN", b"a value", project="default", policy=FOR_ALL)
     start_without_key(service, workers, tmp_path)
     for number in range(3):
         submit(service, number)

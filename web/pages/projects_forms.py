@@ -9,9 +9,10 @@ import msgspec
 
 from pipelines.errors import InvalidRequestError
 from pipelines.model import HookSettings, Project
+from pipelines.owning.policies import EVENTS, Policy
 from pipelines.shapes import explain
 
-_LISTS: Final = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")
+_LISTS: Final = ("branches", "tags", "paths")
 _TEXTS: Final = (
     "repository", "forge", "pull_requests", "context", "target", "ssh_key", "known_hosts", "api_url", "status_context",
 )  # fmt: skip
@@ -38,6 +39,17 @@ def project_of(name: str, form: Mapping[str, str]) -> Project:
         )
     except msgspec.ValidationError as error:
         raise InvalidRequestError(explain(error, HookSettings, "the form")) from error
+
+
+def policy_of(form: Mapping[str, str]) -> Policy:
+    """The policy of a secret. Raises InvalidRequestError for an event that there is not."""
+    members = {member: tuple(form.get(member, "").split()) for member in Policy.__struct_fields__}
+    try:
+        return msgspec.convert(members, Policy)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(
+            f"a policy has no event {' '.join(members['events'])[:100]!r}", hint=f"there are {', '.join(EVENTS)}"
+        ) from error
 
 
 def shown(project: Project) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from core.errors import ShiplapError
 from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.model import HookSettings, Project
+from pipelines.owning.policies import SILENT, Policy
+from pipelines.owning.policies import told as policy_told
 from pipelines.projects.defaultnames import Origin, all_names
 from pipelines.projects.tags import TagFacts
 from web.addresses import public_url
@@ -19,7 +21,7 @@ from web.guard import note, require
 from web.guard.rights import bounded
 from web.pages.frame import page, told
 from web.pages.projects import frame_of
-from web.pages.projects_forms import as_given, project_of, shown
+from web.pages.projects_forms import as_given, policy_of, project_of, shown
 
 blueprint: Final = Blueprint("project_settings", __name__, url_prefix="/projects")
 
@@ -29,6 +31,7 @@ _NOTICES: Final = {
     "no-token": "The token is forgotten: commits are marked no more.",
     "secret": "The secret is stored.",
     "no-secret": "The secret is deleted.",
+    "policy": "The secret is for other runs from now on.",
     "member": "The role is given.",
     "no-member": "The role is taken away.",
 }
@@ -119,10 +122,28 @@ def put_secret(name: str) -> Response:
     project = service().projects.get(name)
     try:
         value = request.form.get("value", "").replace("\r\n", "\n")
-        service().secrets.put(request.form.get("secret", "").strip(), value.encode(), project=name)
+        secret, policy = request.form.get("secret", "").strip(), policy_of(request.form)
+        kept = None if policy == SILENT else policy  # of one that is replaced
+        service().secrets.put(secret, value.encode(), project=name, policy=kept)
     except InvalidRequestError as error:
         return _form(project, shown(project), 422, error=told(error))
+    if kept is not None:
+        _note_policy(name, secret, kept)
     return redirect(f"/projects/{name}/settings?done=secret#secrets", 303)
+
+
+@blueprint.post("/<name>/secret-policy")
+@require("maintainer")
+def set_policy(name: str) -> Response:
+    """Say which runs get a secret of the project."""
+    project = service().projects.get(name)
+    try:
+        secret, policy = request.form.get("secret", "").strip(), policy_of(request.form)
+        service().secrets.set_policy(secret, policy, project=name)
+    except (InvalidRequestError, NotFoundError) as error:
+        return _form(project, shown(project), 422, error=told(error))
+    _note_policy(name, secret, policy)
+    return redirect(f"/projects/{name}/settings?done=policy#secrets", 303)
 
 
 @blueprint.post("/<name>/secrets/<secret>/delete")
@@ -131,6 +152,10 @@ def delete_secret(name: str, secret: str) -> Response:
     """Forget a secret of the project."""
     service().secrets.delete(secret, project=name)
     return redirect(f"/projects/{name}/settings?done=no-secret#secrets", 303)
+
+
+def _note_policy(project: str, secret: str, policy: Policy) -> None:
+    note(service(), "set secret policy", f"project={project} secret={secret}", f"for {policy_told(policy)}")
 
 
 @blueprint.post("/<name>/members")
@@ -216,6 +241,7 @@ def _form(project: Project, values: dict[str, Any], status: int = 200, **more: A
         secrets=service().secrets.list(project=project.name),
         members=service().roles.members(project.name),
         grants=service().grants.list(project=project.name),
+        policy_told=policy_told,
         hook_url=f"{public_url(service())}/hooks/{project.name}",
         **more,
     )

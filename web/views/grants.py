@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from pipelines.owning.grants import Grant, Kind
+from pipelines.owning.policies import SILENT, Policy, told
 from pipelines.sealing.logins import LoginInfo
 from web.calls import Call
 from web.endpoints import Api
@@ -41,12 +42,15 @@ class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: ``*`` for all.
     kind: secret, login, image or bare.
     may_push: of images, besides pulling.
+    policy: of secrets: which runs get it, in place of the secret's own policy. Without it, that of the same grant
+    stays; a new one leaves it to the secret's own.
     """
 
     project: GrantedProject
     kind: Kind
     name: Name
     may_push: bool = False
+    policy: Policy | None = None
 
 
 class GrantKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,9 +86,11 @@ def list_grants(call: Call, query: GrantQuery) -> GrantList:
 @api.endpoint("PUT", "/grants", scope="admin", status=204, errors={404: "There is no such project"})
 def put_grant(call: Call, body: GrantRequest) -> None:
     """Give a project a secret of the service, a log-in, image repositories, or another's bare repositories."""
-    call.service.grants.give(Grant(body.project, body.kind, body.name, body.may_push))
+    grant = Grant(body.project, body.kind, body.name, body.may_push, body.policy or SILENT)
+    call.service.grants.give(grant, keeps_policy=body.policy is None)
     what = f"project={body.project} {body.kind}={body.name}"
-    note(call.service, "give", what, "to push, too" if body.may_push else "", actor=call.actor)
+    detail = f"for {told(body.policy)}" if body.policy else "to push, too" if body.may_push else ""
+    note(call.service, "give", what, detail, actor=call.actor)
 
 
 @api.endpoint("DELETE", "/grants", scope="admin", status=204, errors=_NO_GRANT)

@@ -8,10 +8,12 @@ from typing import Final
 
 import msgspec
 
+from pipelines.owning.policies import Policy, told
 from pipelines.sealing.vault import SecretInfo
 from web.calls import Call
 from web.endpoints import Api
 from web.errors import InvalidRequestError
+from web.guard import note
 from web.views.names import ProjectName, SecretName
 
 api: Final = Api("secrets")
@@ -24,21 +26,24 @@ class SecretValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a secret is to be.
 
     value: as text, or value_base64: any bytes.
+    policy: which runs get it. Without it, that of the secret which it replaces stays; a new one is for protected
+    branches and tags.
     """
 
     value: str | None = None
     value_base64: str | None = None
+    policy: Policy | None = None
 
 
 class SecretList(msgspec.Struct, frozen=True):
-    """Names only."""
+    """Names, and which runs get them."""
 
     secrets: list[SecretInfo]
 
 
 @api.endpoint("GET", "/secrets", scope="admin")
 def list_secrets(call: Call) -> SecretList:
-    """List the names of the service's secrets. Projects may use those that they were given: /grants."""
+    """List the service's secrets, without values. Projects may use those that they were given: /grants."""
     return SecretList(list(call.service.secrets.list()))
 
 
@@ -48,7 +53,15 @@ def put_secret(call: Call, secret: SecretName, body: SecretValue) -> None:
 
     A project may use it once it was given it: PUT /grants. A secret that is stored anew stays given.
     """
-    call.service.secrets.put(secret, _bytes(body))
+    call.service.secrets.put(secret, _bytes(body), policy=body.policy)
+    _note(call, "put secret", f"secret={secret}", body.policy)
+
+
+@api.endpoint("PUT", "/secrets/{secret}/policy", scope="admin", status=204, errors=_NO_SECRET)
+def put_secret_policy(call: Call, secret: SecretName, body: Policy) -> None:
+    """Say which runs get a secret of the service, where the grant of a project does not say it. Its value stays."""
+    call.service.secrets.set_policy(secret, body)
+    _note(call, "put secret policy", f"secret={secret}", body)
 
 
 @api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
@@ -59,20 +72,35 @@ def delete_secret(call: Call, secret: SecretName) -> None:
 
 @api.endpoint("GET", "/projects/{project}/secrets", scope="maintain", errors=_NO_PROJECT)
 def list_project_secrets(call: Call, project: ProjectName) -> SecretList:
-    """List the names of a project's own secrets."""
+    """List a project's own secrets, without values."""
     return SecretList(list(call.service.secrets.list(project=call.service.projects.get(project).name)))
 
 
 @api.endpoint("PUT", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_PROJECT)
 def put_project_secret(call: Call, project: ProjectName, secret: SecretName, body: SecretValue) -> None:
     """Store a secret of a project: only its runs get it, in place of the service's of the same name."""
-    call.service.secrets.put(secret, _bytes(body), project=call.service.projects.get(project).name)
+    owner = call.service.projects.get(project).name
+    call.service.secrets.put(secret, _bytes(body), project=owner, policy=body.policy)
+    _note(call, "put project secret", f"project={owner} secret={secret}", body.policy)
+
+
+@api.endpoint("PUT", "/projects/{project}/secrets/{secret}/policy", scope="maintain", status=204, errors=_NO_SECRET)
+def put_project_secret_policy(call: Call, project: ProjectName, secret: SecretName, body: Policy) -> None:
+    """Say which of the project's runs get a secret of its own. Its value stays; a fork's run gets none."""
+    call.service.secrets.set_policy(secret, body, project=project)
+    _note(call, "put project secret policy", f"project={project} secret={secret}", body)
 
 
 @api.endpoint("DELETE", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_SECRET)
 def delete_project_secret(call: Call, project: ProjectName, secret: SecretName) -> None:
     """Delete a secret of a project."""
     call.service.secrets.delete(secret, project=project)
+
+
+def _note(call: Call, action: str, subject: str, policy: Policy | None) -> None:
+    """Note an action with the policy that it gave; without one it is noted as all are."""
+    if policy is not None:
+        note(call.service, action, subject, f"for {told(policy)}", actor=call.actor)
 
 
 def _bytes(body: SecretValue) -> bytes:

@@ -13,7 +13,7 @@ from cli.options import pairs
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 _FORGES = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "plain")
 _OWN = ("concurrency", "weight", "tag_template", "keep_runs", "keep_days")  # the project's own; the rest are its hook's
-_LISTS = ("branches", "tags", "paths", "push_secrets", "tag_secrets", "pull_request_secrets")
+_LISTS = ("branches", "tags", "paths")
 _READ_ONLY = ("name", "has_webhook_secret", "has_status_token")
 
 _OPTIONS = (
@@ -27,12 +27,6 @@ _OPTIONS = (
     click.option("--context", metavar="DIR", help="The build context, in the repository.  [all of it]"),
     click.option("--target", metavar="STAGE", help="The stage to build."),
     click.option("--build-arg", "build_args", multiple=True, metavar="KEY=VALUE", help="A build argument."),
-    click.option("--push-secret", "push_secrets", multiple=True, metavar="NAME", help="A secret for runs of pushes."),
-    click.option("--tag-secret", "tag_secrets", multiple=True, metavar="NAME", help="A secret for runs of tags."),
-    click.option(
-        "--pull-request-secret", "pull_request_secrets", multiple=True, metavar="NAME",
-        help="A secret for pull requests of the own repository.",
-    ),
     click.option("--ssh-key", metavar="SECRET", help="The secret with the deploy key, for an ssh URL."),
     click.option("--known-hosts", type=click.Path(exists=True, dir_okay=False), help="What ssh-keyscan printed."),
     click.option("--cancel-superseded/--no-cancel-superseded", default=None, help="A push ends older runs."),

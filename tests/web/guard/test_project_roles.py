@@ -152,6 +152,7 @@ def test_token_of_a_project_is_for_it_alone(app: Flask, both: Service, role: Pro
     maintains = role == "maintain"
     value = {"value": "long enough"}
     api("PUT", "/projects/web/secrets/npm", value, status=204 if maintains else 403)
+    api("PUT", "/projects/web/secrets/npm/policy", {}, status=204 if maintains else 403)
     api("PUT", "/projects/other/secrets/npm", value, status=404)
     api("PUT", "/projects/web/members/user/nobody", {"role": "read"}, status=404 if maintains else 403)
     api("DELETE", "/projects/web", status=403)

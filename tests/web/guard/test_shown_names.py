@@ -83,8 +83,6 @@ def project_of(forge: str) -> Project:
         branches=("main", "master"),
         tags=("*",),
         pull_requests="approve",
-        push_secrets=("npm",),
-        pull_request_secrets=("npm",),
     )
     return Project("app", hook=hook)
 
@@ -108,7 +106,7 @@ def test_people_of_a_webhook_get_the_same_whatever_they_are_called(event: str) -
     assert as_admin == as_stranger
     assert (admin, stranger) == ({ADMIN}, {"stranger"})  # the names did take part, and are shown
     assert all(isinstance(action, Await if "fork" in event else Build) for action in as_admin)
-    assert all(action.request.options.secrets == () for action in as_admin if isinstance(action, Await))
+    assert all(action.request.options.secrets == () for action in as_admin if isinstance(action, Build | Await))
 
 
 def test_fork_of_who_is_called_as_the_administrator_waits_and_a_push_by_a_stranger_is_the_project_s(
@@ -127,7 +125,7 @@ def test_fork_of_who_is_called_as_the_administrator_waits_and_a_push_by_a_strang
     assert [waiting.pull_request for waiting in service.approvals.list("app")] == [7]
     receive(by(sent.github_push(), "stranger"))
     (run,) = service.runs.list()
-    assert (domain_of(run), run.options.secrets) == (protected("app"), ("npm",))
+    assert domain_of(run) == protected("app")
 
 
 @pytest.fixture
