@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
+from containers.errors import ContainerError
 from containers.keeper import nursery_client
 from containers.keeper.protocol import Conversation
+from core.release import VERSION
 from engine.places import Places
 
 
@@ -20,6 +23,18 @@ class Keepers:
     def connect(self, identity: str) -> Conversation:
         """Talk to the keeper that there is. Raises KeeperError when there is none."""
         return nursery_client.living(self._run, identity)
+
+    def connect_to_end(self, identity: str) -> Conversation:
+        """The same, to have the container end. Raises KeeperError when there is no keeper.
+
+        What a container leaves that removes itself is removed by its nursery's release, whose files may have gone. So
+        a nursery of another release than this one is replaced first.
+        """
+        keeper = self.connect(identity)
+        if keeper.release != VERSION:
+            with contextlib.suppress(ContainerError):  # it can be ended without a nursery
+                self.nursery().close()
+        return keeper
 
     def summon(self, identity: str) -> Conversation:
         """Talk to the keeper; one is made when there is none. Raises KeeperError."""

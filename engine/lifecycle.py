@@ -121,7 +121,7 @@ class Lifecycle:
         fields: dict[str, Any] = {} if timeout_s is None else {"timeout_s": timeout_s}
         if signal:
             fields["signal"] = signal_number(signal)
-        with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+        with self._ended_is_fine(), self._keepers.connect_to_end(row.id) as keeper:
             keeper.ask("stop", fields, timeout_s=None)
 
     def restart(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
@@ -142,7 +142,7 @@ class Lifecycle:
         if not state.is_up:
             raise _cannot_kill(ref, row)
         try:
-            with self._keepers.connect(row.id) as keeper:
+            with self._keepers.connect_to_end(row.id) as keeper:
                 keeper.ask("signal", {"number": number})
         except (KeeperError, StateError) as error:
             raise _cannot_kill(ref, row) from error

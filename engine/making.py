@@ -279,15 +279,18 @@ class Maker:
     @contextlib.contextmanager
     def _volumes_for(self, planned: Planned, aside: Path) -> Iterator[None]:
         """Make the volumes that are missing; when the block fails, the anonymous ones go again."""
+        anonymous = [wanted.name for wanted in planned.volumes if wanted.is_anonymous]
         with storage_errors("a container"):
-            _doom(aside, [wanted.name for wanted in planned.volumes if wanted.is_anonymous])
+            _doom(aside, anonymous)
+            if anonymous:
+                fsync_directory(aside.parent)  # after a power loss, too, it says what the volumes' rows are there for
         try:
             for wanted in planned.volumes:
                 labels, options = wanted.labels, wanted.options
                 self._volumes.ensure(wanted.name, is_anonymous=wanted.is_anonymous, labels=labels, options=options)
             yield
         except BaseException:
-            self._volumes.remove_anonymous(wanted.name for wanted in planned.volumes if wanted.is_anonymous)
+            self._volumes.remove_anonymous(anonymous)
             raise
 
     def _fill(self, store: Store, layers: Sequence[RootLayer], planned: Planned) -> None:

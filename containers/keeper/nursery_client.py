@@ -15,6 +15,7 @@ from containers.keeper.protocol import Conversation
 from core import zygote
 from core.files import lock_within
 from core.namespaces import is_initial
+from core.release import VERSION
 
 _MODULE = "containers.keeper.nursery"
 _TRIES = 50
@@ -52,12 +53,18 @@ def keeper(root: str, run: str, identity: str, *, finish: Sequence[str]) -> Conv
 def nursery(root: str, run: str, *, finish: Sequence[str]) -> Conversation:
     """The nursery, which is started if there is none. Raises KeeperError, and ContainerError when another process
     starts it and does not come to an end. See ``keeper``.
+
+    One of another release is replaced: whatever it had to do, this one does, and its keepers go on.
     """
     path = f"{run}/nursery.sock"
     try:
-        return protocol.connect(path)
+        conversation = protocol.connect(path)
     except KeeperError:
         pass
+    else:
+        if conversation.release == VERSION:
+            return conversation
+        conversation.close()
     lock = os.open(f"{run}/nursery.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not lock_within(lock, STARTING_S):  # for as long as another one starts it
@@ -66,9 +73,14 @@ def nursery(root: str, run: str, *, finish: Sequence[str]) -> Conversation:
                 hint="look for a stopped shiplap process (fuser -v on that file) and end it",
             )
         try:
-            return protocol.connect(path)
+            conversation = protocol.connect(path)
+            if conversation.release == VERSION:
+                return conversation
+            with conversation:
+                conversation.ask("end")
         except KeeperError:
-            _start(root, run, finish)
+            pass  # there is none, or it has just ended
+        _start(root, run, finish)
         return protocol.connect(path)
     finally:
         os.close(lock)

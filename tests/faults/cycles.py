@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -154,7 +154,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, run = Path(folder, "root"), Path(folder, "run")
         make_root(root, asked.busybox)
-        with engine_on(root, run) as engine, ThreadPoolExecutor(asked.at_once) as pool:
+        with ExitStack() as stack:
+            engine = stack.enter_context(engine_on(root, run))
+            pool = ThreadPoolExecutor(asked.at_once)
+            stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C does not wait for thousands
             for _ in range(3):
                 cycle(engine)
             time.sleep(1)

@@ -13,6 +13,8 @@ import pytest
 
 from core.digests import Digest
 from core.settings import ServiceSettings
+from engine.engine import Engine
+from engine.places import Places
 from images.store import Store
 from images.verify import verify
 from pipelines.database import migrate
@@ -149,6 +151,28 @@ os.write(1, b"PROMISE backup\\n")
 """
 
 
+CONTAINERS = """
+from containers.keeper import records
+from engine.engine import Engine
+from engine.places import Places
+
+with Store.open(root) as store:
+    image(store, "app")
+with Engine(Places(root, Path(sys.argv[2]))) as engine:
+    made = engine.create("one", {"Image": "app", "Cmd": ["true"], "Volumes": {"/data": {}}})
+    promise("made one")
+    folder = str(engine.places.container(made.id))
+    running = {**records.read_state(folder), "status": "running"}
+    records.write_state(folder, running, durable=False)
+    records.write_state(folder, {**running, "status": "exited", "exit_code": 3}, durable=True)
+    promise("ended")
+    engine.rename("one", "other")
+    promise("made other")
+    engine.remove("other", volumes=True)
+    promise("removed")
+"""
+
+
 def try_all(root: Path, program: str, check: _Check, *arguments: str | Path) -> list[State]:
     """Record the program, and check what every power loss leaves. Returns the states."""
     disk = Disk(root)
@@ -192,6 +216,34 @@ def assert_whole(root: Path, promised: tuple[str, ...]) -> None:
             assert store.layers.missing(image.diff_ids) == []
 
 
+def assert_containers_are_whole(place: Path, promised: tuple[str, ...]) -> None:
+    """What was promised is there, what is there can be looked at and removed, and nothing else is left then."""
+    rebooted(place)
+    shutil.rmtree(place.with_name("run"), ignore_errors=True)
+    with Engine(Places(place, place.with_name("run"))) as engine:
+        found = engine.containers(every=True)
+        if "removed" in promised:
+            assert found == []
+        elif any(line.startswith("made") for line in promised):
+            assert [one["Names"][0] for one in found] in (["/one"], ["/other"], [])
+            assert len(found) == 1 or "made other" in promised  # it was being removed
+        if "made other" in promised:
+            assert {one["Names"][0] for one in found} <= {"/other"}
+        for one in found:
+            state = engine.inspect(one["Id"])["State"]
+            assert state["Status"] in ("created", "exited")
+            if "ended" in promised:
+                assert (state["Status"], state["ExitCode"]) == ("exited", 3)
+            engine.remove(one["Id"], volumes=True)
+        if any(line.startswith("image") for line in promised):
+            made = engine.create("one", {"Image": "app", "Cmd": ["true"]})  # which clears away what nobody knows
+            engine.remove(made.id)
+            assert list(engine.places.containers.iterdir()) == []
+            assert engine.volumes.listed()["Volumes"] == []
+            with Store.open(place) as store:
+                assert store.pinned.holders() == []
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A directory that is there for good."""
@@ -214,6 +266,11 @@ def test_what_is_removed_has_no_rows_before_its_files_go(root: Path) -> None:
     filled(root)
     states = try_all(root, STORE_TOOLS + REMOVE, assert_whole)
     assert any(len(state.promised) == 2 for state in states)
+
+
+def test_containers_and_what_became_of_them_are_whole(root: Path, tmp_path: Path) -> None:
+    states = try_all(root, STORE_TOOLS + CONTAINERS, assert_containers_are_whole, tmp_path / "run")
+    assert any(len(state.promised) == 5 for state in states)
 
 
 def test_a_name_that_was_given_is_there(root: Path) -> None:

@@ -55,7 +55,8 @@ class Machine:
                 ["qemu-system-x86_64", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._commands = self._connected("commands")
-        self._control = self._connected("qmp").makefile("rwb")
+        self._asked = self._connected("qmp")
+        self._control = self._asked.makefile("rwb")
         self._control.readline()
         self._ask("qmp_capabilities")
 
@@ -117,6 +118,7 @@ class Machine:
         self._process.wait()
         self._commands.close()
         self._control.close()
+        self._asked.close()
 
     def _connected(self, name: str) -> socket.socket:
         deadline = Deadline(60)
