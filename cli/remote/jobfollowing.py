@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from cli.remote.errors import RemoteError, RunLostError, ServerError, UnreachableServerError
+from cli.remote.errors import RunLostError, ServerError, UnreachableServerError
 from cli.remote.following import PATIENCE_S, UNAVAILABLE, Follower, Onlooker
 from cli.remote.http import Client
 from cli.remote.jobs import has_ended, has_log, list_jobs
@@ -35,7 +35,7 @@ class JobsFollower:
         self._run = run
         self._wanted = wanted
         self._onlooker = _Shared(onlooker)
-        self._came: queue.Queue[tuple[str, LogLine | RemoteError | None]] = queue.Queue(_QUEUED_LINES)
+        self._came: queue.Queue[tuple[str, LogLine | Exception | None]] = queue.Queue(_QUEUED_LINES)
         self._followed: set[int] = set()
         self._busy = 0
 
@@ -55,7 +55,7 @@ class JobsFollower:
                     name, what = self._came.get(timeout=_LOOK_S / 5)
                 except queue.Empty:
                     continue
-                if isinstance(what, RemoteError):
+                if isinstance(what, Exception):
                     raise what
                 if what is None:
                     self._busy -= 1
@@ -99,7 +99,7 @@ class JobsFollower:
         try:
             for line in Follower(self._server, self._run, job=place, onlooker=self._onlooker).lines():
                 self._came.put((name, line))
-        except RemoteError as error:
+        except Exception as error:  # whatever it is, who waits for lines is to learn of it
             self._came.put((name, error))
         finally:
             self._came.put((name, None))

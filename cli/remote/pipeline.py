@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final, TextIO
 
 from cli.progress.text import harmless
-from cli.remote.errors import RemoteError, ServerError
+from cli.remote.errors import ServerError
 from cli.remote.following import Onlooker
 from cli.remote.http import Client
 from cli.remote.jobfollowing import JobsFollower
@@ -66,14 +66,14 @@ def show_pipelines(
 
 def _lines(followers: dict[int, JobsFollower]) -> Iterator[tuple[int, str, LogLine]]:
     """The lines of all of them as they come: the run, the job's name, and the line."""
-    came: queue.Queue[tuple[int, str, LogLine | RemoteError | None]] = queue.Queue(_QUEUED_LINES)
+    came: queue.Queue[tuple[int, str, LogLine | Exception | None]] = queue.Queue(_QUEUED_LINES)
 
     def follow(run: int) -> None:
         try:
             for name, line in followers[run].lines():
                 came.put((run, name, line))
             came.put((run, "", None))
-        except RemoteError as error:
+        except Exception as error:  # whatever it is, who waits for lines is to learn of it
             came.put((run, "", error))
 
     for run in followers:
@@ -81,7 +81,7 @@ def _lines(followers: dict[int, JobsFollower]) -> Iterator[tuple[int, str, LogLi
     left = len(followers)
     while left:
         run, name, what = came.get()
-        if isinstance(what, RemoteError):
+        if isinstance(what, Exception):
             raise what
         if what is None:
             left -= 1
