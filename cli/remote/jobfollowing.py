@@ -20,6 +20,37 @@ _AT_ONCE: Final = 16  # each takes a connection, and one of the server's threads
 _QUEUED_LINES: Final = 10_000
 
 
+class Glance:
+    """Asks for the jobs of a run, again and again, and bears that the server is away for a while.
+
+    jobs: as they were when the server answered last. is_there: whether it answered the last time.
+    """
+
+    def __init__(self, run: int) -> None:
+        self.jobs: list[dict[str, Any]] = []
+        self.is_there = False
+        self._run = run
+        self._absent_since: float | None = None
+
+    def look(self, client: Client) -> None:
+        """Ask once. Raises RemoteErrors; RunLostError when the server has been away for a minute."""
+        try:
+            self.jobs = list_jobs(client, self._run)
+        except (ServerError, UnreachableServerError) as error:
+            if isinstance(error, ServerError) and error.status not in UNAVAILABLE:
+                raise
+            now = time.monotonic()
+            self.is_there = False
+            self._absent_since = self._absent_since or now
+            if now - self._absent_since >= PATIENCE_S:
+                raise RunLostError(
+                    f"the server has been away for {PATIENCE_S:.0f} s; run {self._run} may go on there",
+                    hint=f"shiplap runs logs -f {self._run} follows it again",
+                ) from error
+            return
+        self.is_there, self._absent_since = True, None
+
+
 class JobsFollower:
     """Follows jobs of one run to their end. For one thread, and once.
 
@@ -30,7 +61,7 @@ class JobsFollower:
     def __init__(
         self, server: Server, run: int, *, wanted: Callable[[dict[str, Any]], bool], onlooker: Onlooker | None = None
     ) -> None:
-        self.jobs: list[dict[str, Any]] = []
+        self._glance = Glance(run)
         self._server = server
         self._run = run
         self._wanted = wanted
@@ -39,17 +70,20 @@ class JobsFollower:
         self._followed: set[int] = set()
         self._busy = 0
 
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        return self._glance.jobs
+
     def lines(self) -> Iterator[tuple[str, LogLine]]:
         """Each line once, with its job's name; those of a job in order. Raises RemoteErrors as ``Follower`` does."""
-        absent_since: float | None = None
         looked_at = 0.0
         with Client(self._server) as client:
             while True:
                 if not looked_at or time.monotonic() - looked_at >= _LOOK_S:
-                    absent_since = self._look(client, absent_since)
+                    self._glance.look(client)
                     looked_at = time.monotonic()
                     self._begin()
-                    if self._is_over() and absent_since is None:
+                    if self._is_over() and self._glance.is_there:
                         return
                 try:
                     name, what = self._came.get(timeout=_LOOK_S / 5)
@@ -62,22 +96,6 @@ class JobsFollower:
                     looked_at = 0.0  # what comes after it may have begun
                 else:
                     yield name, what
-
-    def _look(self, client: Client, absent_since: float | None) -> float | None:
-        """Ask for the jobs. Returns since when the server has been away; None: it is there. Raises RemoteErrors."""
-        try:
-            self.jobs = list_jobs(client, self._run)
-        except (ServerError, UnreachableServerError) as error:
-            if isinstance(error, ServerError) and error.status not in UNAVAILABLE:
-                raise
-            now = time.monotonic()
-            if absent_since is not None and now - absent_since >= PATIENCE_S:
-                raise RunLostError(
-                    f"the server has been away for {PATIENCE_S:.0f} s; run {self._run} may go on there",
-                    hint=f"shiplap runs logs -f {self._run} follows it again",
-                ) from error
-            return absent_since or now
-        return None
 
     def _begin(self) -> None:
         """Follow what has begun, as far as there is room: the others get theirs when one of these has ended."""

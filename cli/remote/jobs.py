@@ -58,6 +58,16 @@ def has_ended(job: dict[str, Any]) -> bool:
     return job["state"] in _ENDED
 
 
+def has_failed(job: dict[str, Any]) -> bool:
+    """Whether it failed, by its own fault or the machine's."""
+    return job["state"] in ("failed", "error")
+
+
+def is_bad(job: dict[str, Any]) -> bool:
+    """Whether it ended in a way that its run is not to have. What may fail is not bad."""
+    return (has_failed(job) and not job["may_fail"]) or job["state"] == "cancelled"
+
+
 def has_log(job: dict[str, Any]) -> bool:
     """Whether a worker has taken it at least once, or it is a gate that has asked."""
     return bool(job["attempt"] or job["lines"])

@@ -75,7 +75,7 @@ class Listing:
 
         projects: only the runs of these projects.
         """
-        query = select_runs().where(*_conditions(wanted), *_of(projects)).limit(limit + 1)
+        query = select_runs().where(*conditions(wanted), *_of(projects)).limit(limit + 1)
         upward = after is not None and before is None
         if before is not None:
             query = query.where(runs.c.number < before)
@@ -119,7 +119,8 @@ def _of(projects: Collection[str] | None) -> list[ColumnElement[bool]]:
     return [] if projects is None else [runs.c.project.in_(projects)]
 
 
-def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
+def conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
+    """What a row of a run has to be like, beside its first job's."""
     found: list[ColumnElement[bool]] = []
     if wanted.project:
         found.append(runs.c.project == wanted.project)

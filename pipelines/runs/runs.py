@@ -45,6 +45,7 @@ from pipelines.runs.domains import domain_of, told
 from pipelines.runs.graphs import plans, stop_pipeline
 from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.kinds import had_pipelines
+from pipelines.runs.listing import RunFilter, conditions
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
 from pipelines.runs.states import follow_job, hold_run
@@ -167,27 +168,31 @@ class Runs:
         *,
         project: str | None = None,
         state: AnyRunState | None = None,
+        wanted: RunFilter | None = None,
         before: int | None = None,
         limit: int = 50,
         projects: Collection[str] | None = None,
     ) -> list[Run]:
         """The newest first.
 
+        wanted: what else they are to be like.
         limit: at most 500.
         projects: only of these.
         before: only runs with smaller numbers, to go on from a list's last.
         """
-        wanted = select_runs().order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
+        found = select_runs().order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
         if project is not None:
-            wanted = wanted.where(runs.c.project == project)
+            found = found.where(runs.c.project == project)
         if projects is not None:
-            wanted = wanted.where(runs.c.project.in_(projects))
+            found = found.where(runs.c.project.in_(projects))
         if state is not None:
-            wanted = wanted.where(runs.c.state == state)
+            found = found.where(runs.c.state == state)
+        if wanted is not None:
+            found = found.where(*conditions(wanted))
         if before is not None:
-            wanted = wanted.where(runs.c.number < before)
+            found = found.where(runs.c.number < before)
         with self._database.read() as connection:
-            return [*self._explained(connection, [run_from_row(row) for row in connection.execute(wanted)])]
+            return [*self._explained(connection, [run_from_row(row) for row in connection.execute(found)])]
 
     def job(self, number: int) -> Job:
         """The first job of the run with this number. Raises NotFoundError."""

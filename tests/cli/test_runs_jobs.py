@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
+import termios
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.terminal import Terminal
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap, start_service
+from tests.toolkit.terminals import read_until
 
 ENDED = ("succeeded", "warnings", "failed", "cancelled", "error")
 
@@ -110,6 +118,82 @@ def test_jobs_are_listed_and_their_logs_have_their_names_in_front(clone: Clone) 
     assert clone.run("jobs", run).splitlines()[-1] in clone.run("show", run).splitlines()
     wrong = clone.shiplap("runs", "logs", str(run), "lnt", check=False)
     assert (wrong.returncode, wrong.stderr) == (1, f"error: run {run} has no job 'lnt'\nhint: did you mean lint?\n")
+
+
+def test_part_of_a_log_is_chosen(clone: Clone) -> None:
+    run, _ = clone.push(
+        good="run: echo fine",
+        bad='run: [echo one, echo two, "false"]',
+        may="may_fail: true, run: exit 4",
+    )
+    assert clone.shiplap("runs", "logs", "-f", "--exit-status", str(run), check=False).returncode == 1
+    failed = clone.run("logs", "--failed", run).splitlines()
+    assert {line.split(" | ")[0] for line in failed} == {"bad", "may"}
+    assert "bad | two" not in clone.run("logs", "--failed", "--step", "echo", run)
+    assert "bad | two" in clone.run("logs", "--step", "ECHO t", run).splitlines()
+    assert "one" not in clone.run("logs", "--step", "echo t", run, "bad").splitlines()
+    whole = clone.run("logs", run, "bad").splitlines()
+    assert clone.run("logs", "--tail", "2", run, "bad").splitlines() == whole[-2:]
+    assert clone.run("logs", "--tail", "0", run, "bad") == ""
+    assert clone.run("logs", "-f", "--tail", "3", run, "--job", "bad").splitlines() == whole[-3:]
+    timed = clone.run("logs", "--timestamps", run, "bad").splitlines()
+    assert [line.split(" ", 1)[1] for line in timed] == whole
+    assert all(re.match(r"20\d\d-\d\d-\d\dT[\d:.]+Z ", line) for line in timed)
+    wrong = clone.shiplap("runs", "logs", str(run), "bad", "--step", "ecko one", check=False)
+    assert (wrong.returncode, wrong.stderr.splitlines()[0]) == (1, "error: there is no step 'ecko one'")
+    for words in (("--exit-status",), ("-f", "--failed"), ("bad", "--job", "good")):
+        assert clone.shiplap("runs", "logs", str(run), *words, check=False).returncode == 2
+    assert clone.shiplap("runs", "logs", "-f", "--exit-status", str(run), "good", check=False).returncode == 0
+    assert clone.shiplap("runs", "logs", "-f", "--exit-status", str(run), "bad", check=False).returncode == 1
+    assert clone.shiplap("runs", "logs", "-f", "--exit-status", str(run), "may", check=False).returncode == 0
+
+
+def test_run_is_watched_to_its_end(clone: Clone) -> None:
+    run, _ = clone.push(slow="run: sleep 2", bad="needs: slow, run: exit 3")
+    watched = clone.shiplap("runs", "watch", "--exit-status", str(run), check=False)
+    assert watched.returncode == 1
+    lines = watched.stdout.splitlines()
+    assert lines.index("slow: succeeded") < lines.index("bad: failed (exit code 3)")
+    assert lines[-1] == f"run {run}: failed"
+    assert clone.shiplap("runs", "watch", str(run), check=False).returncode == 0
+
+
+def test_run_is_watched_on_a_terminal(clone: Clone) -> None:
+    run, _ = clone.push(**{f"job{number}": "run: 'true'" for number in range(12)}, last="run: sleep 3")
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
+    process = clone.shiplap.start("runs", "watch", str(run), stdout=theirs)
+    os.close(theirs)
+    said = read_until(terminal, f"run {run}: succeeded".encode()).decode()
+    assert process.wait(stretched(60)) == 0
+    os.close(terminal)
+    shown = Terminal(columns=60, lines=8)
+    shown.write(said)
+    assert "… and 9 more" in shown.text
+    assert shown.text.count("STATE") == 1, "each is written over the one before"
+    assert re.search(r"\n14 +last +running", said.replace("\r", "")), "what runs stands before what is done"
+
+
+def test_address_of_a_run_and_of_a_job(clone: Clone) -> None:
+    run, _ = clone.push(one="run: 'true'")
+    clone.ended(run)
+    assert clone.run("open", "--print", run) == f"{clone.url}/runs/{run}\n"
+    assert clone.run("open", "--print", run, "one") == f"{clone.url}/runs/{run}/jobs/2\n"
+    with urllib.request.urlopen(f"{clone.url}/runs/{run}/jobs/2", timeout=stretched(60)) as page:
+        assert page.status == 200
+
+
+def test_runs_are_listed_by_branch_starter_and_words(clone: Clone) -> None:
+    run, _ = clone.push(one="run: 'true'")
+    clone.ended(run)
+    first = clone.shiplap.json("runs", "ls", "--json", "--branch", "main", "-n", "1")[0]
+    assert first["number"] == run
+    assert clone.shiplap.json("runs", "ls", "--json", "--branch", "mai") == []
+    by = first["trigger"]["by"]
+    assert first in clone.shiplap.json("runs", "ls", "--json", "--by", by)
+    assert clone.shiplap.json("runs", "ls", "--json", "--by", f"{by}x") == []
+    assert clone.shiplap.json("runs", "ls", "--json", "--search", f"#{run}")[0] == first
+    assert clone.shiplap.json("runs", "ls", "--json", "--search", "no such words", "--project", "app") == []
 
 
 def test_job_is_cancelled_with_what_needs_it_and_no_other(clone: Clone) -> None:

@@ -13,6 +13,7 @@ from ci.params import in_words
 from pipelines.errors import ConflictError
 from pipelines.logs.reading import LogLine
 from pipelines.model import FINAL_STATES, AnyRunState, ContextSource, GitSource, Run, RunRequest, Step, Trigger
+from pipelines.runs.listing import RunFilter
 from pipelines.runs.together import planned_together
 from pipelines.sources.git import parse_url, repositories
 from web.calls import Call, Streamed
@@ -35,11 +36,15 @@ _line: Final = msgspec.json.Decoder(LogLine)
 class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which runs are listed.
 
-    before: only runs with smaller numbers, to page through the list.
+    branch: exactly. by: who started it, exactly. text: anywhere in what started it, its source, its image names; or its
+    number. before: only runs with smaller numbers, to page through the list.
     """
 
     project: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     state: AnyRunState | None = None
+    branch: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    text: Annotated[str, msgspec.Meta(max_length=200)] = ""
     before: Number | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
 
@@ -158,7 +163,12 @@ def list_runs(call: Call, query: RunQuery) -> RunList:
     if query.project is not None:
         call.require("read", query.project)
     found = call.service.runs.list(
-        project=query.project, state=query.state, before=query.before, limit=query.limit, projects=visible(call.rights)
+        project=query.project,
+        state=query.state,
+        wanted=RunFilter(branch=query.branch, by=query.by, text=query.text),
+        before=query.before,
+        limit=query.limit,
+        projects=visible(call.rights),
     )
     return RunList(found)
 

@@ -11,6 +11,8 @@ _COMMANDS = {
     "show": LazyCommand("cli.commands.runs.show", "Show a run with its steps or its jobs."),
     "jobs": LazyCommand("cli.commands.runs.jobs", "List the jobs of a run."),
     "logs": LazyCommand("cli.commands.runs.logs", "Print a run's log, or that of one of its jobs."),
+    "watch": LazyCommand("cli.commands.runs.watch", "Show what becomes of a run's jobs until it has ended."),
+    "open": LazyCommand("cli.commands.runs.open", "Open the page of a run, or of one of its jobs, in a browser."),
     "outputs": LazyCommand("cli.commands.runs.outputs", "List what jobs of a run output for people, or bring it here."),
     "approve": LazyCommand("cli.commands.runs.approve", "Let a gate of a run open, so that the jobs after it go on."),
     "refuse": LazyCommand("cli.commands.runs.refuse", "Let a gate of a run fail, so that what needs it is skipped."),

@@ -20,12 +20,15 @@ _STATES = ("queued", "running", "blocked", "succeeded", "warnings", "failed", "c
 @click.command("ls")
 @click.option("--project", metavar="NAME", help="Only runs of this project.")
 @click.option("--state", type=click.Choice(_STATES), help="Only runs in this state.")
+@click.option("--branch", metavar="NAME", help="Only runs of this branch.")
+@click.option("--by", metavar="NAME", help="Only runs that this user, or forge's user, started.")
+@click.option("--search", metavar="TEXT", help="Only runs with this in their titles, sources or names, or as number.")
 @click.option("-n", "--last", type=click.IntRange(1, 500), default=20, help="How many.  [default: 20]")
 @json_option
 @click.pass_obj
-def command(root: str | None, *, project: str | None, state: str | None, last: int, as_json: bool) -> None:
+def command(root: str | None, /, *, last: int, as_json: bool, search: str | None, **wanted: str | None) -> None:
     """List the runs of a server, the newest first."""
-    asked = {"project": project, "state": state, "limit": str(last)}
+    asked = {**wanted, "text": search, "limit": str(last)}
     with Client(required_server(host_option(), root)) as client:
         query = {name: value for name, value in asked.items() if value is not None}
         runs: list[dict[str, Any]] = client.call("GET", "/runs", query=query)["runs"]
