@@ -5,25 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from containers.errors import KeeperError
-from containers.keeper import eventlog
 from core.closing import Closing
 from core.release import VERSION
-from engine import privileges
-from engine.callers import Caller, places_of
 from engine.errors import ConflictError
-from engine.fields import Fields
 from engine.keepers import Keepers
-from engine.lifecycle import Lifecycle
-from engine.looking import Looker
-from engine.making import Created, Maker
-from engine.networks import Networks
 from engine.places import Places
 from engine.records import Records, Row
-from engine.state import State
-from engine.volumes import Volumes
+from engine.state import State, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,14 +23,22 @@ if TYPE_CHECKING:
     from containers.keeper.protocol import Conversation
     from core.platforms import Platform
     from core.settings import Settings
+    from engine.callers import Caller
     from engine.changes import Change
     from engine.files import Files
+    from engine.lifecycle import Lifecycle
     from engine.logs import LogEntry, LogReader
+    from engine.looking import Looker
+    from engine.making import Created, Maker
+    from engine.networks import Networks
+    from engine.volumes import Volumes
     from images.store import Store
 
 
 class Engine(Closing):
     """The containers of one root. Thread-safe. Opening does nothing: each thing is opened when first needed.
+
+    The parts are imported when they are first needed, too: a short command is twice as fast by that.
 
     Where a method takes ``ref``, that is an ID, a name, or the beginning of an ID. Each raises
     ContainerNotFoundError, and ConflictError when several IDs begin so.
@@ -60,20 +60,57 @@ class Engine(Closing):
         denied_networks: what processes that the engine starts for a moment are not to reach.
         caller: for whom it works; None is this process's own user.
         """
-        self._caller = caller or Caller.own()
+        self._asked_caller = caller
         self.places = places
         self.records = Records(places.database)
         self._given = store
         self._denied_networks = denied_networks
+        self._uplink = uplink
         self.keepers = keepers or Keepers(places)
-        self.volumes = Volumes(places, self.records, self._note_volume)
-        self.networks = Networks(self.records, self._note_network)
-        self._maker = Maker(places, self.records, self._store, self._note, self.volumes, self.networks, denied_networks)
-        self._looker = Looker(places, self.records, self._image_bytes, self._image_ids, self._is_old)
-        denied = tuple(filter(None, (part.strip() for part in denied_networks.split(","))))
-        self._life = Lifecycle(
-            places, self.records, self._maker, self.keepers, self._store, self._note, self.networks, denied, uplink
+
+    @cached_property
+    def _caller(self) -> Caller:
+        from engine.callers import Caller
+
+        return self._asked_caller or Caller.own()
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        """Its volumes."""
+        from engine.volumes import Volumes
+
+        return Volumes(self.places, self.records, self._note_volume)
+
+    @cached_property
+    def networks(self) -> Networks:
+        """Its networks."""
+        from engine.networks import Networks
+
+        return Networks(self.records, self._note_network)
+
+    @cached_property
+    def _maker(self) -> Maker:
+        from engine.making import Maker
+
+        return Maker(
+            self.places, self.records, self._store, self._note, self.volumes, self.networks, self._denied_networks
         )
+
+    @cached_property
+    def _looker(self) -> Looker:
+        from engine.looking import Looker
+
+        return Looker(self.places, self.records, self._image_bytes, self._image_ids, self._is_old)
+
+    @cached_property
+    def _life(self) -> Lifecycle:
+        from engine.lifecycle import Lifecycle
+
+        denied = tuple(filter(None, (part.strip() for part in self._denied_networks.split(","))))
+        return Lifecycle(
+            self.places, self.records, self._maker, self.keepers, self._store, self._note, self.networks, denied,
+            self._uplink,
+        )  # fmt: skip
 
     @classmethod
     def open(cls, settings: Settings, *, store: Store | None = None) -> Self:
@@ -85,6 +122,8 @@ class Engine(Closing):
     @classmethod
     def open_for(cls, settings: Settings, caller: Caller) -> Self:
         """The caller's own engine, with root's means. Raises NotDoneError for who may not have one."""
+        from engine.callers import places_of
+
         return cls(
             places_of(settings.root, caller),
             denied_networks=settings.denied_networks,
@@ -109,7 +148,7 @@ class Engine(Closing):
 
     def state(self, ref: str) -> State:
         """What became of a container."""
-        return self._looker.state(self.records.container(ref))
+        return read(self.places.container(self.records.container(ref).id))
 
     def logs(
         self,
@@ -134,7 +173,7 @@ class Engine(Closing):
         reader = self.log_reader(row.id)
         if not follow:
             return reader.past(wanted)
-        return reader.following(wanted, lambda: self._looker.state(row).is_up)
+        return reader.following(wanted, lambda: read(self.places.container(row.id)).is_up)
 
     def log_reader(self, ref: str) -> LogReader:
         """A reader of its log, which tells how far it has come. Raises ConflictError where there is no log."""
@@ -151,7 +190,7 @@ class Engine(Closing):
         from engine.top import top
 
         row = self.records.container(ref)
-        state = self._looker.state(row)
+        state = read(self.places.container(row.id))
         if not state.has_process:
             raise ConflictError(f"container {row.id} is not running")
         return top(state.pid, arguments)
@@ -162,7 +201,7 @@ class Engine(Closing):
 
         row = self.records.container(ref)
         counted = None
-        if self._looker.state(row).has_process:
+        if read(self.places.container(row.id)).has_process:
             with contextlib.suppress(KeeperError), self.keepers.connect(row.id) as keeper:
                 counted, _ = keeper.ask("stats")
         return document(row.id, row.name, counted, before), counted
@@ -281,6 +320,9 @@ class Engine(Closing):
 
     def update(self, ref: str, body: Any) -> list[str]:
         """See ``Lifecycle.update``."""
+        from engine import privileges
+        from engine.fields import Fields
+
         privileges.check_caller(Fields(body, "body"), self._caller.uid)
         return self._life.update(ref, body)
 
@@ -301,7 +343,7 @@ class Engine(Closing):
         paused, and what the keeper refuses.
         """
         row = self.records.container(ref)
-        state = self._looker.state(row)
+        state = read(self.places.container(row.id))
         if state.status == "paused":
             raise ConflictError(f"container {row.id} is paused, unpause the container before attach")
         keeper = self.keepers.connect(row.id) if state.is_up else self.keepers.summon(row.id)
@@ -320,7 +362,7 @@ class Engine(Closing):
         refuses.
         """
         row = self.records.container(ref)
-        state = self._looker.state(row)
+        state = read(self.places.container(row.id))
         if not state.has_process:
             raise ConflictError(f"container {row.id} is not running")
         if state.status == "paused":
@@ -353,13 +395,19 @@ class Engine(Closing):
 
     def _note(self, row: Row, action: str, **attributes: str) -> None:
         """Write down that something happened to a container."""
+        from containers.keeper import eventlog
+
         known = {**row.summary["labels"], "image": row.image, "name": row.name}
         eventlog.append(str(self.places.run), "container", action, row.id, {**known, **attributes})
 
     def _note_network(self, identity: str, action: str, attributes: dict[str, str]) -> None:
+        from containers.keeper import eventlog
+
         eventlog.append(str(self.places.run), "network", action, identity, attributes)
 
     def _note_volume(self, name: str, action: str) -> None:
+        from containers.keeper import eventlog
+
         eventlog.append(str(self.places.run), "volume", action, name, {"driver": "local"})
 
     def _image_bytes(self, image: str) -> int:
