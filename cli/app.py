@@ -23,6 +23,7 @@ _COMMANDS = {
     "network": LazyCommand("cli.commands.network.group", "Manage networks."),
     "volume": LazyCommand("cli.commands.volume.group", "Manage volumes."),
     "system": LazyCommand("cli.commands.system.group", "Look after what the engine keeps."),
+    "engine": LazyCommand("cli.commands.engine", "Serve the Docker Engine API, for docker's own clients."),
     "info": LazyCommand("cli.commands.info", "Show what this engine has, and what this host offers."),
     "pull": LazyCommand("cli.commands.pull", "Fetch images from their registries."),
     "push": LazyCommand("cli.commands.push", "Send images to the registries that their names begin with."),

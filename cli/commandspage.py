@@ -49,6 +49,7 @@ _MORE: Final[Mapping[str, str]] = {
     "registry": "More: [registries](registry.md#server).",
     "ci": "More: [pipelines](pipelines.md).",
     "ci run": "More: [how it runs](pipelines.md#run-it).",
+    "engine": "More: [docker's clients](docker-compatibility.md).",
     "serve": "More: [the service](service.md), [how to deploy it](deploy.md).",
     "runs": "More: [the service](service.md), [the dashboard](dashboard.md).",
     "project": "More: [webhooks](webhooks.md), [roles](users.md#roles).",

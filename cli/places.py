@@ -30,7 +30,7 @@ _SERVICE: Final = {
     "project hook": "approvals approve ls redeliver secret show token",
 }  # fmt: skip
 _THIS_MACHINE: Final = {
-    "doctor": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
+    "doctor": "", "engine": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
     "context": "ls add use rm", "registry": "serve",
     "ci": "run why lint graph convert schema",
     "project hook": "script",

@@ -33,6 +33,10 @@ class Watch(Closing):
             for directory in directories:
                 libc.inotify_add_watch(self._fd, os.fsencode(directory), _CHANGES)
 
+    def fileno(self) -> int:
+        """A descriptor that is readable after a change, until the next ``wait``; -1 where there was no room."""
+        return self._fd
+
     def wait(self, timeout_s: float) -> None:
         """Wait for a change, at most this long."""
         poll = select.poll()

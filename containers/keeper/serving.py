@@ -13,7 +13,7 @@ import struct
 import termios
 from binascii import a2b_base64
 
-from containers.errors import ContainerError, KeeperError, StateError
+from containers.errors import ContainerError, KeeperError, NotExecutedError, StateError
 from containers.joining import Joined
 from containers.keeper import counters, protocol, records
 from containers.keeper.cell import Cell
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _FINISH_PATIENCE_S = 30.0
 _NOBODY_PATIENCE_S = 10.0
+_NOT_BEGUN = 126
+"""The exit code of an exec that could not be begun, when nothing else says one."""
 
 
 class Keeper:
@@ -261,7 +263,11 @@ class Keeper:
 
         def started(error: ContainerError | None) -> None:
             if error is not None:
-                self.life.execs.pop(identity, None)
+                self.life.executed(identity, error.code if isinstance(error, NotExecutedError) else _NOT_BEGUN)
+                if viewer is not None and "failure" in asked:  # its connection ends with this
+                    viewer.give(
+                        "stdout", f"{asked['failure']}{error.message}: unknown\r\n".encode(errors="surrogateescape")
+                    )
                 peer.answer(protocol.error_fields(error))
                 return
             pid = self._cell.host_pid(joined.pidfd) if joined.pidfd >= 0 else 0
@@ -288,6 +294,7 @@ class Keeper:
                 peer.answer({"ended": {"exit_code": code}})
 
         joined = Joined(relay, started, over)
+        viewer: Viewer | None = None
         viewer = self._viewer(relay, peer, asked, fds, seen_off)
         if viewer is not None:
             self._feed(viewer, asked)

@@ -71,10 +71,10 @@ class Both:
 
 
 def _told(ran: subprocess.CompletedProcess[str]) -> Told:
-    return Told(ran.returncode, _alike(ran.stdout), ran.stderr)
+    return Told(ran.returncode, alike(ran.stdout), ran.stderr)
 
 
-def _alike(text: str) -> str:
+def alike(text: str) -> str:
     for pattern, word in _ALIKE:
         text = pattern.sub(word, text)
     return "\n".join(line.rstrip() for line in text.splitlines())
@@ -324,7 +324,7 @@ def _said(text: str) -> str:
             line = line[match.end() :]
         if line and not line.startswith(("See '", "hint:", "Usage:")):
             lines.append(line.replace("shiplap", "docker"))
-    return _alike("\n".join(lines))
+    return alike("\n".join(lines))
 
 
 def test_exec_of_what_cannot_be_executed_has_the_codes_that_docker_promises(both: Both) -> None:

@@ -1,0 +1,28 @@
+"""The endpoints of the API, a module for each family. Each reads a request, asks the engine, and answers."""
+
+from __future__ import annotations
+
+import flask
+
+
+def install(app: flask.Flask) -> None:
+    """Give the application all endpoints."""
+    from dockerapi.endpoints import (
+        archive,
+        containers,
+        events,
+        execs,
+        images,
+        networks,
+        refused,
+        streams,
+        system,
+        transfers,
+        volumes,
+        waits,
+    )
+
+    for module in (
+        system, containers, streams, waits, execs, archive, images, transfers, networks, volumes, events, refused,
+    ):  # fmt: skip
+        app.register_blueprint(module.bp)

@@ -1,0 +1,69 @@
+"""What happens, as it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import flask
+
+from core.watching import Watch
+from dockerapi import answering, asking, handover
+from dockerapi.endpoints.streams import pump
+from dockerapi.errors import bad
+from dockerapi.pump import Follower
+from dockerapi.versions import Version, shown
+from engine.events import EventReader
+from engine.times import asked_moment
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
+bp = flask.Blueprint("events", __name__)
+
+_LOOK_EACH_S: Final = 0.5
+_SECOND_NS: Final = 1_000_000_000
+
+
+@bp.get("/events")
+def events() -> flask.Response:
+    """Events of the past, if asked for, and those that come, until a moment or for ever."""
+    engine = asking.engine()
+    since, until = asked_moment(asking.text("since")), asked_moment(asking.text("until"))
+    if since and until and until < since:
+        raise bad(f"`since` time ({since // _SECOND_NS}) cannot be after `until` time ({until // _SECOND_NS})")
+    filters = asking.filters()
+    engine.places.make()
+    reader = EventReader(engine.places.run)
+    earliest = since or time.time_ns()
+    reader.read(since_ns=earliest, until_ns=until, filters=filters, follow=False)  # raises for wrong filters
+    with handover.take() as taken:
+        taken.chunked(answering.JSON)
+        pump().take(taken, _following(engine, reader, earliest, until, filters, asking.version()))
+    return handover.gone()
+
+
+def _following(
+    engine: Engine, reader: EventReader, earliest: int, until: int, filters: Any, version: Version
+) -> Callable[[Follower], Any]:
+    def more() -> bytes:
+        found = reader.read(since_ns=earliest, until_ns=until, filters=filters, follow=False)
+        return b"".join(_line(event, version) for event in found)
+
+    async def serve(follower: Follower) -> None:
+        with Watch([f"{engine.places.run}/events"]) as watch:
+            while True:
+                now = time.time_ns()
+                await follower.send(await follower.aside(more))
+                if until and now >= until:
+                    return
+                left = (until - now) / _SECOND_NS if until else _LOOK_EACH_S
+                await follower.changed(watch, max(0.0, min(left, _LOOK_EACH_S)))
+
+    return serve
+
+
+def _line(event: dict[str, Any], version: Version) -> bytes:
+    return json.dumps(shown("event", event, version), ensure_ascii=False).encode("utf-8", "replace") + b"\n"

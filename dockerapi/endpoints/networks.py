@@ -1,0 +1,59 @@
+"""Networks."""
+
+from __future__ import annotations
+
+import flask
+
+from dockerapi import answering, asking
+
+bp = flask.Blueprint("networks", __name__)
+
+
+@bp.get("/networks")
+def listed() -> flask.Response:
+    """Those that fit."""
+    found = [{**each, "EnableIPv4": True} for each in asking.engine().networks.listed(asking.filters())]
+    return answering.document(found, kind="networks")
+
+
+@bp.get("/networks/<ref>")
+def inspect(ref: str) -> flask.Response:
+    """One, with the containers that are in it."""
+    found = {**asking.engine().networks.inspect(ref), "EnableIPv4": True}
+    return answering.document(found, kind="network")
+
+
+@bp.post("/networks/create")
+def create() -> flask.Response:
+    """Make one."""
+    return answering.document(asking.engine().networks.create(asking.body()), 201)
+
+
+@bp.delete("/networks/<ref>")
+def remove(ref: str) -> flask.Response:
+    """Remove one that no container is in."""
+    asking.engine().remove_network(ref)
+    return answering.nothing()
+
+
+@bp.post("/networks/<ref>/connect")
+def connect(ref: str) -> flask.Response:
+    """Put a container into it."""
+    body = asking.body()
+    asking.engine().connect(ref, str(body.get("Container") or ""), body.get("EndpointConfig"))
+    return flask.Response(status=200)
+
+
+@bp.post("/networks/<ref>/disconnect")
+def disconnect(ref: str) -> flask.Response:
+    """Take a container out of it."""
+    body = asking.body()
+    asking.engine().disconnect(ref, str(body.get("Container") or ""))
+    return flask.Response(status=200)
+
+
+@bp.post("/networks/prune")
+def prune() -> flask.Response:
+    """Remove those that no container is in."""
+    removed = asking.engine().prune_networks(asking.filters())
+    return answering.document({"NetworksDeleted": removed or None})

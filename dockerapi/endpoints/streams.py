@@ -1,0 +1,225 @@
+"""A container's streams: attach, and what it wrote. The keeper gets the connection, and serves it to its end."""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import flask
+
+from containers.errors import ContainerError, KeeperError
+from containers.keeper.relay import parse_keys
+from core.errors import ShiplapError
+from dockerapi import answering, asking, handover
+from dockerapi.errors import bad, message_of, not_done
+from dockerapi.pump import Follower, Pump
+from dockerapi.versions import has
+from engine import spec
+from engine.errors import ConflictError
+from engine.logs import LogEntry, LogReader, Wanted
+from engine.times import asked_moment, text_of
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
+bp = flask.Blueprint("streams", __name__)
+
+RAW: Final = "application/vnd.docker.raw-stream"
+MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
+_HEAD: Final = struct.Struct(">B3xI")
+_NUMBERS: Final = {"stdin": 0, "stdout": 1, "stderr": 2}
+_NANOSECONDS: Final = 9
+_LOOK_EACH_S: Final = 0.5
+_ENTRIES_AT_ONCE: Final = 256
+
+
+def pump() -> Pump:
+    """The application's pump."""
+    found: Pump = flask.current_app.extensions["pump"]
+    return found
+
+
+def framed(stream: str, data: bytes, *, terminal: bool) -> bytes:
+    """A piece of a stream, with docker's head of 8 bytes where there are two streams to tell apart."""
+    return data if terminal else _HEAD.pack(_NUMBERS[stream], len(data)) + data
+
+
+def stream_type(*, terminal: bool) -> str:
+    """The content type of a container's streams."""
+    return RAW if terminal or not has("stream-type", asking.version()) else MULTIPLEXED
+
+
+def detach_keys(text: str) -> str:
+    """Detach keys, checked. Raises ApiError."""
+    try:
+        parse_keys(text)
+    except ValueError as error:
+        raise bad(f"Invalid detach keys ({text}) provided: {error}") from error
+    return text
+
+
+@bp.post("/containers/<ref>/attach")
+def attach(ref: str) -> flask.Response:
+    """Attach to its streams, also before it starts."""
+    engine = asking.engine()
+    keys = detach_keys(asking.text("detachKeys"))
+    row = engine.records.container(ref)
+    state = engine.state(row.id)
+    if state.status == "paused":
+        raise ConflictError(f"container {row.id} is paused, unpause the container before attach")
+    if state.status == "restarting":
+        raise ConflictError(f"container {row.id} is restarting, wait until the container is running")
+    document = spec.read(engine.directory(row.id))
+    terminal = bool(document["process"]["terminal"])
+    wanted = {name: asking.flag(name) for name in ("stdout", "stderr")}
+    with contextlib.ExitStack() as stack:
+        keeper = None
+        if asking.flag("stream"):
+            keeper = engine.keepers.connect(row.id) if state.is_up else engine.keepers.summon(row.id)
+            stack.enter_context(keeper)
+        taken = stack.enter_context(handover.take())
+        taken.upgrade(stream_type(terminal=terminal))
+        if asking.flag("logs") and document["log"]["driver"] != "none" and any(wanted.values()):
+            for entry in LogReader(engine.directory(row.id)).past(Wanted(**wanted)):
+                taken.send(framed(entry.stream, entry.data, terminal=terminal))
+        if keeper is None:
+            taken.end()
+            return handover.gone()
+        asked = {
+            **wanted,
+            "stdin": asking.flag("stdin") and document["process"]["stdin_open"],
+            "detach_keys": keys,
+            "framing": "multiplexed",
+            "read": binascii.b2a_base64(taken.early).decode("ascii"),
+        }
+        try:
+            keeper.ask("attach", asked, [taken.socket.fileno()])
+        except (ContainerError, OSError) as error:
+            tell_failure(taken, error, terminal=terminal)
+    return handover.gone()
+
+
+@bp.get("/containers/<ref>/attach/ws")
+def attach_websocket(ref: str) -> flask.Response:
+    """Attach by WebSocket."""
+    asking.engine().records.container(ref)
+    raise not_done("attach by WebSocket is not done: POST /containers/ID/attach is")
+
+
+def tell_failure(taken: handover.Taken, error: Exception, *, terminal: bool) -> None:
+    """Say in a stream that has begun what went wrong, as docker does; and end it."""
+    text = message_of(error) if isinstance(error, ShiplapError) else str(error)
+    with contextlib.suppress(OSError):
+        taken.send(framed("stderr", f"{text}\r\n".encode("utf-8", "surrogateescape"), terminal=terminal))
+    taken.end()
+
+
+@bp.get("/containers/<ref>/logs")
+def logs(ref: str) -> flask.Response:
+    """What it wrote. The past is sent from here; what follows, by its keeper."""
+    engine = asking.engine()
+    row = engine.records.container(ref)
+    wanted = _wanted()
+    reader = engine.log_reader(row.id)
+    terminal = bool(spec.read(engine.directory(row.id))["process"]["terminal"])
+    timestamps = asking.flag("timestamps")
+    content_type = stream_type(terminal=terminal)
+
+    def shown(entry: LogEntry) -> bytes:
+        text = _fixed(entry.time_ns).encode() + b" " + entry.data if timestamps else entry.data
+        return framed(entry.stream, text, terminal=terminal)
+
+    if not asking.flag("follow"):
+        return answering.pieces(_joined(map(shown, reader.past(wanted))), content_type)
+    with handover.take() as taken:
+        taken.chunked(content_type)
+        if wanted.until_ns:
+            pump().take(taken, _Following(engine, row.id, reader, wanted, shown))
+            return handover.gone()
+        for piece in _joined(map(shown, reader.past(wanted))):
+            taken.send_chunk(piece)
+        if not _handed_to_keeper(engine, row.id, taken, reader, wanted, timestamps=timestamps):
+            for piece in _joined(map(shown, reader.past(wanted._replace(tail=None)))):
+                taken.send_chunk(piece)
+            taken.end_chunks()
+    return handover.gone()
+
+
+def _handed_to_keeper(
+    engine: Engine, identity: str, taken: handover.Taken, reader: LogReader, wanted: Wanted, *, timestamps: bool
+) -> bool:
+    """Give the client to the keeper, from the place that was read up to; False when there is no keeper."""
+    asked = {
+        "file": reader.place.file,
+        "offset": reader.place.offset,
+        "stdout": wanted.stdout,
+        "stderr": wanted.stderr,
+        "timestamps": timestamps,
+        "framing": "chunked",
+    }
+    if not engine.state(identity).is_up:
+        return False
+    try:
+        with engine.keepers.connect(identity) as keeper:
+            keeper.ask("follow", asked, [taken.socket.fileno()])
+    except KeeperError:
+        return False
+    return True
+
+
+class _Following:
+    """Follows a log until a moment, in the pump. Called with the follower."""
+
+    def __init__(self, engine: Engine, identity: str, reader: LogReader, wanted: Wanted, shown: Any) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._reader = reader
+        self._wanted = wanted
+        self._shown = shown
+
+    async def __call__(self, follower: Follower) -> None:
+        import asyncio
+        import time
+
+        wanted = self._wanted
+        while True:
+            was_up = await follower.aside(lambda: self._engine.state(self._identity).is_up)
+            for piece in await follower.aside(lambda now=wanted: list(map(self._shown, self._reader.past(now)))):  # type: ignore[misc]
+                await follower.send(piece)
+            wanted = wanted._replace(tail=None)
+            if not was_up or time.time_ns() >= wanted.until_ns:
+                return
+            await asyncio.sleep(_LOOK_EACH_S)
+
+
+def _wanted() -> Wanted:
+    tail = asking.text("tail")
+    number = int(tail) if tail.isascii() and tail.isdigit() else None  # docker takes everything else for: all
+    stdout, stderr = asking.flag("stdout"), asking.flag("stderr")
+    if not stdout and not stderr:
+        raise bad("Bad parameters: you must choose at least one stream")
+    return Wanted(asked_moment(asking.text("since")), asked_moment(asking.text("until")), number, stdout, stderr)
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces."""
+    gathered: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= 1 << 16 or len(gathered) >= _ENTRIES_AT_ONCE:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _fixed(time_ns: int) -> str:
+    """A moment with all nine digits."""
+    text = text_of(time_ns).removesuffix("Z")
+    whole, _, digits = text.partition(".")
+    return f"{whole}.{digits.ljust(_NANOSECONDS, '0')}Z"

@@ -1,0 +1,110 @@
+"""What the engine and its host are: ``_ping``, ``version``, ``info``, ``system/df``, ``auth``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import flask
+
+from core.release import VERSION
+from dockerapi import answering, asking
+from dockerapi.versions import NEWEST, OLDEST
+
+bp = flask.Blueprint("system", __name__)
+
+_KINDS: Final = ("container", "image", "volume", "build-cache")
+
+
+@bp.route("/_ping", methods=["GET", "HEAD"])
+def ping() -> flask.Response:
+    """That somebody is there, and which versions they speak. Asks nobody."""
+    response = flask.Response("" if flask.request.method == "HEAD" else "OK", content_type="text/plain; charset=utf-8")
+    response.headers["Builder-Version"] = "1"
+    response.headers["Swarm"] = "inactive"
+    response.headers["Cache-Control"] = "no-cache, no-store, must-revalidate"
+    response.headers["Pragma"] = "no-cache"
+    return response
+
+
+@bp.get("/version")
+def version() -> flask.Response:
+    """Versions of the engine and of the API."""
+    machine = os.uname()
+    details = {
+        "ApiVersion": str(NEWEST),
+        "Arch": _architecture(machine.machine),
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": machine.release,
+        "MinAPIVersion": str(OLDEST),
+        "Os": "linux",
+    }
+    found = {
+        "Platform": {"Name": "Shiplap"},
+        "Components": [{"Name": "Engine", "Version": VERSION, "Details": details}],
+        "Version": VERSION,
+        "ApiVersion": str(NEWEST),
+        "MinAPIVersion": str(OLDEST),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": _architecture(machine.machine),
+        "KernelVersion": machine.release,
+        "BuildTime": "",
+    }
+    return answering.document(found, kind="version")
+
+
+@bp.get("/info")
+def info() -> flask.Response:
+    """What the engine has, and what the host offers."""
+    none = {"ID": "", "Expected": ""}
+    found: dict[str, Any] = {
+        **asking.engine().info(),
+        "NFd": 0,
+        "NGoroutines": 0,
+        "NEventsListener": 0,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
+        "ContainerdCommit": none,
+        "RuncCommit": none,
+        "InitCommit": none,
+        "DefaultAddressPools": [],
+        "CDISpecDirs": [],
+        "DiscoveredDevices": [],
+        "FirewallBackend": {"Driver": "nftables"},
+    }
+    return answering.document(found, kind="info")
+
+
+@bp.get("/system/df")
+def disk_usage() -> flask.Response:
+    """What takes the disk."""
+    wanted = asking.texts("type")
+    for kind in wanted:
+        if kind not in _KINDS:
+            from dockerapi.errors import bad
+
+            raise bad(f"unknown object type: {kind}")
+    found = asking.engine().disk_usage()
+    members = {"container": "Containers", "image": "Images", "volume": "Volumes", "build-cache": "BuildCache"}
+    for kind, name in members.items():
+        if wanted and kind not in wanted:
+            found.pop(name, None)
+            if kind == "image":
+                found["LayersSize"] = 0
+    for image in found.get("Images") or ():
+        image["VirtualSize"] = image["Size"]
+    for record in found.get("BuildCache") or ():
+        record["Parent"], record["Parents"] = "", None
+    return answering.document(found, kind="usage")
+
+
+def _architecture(machine: str) -> str:
+    """As Go names it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

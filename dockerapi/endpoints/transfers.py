@@ -1,0 +1,253 @@
+"""Images and registries: pull, push, what a registry has, and whether it accepts somebody.
+
+Credentials are those that the client sends with the request. The engine's own files of credentials are root's, and not
+for callers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import flask
+
+from core.errors import ShiplapError
+from core.references import Reference
+from core.settings import RegistrySettings
+from dockerapi import answering, asking, imagedocs
+from dockerapi.endpoints.images import failed, import_tar
+from dockerapi.errors import ApiError, bad
+from engine.engine import Engine
+from images.oci import decode_index
+from registry.client import (
+    Client,
+    ClientConfig,
+    LayerProgress,
+    NullTransferMonitor,
+    pull,
+    push,
+    registry_domain,
+    verify,
+)
+from registry.client.finding import Finder
+from registry.client.lazy import RegistryLayers
+from registry.client.repository import is_index
+from registry.credentials import Credentials
+from registry.errors import NotFoundError, UnauthorizedError
+
+bp = flask.Blueprint("transfers", __name__)
+
+_MOST_WAITING: Final = 10_000
+_BAR: Final = 50
+
+
+@bp.post("/images/create")
+def create() -> flask.Response:
+    """Pull an image, or import one from a tar."""
+    if asking.text("fromSrc"):
+        return import_tar()
+    reference = _reference(asking.text("fromImage"), asking.text("tag"))
+    engine, platform = asking.engine(), asking.platform()
+    config, credentials = _config(engine), _given()
+
+    def work(lines: _Lines) -> None:
+        with imagedocs.opened(engine) as store, _client(config, credentials, lines.cancelled) as client:
+            store.layers.source = RegistryLayers(store, client)
+            pulled = pull(reference, store, client=client, platform=platform, monitor=lines)
+            lines.put({"status": f"Digest: {pulled.digest}"})
+            done = "Downloaded newer image for" if pulled.fresh else "Image is up to date for"
+            lines.put({"status": f"Status: {done} {reference.familiar}"})
+            labels = pulled.image.config.config.labels
+        imagedocs.note(engine, "pull", reference.familiar, reference.familiar, labels)
+
+    return _streamed(work)
+
+
+@bp.post("/images/<path:name>/push")
+def send(name: str) -> flask.Response:
+    """Send an image to the registry that its name begins with."""
+    reference = _reference(name, asking.text("tag"))
+    engine, platform = asking.engine(), asking.platform()
+    config, credentials = _config(engine), _given()
+    with imagedocs.opened(engine) as store:
+        imagedocs.found(store, reference.familiar)
+
+    def work(lines: _Lines) -> None:
+        with imagedocs.opened(engine) as store, _client(config, credentials, lines.cancelled) as client:
+            store.layers.source = RegistryLayers(store, client)
+            pushed = push(reference, store, client=client, platform=platform, monitor=lines)
+            aux = {"Tag": reference.tag or "", "Digest": str(pushed.digest), "Size": pushed.size_bytes}
+            lines.put({"progressDetail": {}, "aux": aux})
+        imagedocs.note(engine, "push", reference.familiar, reference.familiar)
+
+    return _streamed(work)
+
+
+@bp.get("/distribution/<path:name>/json")
+def distribution(name: str) -> flask.Response:
+    """What a registry has by a name."""
+    reference = _reference(name, "")
+    with _client(_config(asking.engine()), _given(), threading.Event()) as client:
+        tag = reference.digest or reference.tag
+        assert tag is not None
+        raw, _ = Finder(reference, client, NullTransferMonitor()).manifest(tag)
+        descriptor = {"mediaType": raw.media_type, "digest": str(raw.digest), "size": len(raw.data)}
+        described = decode_index(raw.data).manifests if is_index(raw.media_type) else ()
+        platforms = [
+            _platform(each.platform.os, each.platform.architecture, each.platform.variant)
+            for each in described
+            if each.platform is not None and each.platform.os != "unknown"
+        ]
+    return answering.document({"Descriptor": descriptor, "Platforms": platforms})
+
+
+@bp.post("/auth")
+def auth() -> flask.Response:
+    """Whether a registry accepts somebody. Nothing is kept: the client keeps what comes back."""
+    body = asking.body()
+    given = _credentials(body)
+    domain = registry_domain(str(asking.member(body, "serveraddress") or "docker.io"))
+    try:
+        accepted = verify(domain, given, config=_config(asking.engine()))
+    except UnauthorizedError as error:
+        raise ApiError(401, f"Get {domain}: {error.message}") from error
+    return answering.document({"Status": "Login Succeeded", "IdentityToken": accepted.identity_token})
+
+
+class _Lines:
+    """Progress as lines of JSON. Given from the thread that works, taken by the one that answers.
+
+    cancelled: set when the client went away.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue(_MOST_WAITING)
+        self.cancelled = threading.Event()
+
+    def put(self, line: dict[str, Any] | BaseException | None) -> None:
+        """Add a line, an error, or the end. Lines that nobody takes are dropped when there are too many."""
+        while not self.cancelled.is_set():
+            try:
+                self._queue.put(line, timeout=0.5)
+                return
+            except queue.Full:
+                if isinstance(line, dict) and "progressDetail" in line:
+                    return
+
+    def get(self) -> dict[str, Any] | BaseException | None:
+        """The next line."""
+        return self._queue.get()
+
+    def layer(self, progress: LayerProgress) -> None:
+        """As a transfer's monitor."""
+        line: dict[str, Any] = {"status": _STATES.get(progress.state, progress.state), "progressDetail": {}}
+        if progress.detail:
+            line["status"] += f" {progress.detail}"
+        if progress.current_bytes and progress.total_bytes:
+            line["progressDetail"] = {"current": progress.current_bytes, "total": progress.total_bytes}
+            line["progress"] = _bar(progress.current_bytes, progress.total_bytes)
+        self.put({**line, "id": progress.id})
+
+    def message(self, text: str) -> None:
+        """As a transfer's monitor."""
+        tag, colon, rest = text.partition(": Pulling from ")
+        self.put({"status": f"Pulling from {rest}", "id": tag} if colon else {"status": text})
+
+
+_STATES: Final = {"Waiting": "Pulling fs layer"}
+
+
+def _streamed(work: Callable[[_Lines], None]) -> flask.Response:
+    """Answer with what a thread says. An error before anything was said is an answer of its own."""
+    lines = _Lines()
+
+    def run() -> None:
+        try:
+            work(lines)
+            lines.put(None)
+        except Exception as error:
+            # The outermost layer of this thread: whoever answers tells it.
+            lines.put(error)
+
+    threading.Thread(target=run, name="transfer", daemon=True).start()
+    first = lines.get()
+    if isinstance(first, NotFoundError):
+        raise ApiError(404, first.message)
+    if isinstance(first, BaseException):
+        raise first
+
+    def read() -> Iterator[bytes]:
+        line: dict[str, Any] | BaseException | None = first
+        try:
+            while line is not None:
+                if isinstance(line, ShiplapError):
+                    yield answering.encoded(failed(line))
+                    return
+                if isinstance(line, BaseException):
+                    raise line
+                yield answering.encoded(line)
+                line = lines.get()
+        finally:
+            lines.cancelled.set()
+
+    return answering.pieces(read())
+
+
+def _reference(name: str, tag: str) -> Reference:
+    if not name:
+        raise bad("no image was named")
+    separator = "@" if tag.startswith("sha256:") else ":"
+    return Reference.parse(f"{name}{separator}{tag}" if tag else name).with_default_tag()
+
+
+def _config(engine: Engine) -> ClientConfig:
+    return ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
+
+
+def _client(config: ClientConfig, credentials: Credentials | None, cancelled: threading.Event) -> Client:
+    return Client(config, credentials=lambda _domain: credentials, cancelled=cancelled)
+
+
+def _given() -> Credentials | None:
+    """Credentials of ``X-Registry-Auth``. Raises ApiError."""
+    header = flask.request.headers.get("X-Registry-Auth", "")
+    if not header:
+        return None
+    try:
+        found = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (ValueError, binascii.Error) as error:
+        raise bad(f"invalid X-Registry-Auth header: {error}") from error
+    if not isinstance(found, dict):
+        raise bad("invalid X-Registry-Auth header: expected an object")
+    given = _credentials(found)
+    return given if given != Credentials() else None
+
+
+def _credentials(document: dict[str, Any]) -> Credentials:
+    username, password, identity, token = (
+        str(asking.member(document, name) or "") for name in ("username", "password", "identitytoken", "registrytoken")
+    )
+    encoded = str(asking.member(document, "auth") or "")
+    if encoded and not username:
+        try:
+            username, _, password = base64.b64decode(encoded).decode().partition(":")
+        except (ValueError, binascii.Error) as error:
+            raise bad(f"invalid auth of a registry: {error}") from error
+    return Credentials(username, password, identity, token)
+
+
+def _platform(system: str, architecture: str, variant: str | None) -> dict[str, str]:
+    found = {"architecture": architecture, "os": system}
+    return {**found, "variant": variant} if variant else found
+
+
+def _bar(current: int, total: int) -> str:
+    """As docker draws it for clients that draw none themselves."""
+    done = min(_BAR, current * _BAR // total)
+    arrow = "=" * done + (">" if done < _BAR else "")
+    return f"[{arrow:<{_BAR}}] {current}B/{total}B"

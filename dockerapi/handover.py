@@ -1,0 +1,142 @@
+"""A client's connection, and how a request takes it over: to hand it to a keeper, or to the pump.
+
+gunicorn goes on after the request as after any other: it writes a head and closes its socket. So the connection is
+duplicated, and a dead socket is put in the place of gunicorn's: what it writes goes nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, Self
+
+import flask
+
+from dockerapi.errors import bad
+from dockerapi.versions import NEWEST
+
+_CREDENTIALS: Final = struct.Struct("=iII")
+_UPGRADE: Final = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%b\r\n"
+_PLAIN: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\n%b\r\n"
+_CHUNKED: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n%b\r\n"
+_VERSION: Final = f"Api-Version: {NEWEST}\r\nOstype: linux\r\n".encode()
+
+_under_way = threading.local()
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a unix socket: IDs as this process's user namespace has them."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@contextlib.contextmanager
+def serving(connection: Any) -> Iterator[None]:
+    """Within, in this thread: ``connection``, gunicorn's, is the one whose request is served."""
+    _under_way.connection = connection
+    try:
+        yield
+    finally:
+        del _under_way.connection
+
+
+def peer() -> Peer:
+    """Who sent the request that is served."""
+    return peer_of(_under_way.connection.sock)
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """Who is at the other end of a unix socket, as they were when they connected."""
+    return Peer._make(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
+
+class Taken:
+    """A connection that was taken over. early: what the client had sent beyond its request.
+
+    At the end of its ``with`` it is let go here, and goes on where another process has it. An error ends it.
+    """
+
+    def __init__(self, sock: socket.socket, early: bytes) -> None:
+        self.socket = sock
+        self.early = early
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.end()
+
+    def moved(self) -> Taken:
+        """The same connection for a new owner. This one has none any more."""
+        return Taken(socket.socket(fileno=self.socket.detach()), self.early)
+
+    def upgrade(self, content_type: str) -> None:
+        """Begin a stream in both directions. A client that did not ask for an upgrade gets a plain head."""
+        self._begin(_UPGRADE if flask.request.headers.get("Upgrade") else _PLAIN, content_type)
+
+    def chunked(self, content_type: str) -> None:
+        """Begin a body in chunks."""
+        self._begin(_CHUNKED, content_type)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.socket.sendall(data)
+
+    def send_chunk(self, data: bytes) -> None:
+        """Send a chunk of the body."""
+        if data:
+            self.socket.sendall(chunk(data))
+
+    def end_chunks(self) -> None:
+        """End the body."""
+        self.socket.sendall(b"0\r\n\r\n")
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.socket.close()
+
+    def end(self) -> None:
+        """End the connection, also where another process has it: nothing more is to come."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+        self.socket.close()
+
+    def _begin(self, head: bytes, content_type: str) -> None:
+        self.socket.sendall(head % (content_type.encode("ascii"), _VERSION))
+
+
+def take() -> Taken:
+    """Take over the connection of the request that is served. Its body is read to its end first.
+
+    What the view returns afterwards goes nowhere.
+    """
+    connection = _under_way.connection
+    rest = flask.request.stream.read(1 << 20)
+    if rest:
+        raise bad("this request has no body")
+    early: bytes = connection.parser.unreader.take_buffered()
+    mine = socket.socket(fileno=os.dup(connection.sock.fileno()))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        os.dup2(ours.fileno(), connection.sock.fileno(), inheritable=False)
+    mine.setblocking(True)
+    return Taken(mine, early)
+
+
+def gone() -> flask.Response:
+    """What a view returns when the connection is in other hands."""
+    return flask.Response(status=200)
+
+
+def chunk(data: bytes) -> bytes:
+    """A chunk of HTTP's."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,192 @@
+"""Images as docker's documents, from the store."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from containers.keeper import eventlog
+from core.references import Reference
+from engine.errors import InvalidRequestError, NoSuchImageError
+from engine.filters import checked, labels_match
+from engine.making import resolve
+from engine.times import asked_moment
+from images.oci import parse_time
+from images.store import Store
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+    from images.summary import Image
+
+_KNOWN: Final = ("dangling", "label", "before", "since", "reference", "until")
+_CONFIG: Final[Mapping[str, Any]] = {
+    "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
+    "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None, "Image": "", "Volumes": None,
+    "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": None,
+}  # fmt: skip
+_NONE: Final = "<none>:<none>"
+
+
+@contextmanager
+def opened(engine: Engine) -> Iterator[Store]:
+    """The store of the caller's engine."""
+    engine.places.make()
+    with Store.open(engine.places.root) as store:
+        yield store
+
+
+def found(store: Store, name: str) -> Image:
+    """An image by name or ID. Raises NoSuchImageError, in docker's words."""
+    try:
+        return resolve(store, name, None)
+    except InvalidRequestError as error:
+        raise NoSuchImageError(error.message) from error
+
+
+def note(engine: Engine, action: str, identity: str, name: str = "", labels: Mapping[str, str] | None = None) -> None:
+    """Write down that something happened to an image."""
+    eventlog.append(str(engine.places.run), "image", action, identity, {**(labels or {}), "name": name or identity})
+
+
+def listed(store: Store, filters: Any, *, shared: bool, users: Mapping[str, int] | None) -> list[dict[str, Any]]:
+    """As docker's ``GET /images/json``, the newest first.
+
+    shared: measure what they share. users: how many containers are of each; None does not tell.
+    """
+    images = _matching(store, store.images.list(), checked(filters, _KNOWN))
+    sizes: dict[str, int] = {}
+    if shared:
+        layers = Counter(diff_id for image in store.images.list() for diff_id in set(image.diff_ids))
+        sizes = {
+            diff_id: store.layers.size(diff_id) if times > 1 and store.layers.is_stored(diff_id) else 0
+            for diff_id, times in layers.items()
+        }
+    return [
+        {
+            "Containers": -1 if users is None else users.get(str(image.id), 0),
+            "Created": created(image),
+            "Id": str(image.id),
+            "Labels": image.config.config.labels or None,
+            "ParentId": "",
+            "RepoDigests": digests(store, image),
+            "RepoTags": [name.familiar for name in image.names],
+            "SharedSize": sum(sizes[diff_id] for diff_id in set(image.diff_ids)) if shared else -1,
+            "Size": image.size_bytes,
+            "VirtualSize": image.size_bytes,
+        }
+        for image in sorted(images, key=created, reverse=True)
+    ]
+
+
+def with_none(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As versions before 1.43 have images without a name."""
+    for document in documents:
+        document["RepoTags"] = document["RepoTags"] or [_NONE]
+        document["RepoDigests"] = document["RepoDigests"] or ["<none>@<none>"]
+    return documents
+
+
+def inspected(store: Store, image: Image) -> dict[str, Any]:
+    """As docker's ``GET /images/NAME/json``."""
+    raw = json.loads(store.blobs.read(image.id))
+    comments = [entry.comment for entry in image.config.history]
+    config = raw.get("config") or {}
+    document = {
+        "Id": str(image.id),
+        "RepoTags": [name.familiar for name in image.names],
+        "RepoDigests": digests(store, image),
+        "Parent": "",
+        "Comment": comments[-1] if comments else "",
+        "Created": raw.get("created") or "0001-01-01T00:00:00Z",
+        "Container": "",
+        "ContainerConfig": dict(_CONFIG),
+        "DockerVersion": "",
+        "Author": raw.get("author", ""),
+        "Config": {**_CONFIG, **config},
+        "Architecture": raw.get("architecture", ""),
+        **({"Variant": raw["variant"]} if raw.get("variant") else {}),
+        "Os": raw.get("os", ""),
+        "Size": image.size_bytes,
+        "VirtualSize": image.size_bytes,
+        "GraphDriver": {"Data": None, "Name": "overlayfs"},
+        "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in image.diff_ids]},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+    }
+    if not document["RootFS"]["Layers"]:
+        del document["RootFS"]["Layers"]
+    return document
+
+
+def history(store: Store, image: Image) -> list[dict[str, Any]]:
+    """As docker's ``GET /images/NAME/history``: the newest first; only the first entry has an ID."""
+    lines = store.images.history(image)[::-1]
+    return [
+        {
+            "Comment": line.entry.comment,
+            "Created": int(parse_time(line.entry.created)) if line.entry.created else 0,
+            "CreatedBy": line.entry.created_by,
+            "Id": str(image.id) if position == 0 else "<missing>",
+            "Size": line.size_bytes,
+            "Tags": [name.familiar for name in image.names] or None if position == 0 else None,
+        }
+        for position, line in enumerate(lines)
+    ]
+
+
+def created(image: Image) -> int:
+    """When it was made, in seconds since the epoch."""
+    return int(parse_time(image.config.created)) if image.config.created else int(image.created_at)
+
+
+def digests(store: Store, image: Image) -> list[str]:
+    """What registries call it: NAME@DIGEST."""
+    return [f"{each.familiar_name}@{each.digest}" for each in store.images.digests(image.id)]
+
+
+def _matching(store: Store, images: list[Image], wanted: Mapping[str, Sequence[str]]) -> list[Image]:
+    if dangling := wanted.get("dangling"):
+        if dangling[-1].lower() not in ("1", "0", "true", "false"):
+            raise InvalidRequestError(f"invalid filter 'dangling=[{dangling[-1]}]'")
+        is_wanted = dangling[-1].lower() in ("1", "true")
+        images = [image for image in images if (not image.names) == is_wanted]
+    if labels := wanted.get("label"):
+        images = [image for image in images if labels_match(labels, image.config.config.labels)]
+    for bound in wanted.get("before", ()):
+        moment = created(found(store, bound))
+        images = [image for image in images if created(image) < moment]
+    for bound in wanted.get("since", ()):
+        moment = created(found(store, bound))
+        images = [image for image in images if created(image) > moment]
+    for text in wanted.get("until", ()):
+        until = asked_moment(text) / 1e9
+        images = [image for image in images if created(image) < until]
+    if patterns := wanted.get("reference"):
+        images = _referenced(images, patterns)
+    return images
+
+
+def _referenced(images: list[Image], patterns: Sequence[str]) -> list[Image]:
+    """Those that have a name like one of these, with only such names."""
+    chosen = []
+    for image in images:
+        names = tuple(name for name in image.names if any(_is_like(name, pattern) for pattern in patterns))
+        if names:
+            chosen.append(image._replace(names=names))
+    return chosen
+
+
+def _is_like(name: Reference, pattern: str) -> bool:
+    """As Go's path.Match: ``*`` and ``?`` stand for anything but a slash; with or without tag, short or whole."""
+    import fnmatch
+
+    shown = (name.familiar, name.familiar_name, str(name), name.name)
+    return any(
+        text.count("/") == pattern.count("/")
+        and all(
+            fnmatch.fnmatchcase(part, wanted) for part, wanted in zip(text.split("/"), pattern.split("/"), strict=True)
+        )
+        for text in shown
+    )

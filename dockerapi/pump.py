@@ -1,0 +1,149 @@
+"""The one thread that serves whatever waits and no keeper can serve: waits, statistics, events, logs until a moment.
+
+A request thread gives a connection to the pump and is free. So 200 followers do not stop the next request. Each
+follower is a coroutine. What may take a while (asking a keeper, reading files) is done by a few helper threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeAlias, TypeVar
+
+from core.errors import ShiplapError
+from core.watching import Watch
+from dockerapi.handover import Taken, chunk
+
+PATIENCE_S: Final = 10.0
+"""A client that takes nothing for so long is cut off."""
+
+_HELPERS: Final = 8
+_PIECE: Final = 64 << 10
+_log: Final = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class Gone(Exception):
+    """The client went away, or takes nothing."""
+
+
+class Follower:
+    """A client that waits for what comes. All methods are for the pump's thread."""
+
+    def __init__(self, taken: Taken, helpers: ThreadPoolExecutor) -> None:
+        self._taken = taken
+        self._helpers = helpers
+        taken.socket.setblocking(False)
+
+    async def send(self, data: bytes) -> None:
+        """Send a chunk of the body. Raises Gone."""
+        if data:
+            await self._put(chunk(data))
+
+    async def end(self) -> None:
+        """End the body."""
+        await self._put(b"0\r\n\r\n")
+
+    async def until_gone(self) -> None:
+        """Return when the client has closed its connection; what it sends meanwhile is dropped."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while await loop.sock_recv(self._taken.socket, _PIECE):
+                pass
+
+    async def readable(self, fd: int) -> None:
+        """Wait until there is something to read."""
+        loop = asyncio.get_running_loop()
+        come = asyncio.Event()
+        loop.add_reader(fd, come.set)
+        try:
+            await come.wait()
+        finally:
+            loop.remove_reader(fd)
+
+    async def changed(self, watch: Watch, timeout_s: float) -> None:
+        """Wait until something changes in what is watched, at most this long."""
+        if watch.fileno() < 0:
+            await asyncio.sleep(timeout_s)
+            return
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.readable(watch.fileno()), timeout_s)
+            watch.wait(0)
+
+    async def aside(self, work: Callable[[], _Result]) -> _Result:
+        """Have a helper thread do what may take a while."""
+        return await asyncio.get_running_loop().run_in_executor(self._helpers, contextvars.copy_context().run, work)
+
+    async def _put(self, data: bytes) -> None:
+        try:
+            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._taken.socket, data), PATIENCE_S)
+        except (OSError, TimeoutError) as error:
+            raise Gone from error
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._taken.end()
+
+
+Serving: TypeAlias = Callable[[Follower], Awaitable[None]]
+"""Sends what comes until there is no more; the body's end is sent for it."""
+
+
+class Pump:
+    """Runs followers in a thread of its own, which starts with the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._helpers = ThreadPoolExecutor(_HELPERS, thread_name_prefix="pump")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, taken: Taken, serving: Serving) -> None:
+        """Serve a connection, whose head was sent, to its end. It is the pump's from here on."""
+        with self._lock:
+            loop = self._loop or self._started()
+        asyncio.run_coroutine_threadsafe(self._begin(taken.moved(), serving), loop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="pump", daemon=True).start()
+        return loop
+
+    async def _begin(self, taken: Taken, serving: Serving) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(taken, serving))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, taken: Taken, serving: Serving) -> None:
+        follower = Follower(taken, self._helpers)
+        try:
+            work = asyncio.ensure_future(_whole(follower, serving))
+            gone = asyncio.ensure_future(follower.until_gone())
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            for each in (work, gone):
+                each.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+            if not work.cancelled() and (error := work.exception()) is not None:
+                _tell(error)
+        finally:
+            follower.close()
+
+
+async def _whole(follower: Follower, serving: Serving) -> None:
+    await serving(follower)
+    await follower.end()
+
+
+def _tell(error: BaseException) -> None:
+    """Write down what ended a follower, unless it is the client itself: the client sees a body without an end."""
+    if isinstance(error, Gone):
+        return
+    if isinstance(error, ShiplapError):
+        _log.info("a stream ended: %s", error.message)
+    else:
+        _log.error("a stream ended", exc_info=error)
