@@ -193,7 +193,7 @@ class Engine(Closing):
         state = read(self.places.container(row.id))
         if not state.has_process:
             raise ConflictError(f"container {row.id} is not running")
-        return top(state.pid, arguments)
+        return top(state.pid, arguments, self._caller)
 
     def stats(self, ref: str, before: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """As docker's ``GET /containers/ID/stats``, and what to give as ``before`` the next time."""

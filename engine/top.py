@@ -8,22 +8,25 @@ import subprocess
 from typing import Any, Final
 
 from core.processes import descendants
+from engine.callers import Caller
 from engine.errors import ConflictError, InvalidRequestError
 
 _DEFAULT: Final = "-ef"
 _LONGEST_S: Final = 30.0
 
 
-def top(first: int, arguments: str) -> dict[str, Any]:
+def top(first: int, arguments: str, caller: Caller) -> dict[str, Any]:
     """As docker's ``GET /containers/ID/top``: titles, and a row for each process.
 
     first: the host's number of the container's first process. arguments: for ps(1); "" is ``-ef``.
+    caller: whose rights ps has. A column may be called PID that is none (``euid=PID``), and then tells of processes
+    that are not the container's; but what their owners alone may see stays theirs.
     Raises InvalidRequestError when ps does not take them, or does not tell process numbers.
     """
     words = (arguments or _DEFAULT).split()
     ours = processes_of(first)
-    quick = _ps([*words, f"-q{','.join(map(str, sorted(ours)))}"])  # without a look at all others, where it can
-    ran = quick if quick.returncode == 0 else _ps(words)
+    quick = _ps([*words, f"-q{','.join(map(str, sorted(ours)))}"], caller)  # without a look at all others, if it can
+    ran = quick if quick.returncode == 0 else _ps(words, caller)
     if ran.returncode:
         raise InvalidRequestError(f"ps: {ran.stderr.decode(errors='replace').strip().partition(chr(10))[0]}")
     lines = ran.stdout.decode(errors="replace").splitlines()
@@ -39,9 +42,12 @@ def top(first: int, arguments: str) -> dict[str, Any]:
     return {"Titles": titles, "Processes": rows}
 
 
-def _ps(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+def _ps(words: list[str], caller: Caller) -> subprocess.CompletedProcess[bytes]:
+    others: dict[str, Any] = {}
+    if caller.uid != os.getuid():
+        others = {"user": caller.uid, "group": caller.gid, "extra_groups": caller.groups}
     try:
-        return subprocess.run(["ps", *words], capture_output=True, check=False, timeout=_LONGEST_S)
+        return subprocess.run(["ps", *words], capture_output=True, check=False, timeout=_LONGEST_S, **others)
     except FileNotFoundError as error:
         raise ConflictError("this host has no ps", hint="it is in the package procps") from error
     except subprocess.TimeoutExpired as error:

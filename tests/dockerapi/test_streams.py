@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -13,6 +14,7 @@ import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import pytest
 
@@ -39,7 +41,7 @@ def name(api: Api) -> Iterator[str]:
 
 
 class Client:
-    """A client that speaks HTTP by hand."""
+    """A client that speaks HTTP by hand, until the end of its ``with``."""
 
     def __init__(self, api: Api) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
@@ -60,6 +62,13 @@ class Client:
 
     more = b""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.sock.close()
+
 
 class Upgrading(Client):
     more = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -67,37 +76,37 @@ class Upgrading(Client):
 
 def test_attached_before_the_start_nothing_of_the_output_is_missing(api: Api, name: str) -> None:
     api.docker("create", "--name", name, BUSYBOX_NAME, "sh", "-c", "echo out; echo err >&2", check=True)
-    client = Upgrading(api)
-    status, headers = client.ask(f"POST /v1.45/containers/{name}/attach?stream=1&stdout=1&stderr=1")
-    assert (status, headers["content-type"]) == (101, "application/vnd.docker.multiplexed-stream")
-    api.docker("start", name, check=True)
     pieces = {}
-    while head := client.file.read(8):
-        stream, size = struct.unpack(">B3xI", head)
-        pieces[stream] = client.file.read(size)
+    with Upgrading(api) as client:
+        status, headers = client.ask(f"POST /v1.45/containers/{name}/attach?stream=1&stdout=1&stderr=1")
+        assert (status, headers["content-type"]) == (101, "application/vnd.docker.multiplexed-stream")
+        api.docker("start", name, check=True)
+        while head := client.file.read(8):
+            stream, size = struct.unpack(">B3xI", head)
+            pieces[stream] = client.file.read(size)
     assert pieces == {1: b"out\n", 2: b"err\n"}
 
 
 def test_an_old_client_has_a_raw_content_type(api: Api, name: str) -> None:
     api.docker("create", "--name", name, BUSYBOX_NAME, "true", check=True)
-    client = Upgrading(api)
-    status, headers = client.ask(f"POST /v1.41/containers/{name}/attach?stream=1&stdout=1")
+    with Upgrading(api) as client:
+        status, headers = client.ask(f"POST /v1.41/containers/{name}/attach?stream=1&stdout=1")
     assert (status, headers["content-type"]) == (101, "application/vnd.docker.raw-stream")
 
 
 def test_input_in_the_segment_of_the_request_is_input(api: Api, name: str) -> None:
     api.docker("run", "-d", "--name", name, BUSYBOX_NAME, "sleep", "1000", check=True)
-    maker = Client(api)
     asked = b'{"Cmd": ["cat"], "AttachStdin": true, "AttachStdout": true}'
-    assert maker.ask(f"POST /containers/{name}/exec", asked)[0] == 201
-    identity = maker.file.readline().decode().split('"')[3]
-    client = Upgrading(api)
-    assert client.ask(f"POST /exec/{identity}/start", b"{}", behind=b"early\n")[0] == 101
-    client.sock.sendall(b"late\n")
-    client.sock.shutdown(socket.SHUT_WR)
+    with Client(api) as maker:
+        assert maker.ask(f"POST /containers/{name}/exec", asked)[0] == 201
+        identity = maker.file.readline().decode().split('"')[3]
     got = b""
-    while head := client.file.read(8):
-        got += client.file.read(struct.unpack(">B3xI", head)[1])
+    with Upgrading(api) as client:
+        assert client.ask(f"POST /exec/{identity}/start", b"{}", behind=b"early\n")[0] == 101
+        client.sock.sendall(b"late\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        while head := client.file.read(8):
+            got += client.file.read(struct.unpack(">B3xI", head)[1])
     assert got == b"early\nlate\n"
 
 
@@ -124,6 +133,13 @@ class Terminal:
     def until(self, wanted: bytes) -> bytes:
         return read_until(self.fd, wanted)
 
+    def code(self) -> int:
+        """The client's exit code."""
+        try:
+            return self.process.wait(stretched(60))
+        finally:
+            os.close(self.fd)
+
 
 def test_a_terminal_has_its_size_and_its_detach_keys(api: Api, name: str) -> None:
     terminal = Terminal(api, "run", "-it", "--name", name, BUSYBOX_NAME, "sh")
@@ -131,12 +147,12 @@ def test_a_terminal_has_its_size_and_its_detach_keys(api: Api, name: str) -> Non
     terminal.type(b"stty size; echo a$((1+1))b\r")
     assert b"33 101" in terminal.until(b"a2b")
     terminal.type(b"\x10\x11")  # ctrl-p ctrl-q
-    assert terminal.process.wait(stretched(60)) == 0
+    assert terminal.code() == 0
     assert api.docker("inspect", "-f", "{{.State.Status}}", name).stdout.strip() == "running"
 
 
 def test_terminals_followers_and_exit_codes_survive_the_death_of_the_api(api: Api, name: str) -> None:
-    script = "n=0; while read line; do n=$((n+1)); echo $n:$line; done; exit 9"
+    script = "n=0; while read line; do [ $line = end ] && exit 9; n=$((n+1)); echo $n:$line; done"
     api.docker("run", "-d", "-i", "--name", name, BUSYBOX_NAME, "sh", "-c", script, check=True)
     attached = api.begin(["attach", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     followed = api.begin(["logs", "-f", name], stdout=subprocess.PIPE)
@@ -152,79 +168,77 @@ def test_terminals_followers_and_exit_codes_survive_the_death_of_the_api(api: Ap
     attached.stdin.write(b"after\n")
     attached.stdin.flush()
     assert attached.stdout.readline() == followed.stdout.readline() == b"2:after\n"
-    joined.type(b"echo still$((40+2)); exit 5\r")
+    joined.type(b"echo still$((40+2))\r")
     joined.until(b"still42")
     api.start()
-    # the client asks the API that came back how its exec ended
-    assert joined.process.wait(stretched(60)) in (5, 1)  # 1: it asked a moment too early, and says so
+    joined.type(b"exit 5\r")
+    assert joined.code() == 5  # which the client asks the API that came back
+    attached.stdin.write(b"end\n")
     attached.stdin.close()
-    assert followed.stdout.read() == b""
-    assert followed.wait(stretched(60)) == 0
-    attached.wait(stretched(60))
+    with attached, followed:
+        assert followed.stdout.read() == b""
+    assert followed.returncode == 0
     assert api.docker("wait", name).stdout.strip() == "9"
     assert api.docker("logs", name).stdout == "1:before\n2:after\n"
 
 
 def test_a_run_whose_api_was_killed_gets_its_output_whole(api: Api, name: str) -> None:
-    script = "i=0; while [ $i -lt 20000 ]; do echo line $i of a stream; i=$((i+1)); done"
+    script = """
+        echo line 0 of a stream; until [ -e /go ]; do sleep 0.1; done
+        i=1; while [ $i -lt 20000 ]; do echo line $i of a stream; i=$((i+1)); done
+    """
     running = api.begin(["run", "--name", name, BUSYBOX_NAME, "sh", "-c", script], stdout=subprocess.PIPE)
-    assert running.stdout is not None
-    first = running.stdout.readline()
-    api.kill()
-    rest = running.stdout.read()
+    with running:
+        assert running.stdout is not None
+        first = running.stdout.readline()
+        api.docker("exec", name, "touch", "/go", check=True)  # by then the client knows that it was started
+        api.kill()
+        rest = running.stdout.read()
     assert first + rest == b"".join(b"line %d of a stream\n" % n for n in range(20000))
-    running.wait(stretched(60))
     api.start()
     assert api.docker("wait", name).stdout.strip() == "0"
 
 
 def test_many_who_wait_do_not_stop_the_next_request(api: Api, name: str) -> None:
     api.docker("run", "-d", "--name", name, BUSYBOX_NAME, "sleep", "1000", check=True)
-    clients = [Client(api) for _ in range(100)]
-    for number, client in enumerate(clients):
-        path = (f"containers/{name}/stats", "events", f"containers/{name}/logs?follow=1&stdout=1")[number % 3]
-        assert client.ask(f"GET /{path}")[0] == 200
-    waiting = [Client(api) for _ in range(50)]
-    for client in waiting:
-        assert client.ask(f"POST /containers/{name}/wait?condition=next-exit")[0] == 200
-    asked = time.monotonic()
-    assert Client(api).ask("GET /containers/json")[0] == 200
-    assert time.monotonic() - asked < stretched(3)
-    api.docker("kill", name, check=True)
-    for client in waiting:
-        assert b'{"StatusCode":137}' in client.file.read()
-    for client in clients:
-        client.sock.close()
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            client = stack.enter_context(Client(api))
+            path = (f"containers/{name}/stats", "events", f"containers/{name}/logs?follow=1&stdout=1")[number % 3]
+            assert client.ask(f"GET /{path}")[0] == 200
+        waiting = [stack.enter_context(Client(api)) for _ in range(80)]
+        for client in waiting:
+            assert client.ask(f"POST /containers/{name}/wait?condition=next-exit")[0] == 200
+        asked = time.monotonic()
+        assert stack.enter_context(Client(api)).ask("GET /containers/json")[0] == 200
+        assert time.monotonic() - asked < stretched(3)
+        api.docker("kill", name, check=True)
+        for client in waiting:
+            assert b'{"StatusCode":137}' in client.file.read()
 
 
 def test_a_head_that_never_ends_holds_nobody_up(api: Api) -> None:
-    slow = []
-    for _ in range(40):
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(str(api.socket))
-        client.sendall(b"GET /_ping HTTP/1.1\r\nHost:")
-        slow.append(client)
-    assert Client(api).ask("GET /_ping")[0] == 200
-    for client in slow:
-        client.close()
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(Client(api)).sock.sendall(b"GET /_ping HTTP/1.1\r\nHost:")
+        assert stack.enter_context(Client(api)).ask("GET /_ping")[0] == 200
 
 
 def test_waiting_for_a_removal_ends_with_it(api: Api, name: str) -> None:
     api.docker("create", "--rm", "--name", name, BUSYBOX_NAME, "sh", "-c", "exit 4", check=True)
-    client = Client(api)
-    assert client.ask(f"POST /v1.45/containers/{name}/wait?condition=removed")[0] == 200
-    api.docker("start", name, check=True)
-    assert b'{"StatusCode":4}' in client.file.read()
+    with Client(api) as client:
+        assert client.ask(f"POST /v1.45/containers/{name}/wait?condition=removed")[0] == 200
+        api.docker("start", name, check=True)
+        assert b'{"StatusCode":4}' in client.file.read()
     eventually(lambda: api.docker("inspect", name).returncode == 1)
 
 
 def test_statistics_come_each_second_and_end_with_the_client(api: Api, name: str) -> None:
     api.docker("run", "-d", "--name", name, BUSYBOX_NAME, "sleep", "1000", check=True)
-    client = Client(api)
-    assert client.ask(f"GET /containers/{name}/stats")[0] == 200
-    documents = [client.file.readline() for _ in range(6)]  # each has its size before it
-    assert sum(b'"pids_stats"' in line for line in documents) >= 2
-    client.sock.close()
+    with Client(api) as client:
+        assert client.ask(f"GET /containers/{name}/stats")[0] == 200
+        lines = [client.file.readline() for _ in range(8)]  # each document is a chunk, with its size before it
+        assert sum(b'"pids_stats"' in line for line in lines) >= 2
 
 
 def test_all_at_once(api: Api) -> None:

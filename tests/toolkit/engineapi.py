@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.containers import end_containers
-from tests.toolkit.shiplap import Shiplap
+from tests.toolkit.shiplap import COMMAND, Shiplap
 
 
 class Api:
@@ -34,11 +34,16 @@ class Api:
             "DOCKER_CONFIG": str(self.folder / "config"),
         }
 
-    def start(self, *more: str) -> None:
-        """Serve; it answers when this returns."""
+    def start(self, *, prefix: Sequence[str] = ()) -> None:
+        """Serve; it answers when this returns. prefix: what starts it."""
         with open(self.folder / "engine.log", "ab") as log:
-            self.process = self.shiplap.start(
-                "engine", "--listen", f"unix://{self.socket}", *more, stdout=log, stderr=log, start_new_session=True
+            self.process = subprocess.Popen(
+                [*prefix, *COMMAND, "engine", "--listen", f"unix://{self.socket}"],
+                env=self.shiplap.environment(None),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         eventually(self.answers, why="the API answers")
 

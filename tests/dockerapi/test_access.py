@@ -1,0 +1,253 @@
+"""Who connects is whose engine it is; and nothing that a member of the group asks for makes root of the host.
+
+The users and the group are in files that only the API's process sees: nobody is added to this host.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from containers.keeper.nursery_client import nursery
+from engine.places import Places
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.engineapi import Api
+from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+MEMBER, OTHER, STRANGER, GROUP = 54321, 54322, 54323, 54399
+_FILES = {
+    "passwd": "".join(f"u{uid}:x:{uid}:{uid}::/nowhere:/bin/sh\n" for uid in (MEMBER, OTHER, STRANGER)),
+    "group": f"shiplap:x:{GROUP}:u{MEMBER},u{OTHER}\n" + "".join(f"u{n}:x:{n}:\n" for n in (MEMBER, OTHER, STRANGER)),
+}
+
+
+class House:
+    """An engine's API that several people use."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def docker(self, uid: int, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        """docker's command line as somebody, who is in the group as far as the kernel is asked."""
+        who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={GROUP}", "--inh-caps=-all"] if uid else []
+        ran = subprocess.run(
+            [*who, "docker", *words],
+            input=stdin,
+            capture_output=True,
+            env={**self.api.environment, "HOME": "/nowhere", "DOCKER_CONFIG": "/nowhere"},
+            cwd="/",
+            timeout=stretched(120),
+        )
+        return subprocess.CompletedProcess(ran.args, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+    def run(self, *options: str, command: str = "true") -> subprocess.CompletedProcess[str]:
+        """A container of the member's, to its end."""
+        return self.docker(MEMBER, "run", "--rm", *options, "bb", "sh", "-c", command)
+
+
+@pytest.fixture(scope="module")
+def house(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = Path(tempfile.mkdtemp(prefix="shiplap-house-", dir="/tmp"))
+    folder.chmod(0o755)
+    # The directory is covered, not its files: whoever renames another /etc/passwd into place uncovers such a file.
+    shutil.copytree("/etc", folder / "etc", symlinks=True)
+    for name, more in _FILES.items():
+        with open(folder / "etc" / name, "a") as file:
+            file.write(more)
+    for name in ("subuid", "subgid"):
+        (folder / "etc" / name).write_text(f"u{MEMBER}:700000000:65536\nu{OTHER}:700065536:65536\n")
+    shiplap = Shiplap(tmp_path_factory.mktemp("house") / "root")
+    shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
+    api = Api(shiplap, folder)
+    api.start(prefix=("unshare", "--mount", "sh", "-ec", f'mount --bind {folder}/etc /etc; exec "$@"', "sh"))
+    house = House(api)
+    try:
+        for uid in (MEMBER, OTHER):
+            loaded = house.docker(uid, "import", "-", "bb", stdin=busybox_tar.read_bytes())
+            assert loaded.returncode == 0, loaded.stderr + api.log()
+        yield house
+    finally:
+        for uid in (MEMBER, OTHER):
+            for identity in house.docker(uid, "ps", "-aq").stdout.split():
+                house.docker(uid, "rm", "-f", "-v", identity)
+        api.stop()
+        for uid in (MEMBER, OTHER):
+            places = Places.of(shiplap.root / "users" / str(uid))
+            if (places.run / "nursery.sock").exists():
+                with nursery(str(places.root), str(places.run), finish=[]) as conversation:
+                    conversation.ask("end")
+            shutil.rmtree(places.run, ignore_errors=True)
+        shutil.rmtree(folder)
+
+
+def test_each_caller_has_an_engine_of_their_own(house: House) -> None:
+    made = house.docker(MEMBER, "create", "--name", "same", "bb", "true")
+    assert made.returncode == 0, made.stderr
+    assert house.docker(OTHER, "create", "--name", "same", "bb", "true").returncode == 0
+    identity = made.stdout.strip()
+    for uid in (OTHER, 0):
+        for words in (("inspect", identity), ("rm", "-f", identity), ("logs", identity), ("cp", f"{identity}:/x", "-")):
+            assert "No such" in house.docker(uid, *words).stderr
+    assert house.docker(0, "ps", "-aq").stdout == ""
+    assert house.docker(0, "images", "-q", "bb").stdout == ""
+    assert house.docker(MEMBER, "images", "-q", BUSYBOX_NAME).stdout == ""
+    house.docker(MEMBER, "rm", "same")
+    house.docker(OTHER, "rm", "same")
+
+
+def test_who_is_no_member_has_none(house: House) -> None:
+    told = house.docker(STRANGER, "ps")
+    assert told.returncode == 1
+    assert "is not in the group shiplap" in told.stderr
+
+
+REFUSED = {
+    "the host's network": ["--network", "host"],
+    "a port below 1024": ["-p", "80:80"],
+    "the host's processes": ["--pid", "host"],
+    "the host's IPC": ["--ipc", "host"],
+    "the host's name": ["--uts", "host"],
+    "the host's users": ["--userns", "host"],
+    "the host's control groups": ["--cgroupns", "host"],
+    "a device": ["--device", "/dev/kmsg"],
+    "rules for devices": ["--device-cgroup-rule", "c *:* rwm"],
+    "another runtime": ["--runtime", "mine"],
+    "a place for control groups": ["--cgroup-parent", "/"],
+    "a weight of a disk": ["--blkio-weight-device", "/dev/sda:100"],
+    "less of the OOM killer": ["--oom-score-adj", "-500"],
+    "a sysctl of the host": ["--sysctl", "kernel.core_pattern=|/bin/true"],
+    "options of storage": ["--storage-opt", "size=1G"],
+    "a driver of volumes": ["--volume-driver", "mine", "-v", "x:/x"],
+    "no limit of memory that ends": ["--oom-kill-disable", "-m", "50m"],
+}
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=list(REFUSED))
+def test_what_is_the_hosts_is_refused(house: House, options: list[str]) -> None:
+    ran = house.run(*options, command="id; cat /proc/self/uid_map")
+    assert ran.returncode == 125, (ran.stdout, ran.stderr)
+    assert ran.stdout == ""
+    assert "Error response from daemon" in ran.stderr
+    assert "No such image" not in ran.stderr
+
+
+MIGHTY = [[], ["--privileged"], ["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"]]
+
+
+@pytest.fixture
+def treasure(house: House) -> Iterator[Path]:
+    """A directory of root's with a file that is nobody else's, below a way that everybody may walk."""
+    place = house.api.folder / "treasure"
+    place.mkdir(mode=0o700)
+    (place / "gold").write_text("gold")
+    os.chmod(place / "gold", 0o600)
+    open_file = house.api.folder / "sealed"
+    open_file.write_text("as it was")
+    os.chmod(open_file, 0o600)
+    yield place
+    assert (place / "gold").read_text() == "gold"
+    assert sorted(os.listdir(place)) == ["gold"]
+    assert open_file.read_text() == "as it was"
+    shutil.rmtree(place)
+    open_file.unlink()
+
+
+@pytest.mark.parametrize("options", MIGHTY, ids=["plain", "privileged", "all capabilities"])
+@pytest.mark.parametrize("user", ["0", "54321", "1"])
+def test_a_bind_of_the_host_reaches_what_the_member_reaches(
+    house: House, options: list[str], user: str, treasure: Path
+) -> None:
+    script = f"""
+        cat /h{treasure}/gold; cat /h{treasure.parent}/sealed; echo x >/h{treasure.parent}/sealed
+        echo x >/h{treasure}/new; rm -f /h{treasure}/gold; cat /h/etc/shadow; chmod 777 /h{treasure}
+        cp /bin/busybox /h/usr/bin/planted; chown 0:0 /h{treasure.parent}; mount -o remount,suid,dev /h
+        nsenter -t 1 -m cat {treasure}/gold; echo all tried
+    """
+    ran = house.run(*options, "-u", user, "-v", "/:/h", command=script)
+    assert "all tried" in ran.stdout, ran.stderr
+    assert "gold" not in ran.stdout.replace(str(treasure), "")
+    assert "as it was" not in ran.stdout
+    assert "root:" not in ran.stdout
+    assert not Path("/usr/bin/planted").exists()
+
+
+def test_a_bind_by_a_volumes_options_is_the_members_too(house: House, treasure: Path) -> None:
+    made = house.docker(
+        MEMBER, "volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={treasure}", "trick"
+    )
+    ran = house.run("--privileged", "-v", "trick:/t", command="ls /t; cat /t/gold; echo x >/t/new")
+    assert made.returncode or ran.returncode
+    assert "gold" not in ran.stdout
+    house.docker(MEMBER, "volume", "rm", "-f", "trick")
+
+
+@pytest.mark.parametrize("options", MIGHTY, ids=["plain", "privileged", "all capabilities"])
+def test_a_containers_root_is_nobody_on_the_host(house: House, options: list[str]) -> None:
+    script = """
+        echo pattern >/proc/sys/kernel/core_pattern && echo WROTE
+        echo b >/proc/sysrq-trigger && echo WROTE
+        echo 1 >/sys/kernel/profiling && echo WROTE
+        mknod /disk b 8 0 && cat /disk >/dev/null && echo WROTE
+        mkdir -p /c && mount -t cgroup -o memory cgroup /c && echo x >/c/release_agent && echo WROTE
+        kill -0 1 2>/dev/null; cat /proc/self/uid_map
+    """
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
+    ran = house.run(*options, command=script)
+    assert "WROTE" not in ran.stdout, ran.stdout
+    assert int(ran.stdout.split()[1]) >= 0x70000000
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
+def test_a_setuid_file_that_a_container_makes_is_out_of_reach(house: House) -> None:
+    house.docker(MEMBER, "volume", "create", "kept")
+    ran = house.run("-v", "kept:/v", command="cp /bin/busybox /v/su; chown 0:0 /v/su; chmod 4755 /v/su")
+    assert ran.returncode == 0, ran.stderr
+    found = house.docker(MEMBER, "volume", "inspect", "-f", "{{.Mountpoint}}", "kept").stdout.strip()
+    assert os.stat(f"{found}/su").st_mode & 0o4000
+    who = ["setpriv", f"--reuid={MEMBER}", f"--regid={MEMBER}", f"--groups={GROUP}"]
+    assert subprocess.run([*who, f"{found}/su", "id"], capture_output=True, check=False, cwd="/").returncode
+    house.docker(MEMBER, "volume", "rm", "kept")
+
+
+def test_ps_of_top_has_the_members_rights(house: House) -> None:
+    made = house.docker(MEMBER, "run", "-d", "-e", "SECRET=hidden", "--name", "seen", "bb", "sleep", "1000")
+    assert made.returncode == 0, made.stderr
+    told = house.docker(MEMBER, "top", "seen", "-eo", "pid,args", "e")
+    assert "sleep 1000" in told.stdout, told.stderr
+    assert "hidden" not in told.stdout
+    house.docker(MEMBER, "rm", "-f", "seen")
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_cp_follows_no_link_out_of_a_container(house: House, state: str, treasure: Path) -> None:
+    script = f"ln -s {treasure} /way; ln -s /proc/1/root{treasure} /other; ln -s {treasure}/gold /file; sleep 1000"
+    begun = house.docker(MEMBER, "run", "-d", "--name", "links", "-v", "/:/h", "bb", "sh", "-c", script)
+    assert begun.returncode == 0, begun.stderr
+    eventually(lambda: "/file" in house.docker(MEMBER, "diff", "links").stdout)
+    if state == "stopped":
+        house.docker(MEMBER, "stop", "-t", "0", "links")
+    for path in ("/way/gold", "/other/gold", "/file/", f"/h{treasure}/gold", "/../../etc/shadow"):
+        told = house.docker(MEMBER, "cp", "-L", f"links:{path}", "-")
+        assert "gold" not in told.stdout or "gold\0" in told.stdout, path
+        assert "root:" not in told.stdout
+    for path in ("/way", "/other", f"/h{treasure}"):
+        house.docker(MEMBER, "cp", "-", f"links:{path}", stdin=_tar_with("new"))
+    house.docker(MEMBER, "rm", "-f", "links")
+
+
+def _tar_with(name: str) -> bytes:
+    import io
+    import tarfile
+
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
