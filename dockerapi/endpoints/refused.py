@@ -22,6 +22,12 @@ def plugins() -> flask.Response:
     return answering.document([])
 
 
+@bp.get("/plugins/<path:name>/json")
+def no_plugin(name: str) -> flask.Response:
+    """Clients that look for anything by a name look here last."""
+    raise ApiError(404, f'plugin "{name}" not found')
+
+
 @bp.route("/plugins/<path:_rest>", methods=_METHODS)
 def plugin(_rest: str) -> flask.Response:
     """No code of others runs as root."""

@@ -5,12 +5,15 @@ The users and the group are in files that only the API's process sees: nobody is
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,25 @@ class House:
             timeout=stretched(120),
         )
         return subprocess.CompletedProcess(ran.args, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+    def ask(self, uid: int, body: object, path: str = "/containers/create") -> tuple[int, dict[str, Any]]:
+        """A POST as somebody; the status, and the document."""
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(stretched(60))
+            try:  # who connects counts
+                os.setegid(GROUP)
+                os.seteuid(uid)
+                client.connect(str(self.api.socket))
+            finally:
+                os.seteuid(0)
+                os.setegid(0)
+            client.sendall(head.encode() + data)
+            with client.makefile("rb") as file:
+                answer = file.read()
+        first, _, rest = answer.partition(b"\r\n\r\n")
+        return int(first.split()[1]), json.loads(rest)
 
     def run(self, *options: str, command: str = "true") -> subprocess.CompletedProcess[str]:
         """A container of the member's, to its end."""
@@ -123,7 +145,6 @@ REFUSED = {
     "a place for control groups": ["--cgroup-parent", "/"],
     "a weight of a disk": ["--blkio-weight-device", "/dev/sda:100"],
     "less of the OOM killer": ["--oom-score-adj", "-500"],
-    "a sysctl of the host": ["--sysctl", "kernel.core_pattern=|/bin/true"],
     "options of storage": ["--storage-opt", "size=1G"],
     "a driver of volumes": ["--volume-driver", "mine", "-v", "x:/x"],
     "no limit of memory that ends": ["--oom-kill-disable", "-m", "50m"],
@@ -137,6 +158,62 @@ def test_what_is_the_hosts_is_refused(house: House, options: list[str]) -> None:
     assert ran.stdout == ""
     assert "Error response from daemon" in ran.stderr
     assert "No such image" not in ran.stderr
+
+
+HOSTS: dict[str, object] = {
+    "Binds": ["/:/h:shared"],
+    "Cgroup": "container:x",
+    "CgroupParent": "../..",
+    "CgroupnsMode": "host",
+    "CpuRealtimeRuntime": 950000,
+    "DeviceCgroupRules": ["a *:* rwm"],
+    "DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}],
+    "Devices": [{"PathOnHost": "/dev/mem", "PathInContainer": "/dev/mem", "CgroupPermissions": "rwm"}],
+    "IpcMode": "host",
+    "Isolation": "hyperv",
+    "LogConfig": {"Type": "syslog", "Config": {"syslog-address": "unix:///dev/log"}},
+    "Mounts": [{"Type": "bind", "Source": "/", "Target": "/h", "BindOptions": {"Propagation": "rshared"}}],
+    "NetworkMode": "host",
+    "OomKillDisable": True,
+    "OomScoreAdj": -1000,
+    "PidMode": "host",
+    "PortBindings": {"22/tcp": [{"HostPort": "22"}]},
+    "Runtime": "/bin/sh",
+    "SecurityOpt": ["apparmor=mine"],
+    "StorageOpt": {"size": "1"},
+    "Sysctls": {"kernel.core_pattern": "|/bin/true"},
+    "UTSMode": "host",
+    "UsernsMode": "host",
+    "VolumeDriver": "mine",
+}
+
+
+@pytest.mark.parametrize("field", HOSTS)
+def test_a_field_that_would_be_the_hosts_is_refused_by_its_request(house: House, field: str) -> None:
+    status, answer = house.ask(MEMBER, {"Image": "bb", "Cmd": ["true"], "HostConfig": {field: HOSTS[field]}})
+    assert status == 400, answer
+    assert list(answer) == ["message"]
+
+
+def test_a_field_that_nobody_knows_is_told(house: House) -> None:
+    status, answer = house.ask(MEMBER, {"Image": "bb", "Cmd": ["true"], "HostConfig": {"FutureField": {"a": 1}}})
+    assert (status, len(answer["Warnings"])) == (201, 1)
+    assert "HostConfig.FutureField" in answer["Warnings"][0]
+    house.docker(MEMBER, "rm", answer["Id"])
+
+
+WRONG = (None, 1, "x", [], [1], {"a": 1}, True, "\0", 1 << 70, -1, [None], [{}], {"": ""})
+
+
+@pytest.mark.parametrize(
+    "field", [*HOSTS, "Tmpfs", "Ulimits", "CapAdd", "Memory", "RestartPolicy", "ExtraHosts", "Links"]
+)
+def test_values_of_wrong_types_are_the_senders_fault(house: House, field: str) -> None:
+    for value in WRONG:
+        status, answer = house.ask(MEMBER, {"Image": "bb", "Cmd": ["true"], "HostConfig": {field: value}})
+        assert status in (201, 400), (value, answer)
+        if status == 201:
+            house.docker(MEMBER, "rm", answer["Id"])
 
 
 MIGHTY = [[], ["--privileged"], ["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"]]
@@ -166,12 +243,13 @@ def test_a_bind_of_the_host_reaches_what_the_member_reaches(
     house: House, options: list[str], user: str, treasure: Path
 ) -> None:
     script = f"""
-        cat /h{treasure}/gold; cat /h{treasure.parent}/sealed; echo x >/h{treasure.parent}/sealed
-        echo x >/h{treasure}/new; rm -f /h{treasure}/gold; cat /h/etc/shadow; chmod 777 /h{treasure}
-        cp /bin/busybox /h/usr/bin/planted; chown 0:0 /h{treasure.parent}; mount -o remount,suid,dev /h
+        cat /f/treasure/gold; cat /f/sealed; echo x >/f/sealed; echo x >/f/treasure/new; rm -f /f/treasure/gold
+        cat /h/etc/shadow; chmod 777 /f/treasure; mv /f/treasure /f/taken
+        cp /bin/busybox /h/usr/bin/planted; chown 0:0 /f; mount -o remount,suid,dev /h
         nsenter -t 1 -m cat {treasure}/gold; echo all tried
     """
-    ran = house.run(*options, "-u", user, "-v", "/:/h", command=script)
+    binds = ("-v", f"{treasure.parent}:/f", "--mount", "type=bind,source=/,target=/h,bind-nonrecursive")
+    ran = house.run(*options, "-u", user, *binds, command=script)
     assert "all tried" in ran.stdout, ran.stderr
     assert "gold" not in ran.stdout.replace(str(treasure), "")
     assert "as it was" not in ran.stdout
@@ -229,16 +307,18 @@ def test_ps_of_top_has_the_members_rights(house: House) -> None:
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_cp_follows_no_link_out_of_a_container(house: House, state: str, treasure: Path) -> None:
     script = f"ln -s {treasure} /way; ln -s /proc/1/root{treasure} /other; ln -s {treasure}/gold /file; sleep 1000"
-    begun = house.docker(MEMBER, "run", "-d", "--name", "links", "-v", "/:/h", "bb", "sh", "-c", script)
+    begun = house.docker(
+        MEMBER, "run", "-d", "--name", "links", "-v", f"{treasure.parent}:/f", "bb", "sh", "-c", script
+    )
     assert begun.returncode == 0, begun.stderr
     eventually(lambda: "/file" in house.docker(MEMBER, "diff", "links").stdout)
     if state == "stopped":
         house.docker(MEMBER, "stop", "-t", "0", "links")
-    for path in ("/way/gold", "/other/gold", "/file/", f"/h{treasure}/gold", "/../../etc/shadow"):
+    for path in ("/way/gold", "/other/gold", "/file/", "/f/treasure/gold", "/../../etc/shadow"):
         told = house.docker(MEMBER, "cp", "-L", f"links:{path}", "-")
         assert "gold" not in told.stdout or "gold\0" in told.stdout, path
         assert "root:" not in told.stdout
-    for path in ("/way", "/other", f"/h{treasure}"):
+    for path in ("/way", "/other", "/f/treasure"):
         house.docker(MEMBER, "cp", "-", f"links:{path}", stdin=_tar_with("new"))
     house.docker(MEMBER, "rm", "-f", "links")
 
