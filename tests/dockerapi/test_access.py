@@ -202,7 +202,7 @@ def test_a_field_that_nobody_knows_is_told(house: House) -> None:
     house.docker(MEMBER, "rm", answer["Id"])
 
 
-WRONG = (None, 1, "x", [], [1], {"a": 1}, True, "\0", 1 << 70, -1, [None], [{}], {"": ""})
+WRONG: tuple[object, ...] = (None, 1, "x", [], [1], {"a": 1}, True, "\0", 1 << 70, -1, [None], [{}], {"": ""})
 
 
 @pytest.mark.parametrize(
