@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from builder.remotes.giturls import GitRemote
+from builder.remotes.giturls import GitRemote, is_ref
 from ci.source.commit import FetchedCommit, WantedCommit
 from pipelines.model import GitSource
 from pipelines.sources.git import as_source_errors
@@ -24,8 +24,9 @@ def fetched(
     """
     source = work.claim.run.source
     assert isinstance(source, GitSource), "only a repository has pipelines"
-    # A tag may have moved, and is asked for each time; its commit is here.
-    is_branch = ref.startswith("refs/heads/")
+    # A tag may have moved, and is asked for each time; its commit is here. So is that of a branch whose name git is not
+    # given, for it has what shells, or refspecs, would take for something else.
+    is_branch = ref.startswith("refs/heads/") and is_ref(ref)
     with as_source_errors():
         remote, access = route_of(work, source)
         wanted = WantedCommit(
@@ -34,7 +35,7 @@ def fetched(
             access,
             ref if is_branch else commit,
             commit if is_branch else "",
-            others,
+            [other for other in others if is_ref(other)],
             fork="" if work.claim.run.is_trusted else work.claim.run.domain,
             base=_base(work, source),
             ask_head=ask_head,

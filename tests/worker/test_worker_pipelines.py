@@ -123,6 +123,16 @@ def test_server_says_for_whom_a_push_is_whether_the_mirror_or_a_checkout_is_aske
         assert f"on {branch}: {number}" in log(service, run.number, "one")
 
 
+@pytest.mark.parametrize("branch", ["x;touch${IFS}y`id`", "fix#12", "grün"])
+def test_branch_of_any_name_is_run(service: Service, workers: Workforce, repository: Repository, branch: str) -> None:
+    workers.start("--concurrency", "1")
+    file = {".shiplap.yml": "jobs:\n  one: {image: base, run: 'echo \"on $SHIPLAP_BRANCH.\"; ls'}\n"}
+    repository.run(file)
+    run = finished(service, repository.push_as_told_by_a_hook(file, branch))
+    assert run.state == "succeeded", run.reason
+    assert [line for line in log(service, run.number, "one") if line in ("y", f"on {branch}.")] == [f"on {branch}."]
+
+
 def test_push_runs_the_jobs_of_its_file(
     service: Service, settings: ServiceSettings, workers: Workforce, repository: Repository
 ) -> None:
