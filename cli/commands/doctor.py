@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 def command(root: str | None, *, of_service: bool, as_json: bool) -> int:
     """Check what this host offers, and say what to install.
 
+    Containers that another release's keepers have are named, too.
+
     Fails when something is missing without which nothing can be built or run.
 
     With --service it tries, as the settings in the environment say, what the service needs: database, key, Redis,
@@ -37,9 +39,10 @@ def command(root: str | None, *, of_service: bool, as_json: bool) -> int:
         from cli.examination.report import examine_service
 
         return examine_service(root, as_json=as_json)
+    from cli.containers.examining import keepers
     from containers.doctor import probe
 
-    findings = probe(Settings.from_environ(root=root).root)
+    findings = [*probe(Settings.from_environ(root=root).root), *keepers(root)]
     if as_json:
         print_json([_document(finding) for finding in findings])
     else:

@@ -109,6 +109,7 @@ def test_this_release_does_with_anothers_containers_what_it_is_asked(
     assert old(here) == {"web", "dying", "passing"}
     if gone:
         shutil.rmtree(older.folder)
+    assert "3 of another release: passing, dying, web" in here("doctor", check=False).stdout
 
     eventually(lambda: here("logs", "web").stdout == "begun\n")
     assert here("exec", "-i", "web", "sh", "-c", "cat; exit 3", stdin="typed", check=False).stdout == "typed"
@@ -141,5 +142,6 @@ def test_this_release_does_with_anothers_containers_what_it_is_asked(
     here("start", "site")
     here("restart", "-t", "0", "dying")
     assert old(here) == set()
+    assert "another release" not in here("doctor", check=False).stdout
     assert inspected(here, "dying")["State"]["Running"]
     here("exec", "site", "true")
