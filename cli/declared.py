@@ -1,8 +1,8 @@
 """A command as data: its options are declared once, and a plain command line is read without click.
 
 click takes 20 ms to load and 5 ms to read fifty options: a quarter of a build that changes nothing. ``Command.read``
-reads the usual spellings (``-t NAME``, ``--tag NAME``, ``--tag=NAME``, ``-it``) as click does. It leaves everything
-else to click: help, errors, ``-tNAME``, ``-qt NAME``, ``--``. ``Command.click`` is the same command for click.
+reads the usual spellings (``-t NAME``, ``--tag NAME``, ``--tag=NAME``) as click does. It leaves everything else to
+click: help, errors, ``-tNAME``, ``-qt NAME``, ``--``. ``Command.click`` is the same command for click.
 """
 
 from __future__ import annotations
@@ -78,16 +78,12 @@ class Command(NamedTuple):
 
     argument: the only positional argument, in capitals in the help.
     function: takes the value of ``--root``, and all others by name; returns the exit code. Its docstring is the help.
-    rest: the name of all words that follow the argument, whatever they look like; "": there are none.
-    least: how many those are at least.
     """
 
     name: str
     argument: str
     options: Sequence[Option]
     function: Callable[..., int]
-    rest: str = ""
-    least: int = 0
 
     def read(self, arguments: Sequence[str]) -> dict[str, Any] | None:
         """The values by name; None when click has to read the command line."""
@@ -98,12 +94,6 @@ class Command(NamedTuple):
         for word in left:
             if not word.startswith("-") or word == "-":
                 positional.append(word)
-                if self.rest:
-                    break
-                continue
-            if len(word) > 2 and word[1] != "-":
-                if not _store_flags(word[1:], by_name, values):
-                    return None
                 continue
             name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
             option = by_name.get(name)
@@ -119,31 +109,19 @@ class Command(NamedTuple):
                 value = following
             if not _store(option, value, values):
                 return None
-        after = tuple(left)
-        if len(positional) != 1 or len(after) < self.least:
+        if len(positional) != 1:
             return None
-        return {self.argument: positional[0], **values, **({self.rest: after} if self.rest else {})}
+        return {self.argument: positional[0], **values}
 
     def click(self) -> click.Command:
-        """The same command for click; one without ``rest``."""
+        """The same command for click."""
         import click
 
-        assert not self.rest
         function: Any = click.pass_obj(self.function)
         for option in reversed(self.options):
             function = option(function)
         function = click.argument(self.argument, metavar=self.argument.upper())(function)
         return click.command(self.name)(function)
-
-
-def _store_flags(letters: str, by_name: Mapping[str, Option], values: dict[str, Any]) -> bool:
-    """Put flags that were written together, as ``-it``, into ``values``. False when click has to look at them."""
-    options = [by_name.get(f"-{letter}") for letter in letters]
-    for option in options:
-        if option is None or not option.flag:
-            return False
-        values[option.destination] = True
-    return True
 
 
 def _store(option: Option, value: str, values: dict[str, Any]) -> bool:

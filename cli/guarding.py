@@ -48,11 +48,6 @@ def for_each(names: Iterable[str], act: Callable[[str], None]) -> int:
     return code
 
 
-def tell(text: str) -> None:
-    """A line on standard output."""
-    sys.stdout.write(f"{text}\n")
-
-
 def say(text: str) -> None:
     """A line on standard error."""
     try:

@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-_PLAIN = {
-    "build": "cli.commands.build",
-    "exec": "cli.containers.execing",
-    "run": "cli.containers.run",
-}
-"""Commands that take no click for a plain line: modules with a ``declared_command``, by name."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``shiplap`` and return its exit code. None: use the process's own arguments, and end the process."""
@@ -43,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: Sequence[str]) -> int:
     from cli.declared import read_plain
 
-    plain = read_plain(asked, _PLAIN)
+    plain = read_plain(asked, {"build": "cli.commands.build"})
     if plain is None:
         from cli.app import run
 

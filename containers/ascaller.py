@@ -10,14 +10,21 @@ behind them. All other owners are nobody's inside, so no right of the container'
 
 from __future__ import annotations
 
+import errno
 import os
 
-from containers import idmap, syscalls
+from containers import idmap, syscalls, wire
 from containers.errors import MountError
+from containers.events import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    import _socket
+    from typing import Any, NoReturn
+
+_PATIENCE_S = 10.0
+_children: list[int] = []
+"""Those that look, and those that were killed over it and have not ended yet."""
 
 _RESOLVE_NO_MAGICLINKS = 0x02  # /proc/self/fd/N is this process's, not the caller's
 _RESOLVE_BENEATH = 0x08
@@ -26,20 +33,53 @@ _RESOLVE_BENEATH = 0x08
 def opened(source: str, subpath: str, caller: dict[str, Any]) -> int:
     """A descriptor (O_PATH) of a bind's source, found with the caller's rights. For root with one thread only.
 
+    A child goes: on the way may be a file system of the caller's own (FUSE), which need not answer, ever.
     subpath: of it, or empty; it leads nowhere else. caller: ``uid``, ``gid``, ``groups``. Raises OSError.
     """
-    groups = os.getgroups()
-    os.setgroups(caller["groups"])
+    _reap()
+    ours, theirs = wire.socket_pair()
     try:
-        os.setegid(caller["gid"])
-        try:
-            os.seteuid(caller["uid"])  # this takes the capabilities, too
-            return _found(source, subpath)
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
+        pid = syscalls.clone3(0)
+        if pid == 0:
+            _look(theirs, source, subpath, caller)
+        _children.append(pid)
+        theirs.close()
+        if not readable(ours.fileno(), _PATIENCE_S):
+            os.kill(pid, syscalls.SIGKILL)  # it may not even end by that, before the file system does
+            raise TimeoutError(errno.ETIMEDOUT, f"its file system has not answered for {_PATIENCE_S:.0f} s")
+        answer = wire.receive(ours)
+        if answer is None:
+            raise OSError(errno.EIO, "the process that looked for it was killed")
+        number, fds = answer
+        if number:
+            raise OSError(number, os.strerror(number))
+        return fds[0]
     finally:
-        os.setgroups(groups)
+        ours.close()
+        theirs.close()
+        _reap()
+
+
+def _look(channel: _socket.socket, source: str, subpath: str, caller: dict[str, Any]) -> NoReturn:
+    """In a child: tell what is found. Its real user stays root, so that it is none of the caller's processes."""
+    try:
+        syscalls.close_all_but({0, 1, 2, channel.fileno()})
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
+        os.setgroups(caller["groups"])
+        os.setegid(caller["gid"])
+        os.seteuid(caller["uid"])  # this takes the capabilities, too
+        wire.send(channel, 0, [_found(source, subpath)])
+    except OSError as error:
+        wire.send(channel, error.errno or errno.EIO)
+    finally:
+        os._exit(0)
+
+
+def _reap() -> None:
+    """Let go of the children that have ended."""
+    for pid in list(_children):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            _children.remove(pid)
 
 
 def _found(source: str, subpath: str) -> int:

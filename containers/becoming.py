@@ -90,11 +90,11 @@ def execute(channel: _socket.socket, spec: Any, stdio: list[int], call_filter: b
         os.fchown(1, user.uid, -1)
         env.setdefault("TERM", "xterm")
     os.umask(0o022)
-    _enter_directory(spec["cwd"])
+    _enter_directory(spec["cwd"], make=spec.get("make_cwd", True))
     _set_ulimits(spec["ulimits"])
     syscalls.keyctl_join_session_keyring()
     if call_filter is not None:  # before privileges go: without no_new_privs it takes CAP_SYS_ADMIN to load one
-        syscalls.set_seccomp_filter(call_filter)
+        syscalls.set_seccomp_filter(call_filter, spec["extras"].get("call_flags") or 0)
     _become(user, capabilities.mask(spec["capabilities"]))
     if spec["no_new_privileges"]:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
@@ -125,9 +125,10 @@ def _own_pipe(fd: int, user: users.User) -> None:
         return  # a pipe of somebody else's, or no /proc: usable as it is, only not by name
 
 
-def _enter_directory(path: str) -> None:
+def _enter_directory(path: str, *, make: bool) -> None:
     try:
-        os.makedirs(path, 0o755, exist_ok=True)
+        if make:
+            os.makedirs(path, 0o755, exist_ok=True)
         os.chdir(path)
         os.getcwd()  # fails when the directory is not below the root (CVE-2024-21626)
     except OSError as error:

@@ -74,16 +74,19 @@ class Births:
                 theirs.close()
             close_all([fd for fd in (into, *joins) if fd >= 0])
 
-    def fork_beside(self, name: str, kind: str, groups: tuple[int, list[int]], namespaces: list[int]) -> Guest:
-        """Make the process in the user and network namespace of another container. Raises ContainerError, OSError.
+    def fork_beside(self, name: str, kind: str, groups: tuple[int, list[int]], namespaces: dict[str, int]) -> Guest:
+        """Make the process in the user namespace of another container, and in more of its. Raises as ``fork``.
 
-        namespaces: descriptors of the network namespace, and of the user namespace whose IDs are ``ranges``.
+        namespaces: descriptors of the other's, by their names in /proc: ``user``, whose IDs are ``ranges``, and some of
+            ``net``, ``pid`` and ``ipc``. This process has to be in a PID namespace above that one.
         The rest is as for ``fork``.
         """
         into, joins = groups
-        ours, theirs = wire.socket_pair()
-        heard, told = os.pipe()
+        ours = theirs = None
+        heard = told = -1
         try:
+            ours, theirs = wire.socket_pair()
+            heard, told = os.pipe()
             helper = syscalls.clone3(0)
             if helper == 0:
                 _beside(theirs, joins, kind, into, namespaces, told)
@@ -92,13 +95,15 @@ class Births:
             os.waitpid(helper, 0)
             number = int(os.read(heard, 16) or b"0")
             if number <= 0:
-                raise NamespaceError(f"cannot join the container's network: {os.strerror(-number or errno.EIO)}")
+                raise NamespaceError(f"cannot join the container's namespaces: {os.strerror(-number or errno.EIO)}")
             return Guest(name, number, _watched(number), ours, kind)
         except (ContainerError, OSError):
-            ours.close()
+            if ours is not None:
+                ours.close()
             raise
         finally:
-            theirs.close()
+            if theirs is not None:
+                theirs.close()
             close_all([fd for fd in (heard, told, into, *joins) if fd >= 0])
 
     def begin(self, guest: Guest, *, is_mapped: bool = False) -> None:
@@ -149,6 +154,7 @@ class Births:
     def _order(self, spec: Any, trees: list[int]) -> dict[str, Any]:
         """What set-up is to do with the trees, whose descriptors are appended to ``trees``."""
         index: dict[str, int] = {}
+        self._layers.drop_nodes()
 
         def place(path: str) -> tuple[int, str]:
             top, relative = self._layers.idmapped(path)
@@ -203,6 +209,9 @@ class Births:
             elif kind == "device":
                 binds[number] = len(trees)
                 trees.append(self._layers.device(details[0], self._ranges))
+            elif kind == "given":
+                binds[number] = len(trees)
+                trees.append(os.dup(details[0]))
         order["filter"] = self.filter_of(spec)
         return order
 
@@ -216,17 +225,27 @@ def make_filter_ahead() -> None:
     _filter_ahead = seccomp.program()
 
 
+_JOINABLE = {"net": syscalls.CLONE_NEWNET, "ipc": syscalls.CLONE_NEWIPC, "pid": syscalls.CLONE_NEWPID}
+
+
 def _beside(
-    channel: _socket.socket, joins: list[int], kind: str, into: int, namespaces: list[int], told: int
+    channel: _socket.socket, joins: list[int], kind: str, into: int, namespaces: dict[str, int], told: int
 ) -> NoReturn:
     """In a child: enter the namespaces, and leave a process in new ones below them to the parent. Tells its number."""
     try:
-        network, user = namespaces
-        syscalls.setns(network, syscalls.CLONE_NEWNET)
-        syscalls.setns(user, syscalls.CLONE_NEWUSER)
-        pid = syscalls.clone3(_NAMESPACES & ~syscalls.CLONE_NEWUSER | syscalls.CLONE_PARENT, cgroup=into)
+        flags = _NAMESPACES & ~syscalls.CLONE_NEWUSER | syscalls.CLONE_PARENT
+        if kind != "host":
+            flags |= syscalls.CLONE_NEWNET
+        for name, flag in _JOINABLE.items():
+            if name in namespaces:
+                syscalls.setns(namespaces[name], flag)
+                flags &= ~flag
+        syscalls.setns(namespaces["user"], syscalls.CLONE_NEWUSER)
+        # Whoever sees it by the PID namespace that they share finds a copy of this process, with the host in sight.
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        pid = syscalls.clone3(flags, cgroup=into)
         if pid == 0:
-            setup.run(channel, joins, network=kind)
+            setup.run(channel, joins, network=kind, own_ipc="ipc" not in namespaces)
         os.write(told, b"%d" % pid)
     except OSError as error:
         os.write(told, b"%d" % -(error.errno or errno.EIO))

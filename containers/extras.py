@@ -9,6 +9,8 @@ All is data in the spec's member ``extras``, a dictionary that is empty for who 
     groups       further groups of the user, by name or number
     oom_score    its oom_score_adj
     call_filter  a filter of system calls in place of ours, as BPF
+    call_flags   what that is loaded with, as seccomp(2) has it
+    no_shm       there is no /dev/shm
 """
 
 from __future__ import annotations

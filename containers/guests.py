@@ -6,7 +6,7 @@ import _socket
 import os
 import time
 
-from containers import events, network, stubs, syscalls, wire
+from containers import events, resolvers, stubs, syscalls, wire
 from containers.birth import Births, close_all
 from containers.errors import ContainerError, NetworkError, SeccompError
 from containers.guest import Guest, error_message
@@ -190,7 +190,7 @@ class Guests:
             if spec["segment"]:
                 _attach(guest, fds[4], spec["segment"])
             connected = guest.network == "default"
-            resolv_conf = self._uplink.resolv_conf() if connected else network.host_resolv_conf()
+            resolv_conf = self._uplink.resolv_conf() if connected else resolvers.host_resolv_conf()
             self._births.order(guest, spec, fds[:4], resolv_conf)
         except ContainerError as error:
             self._fail(guest, error)

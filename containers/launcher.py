@@ -269,7 +269,7 @@ class Launcher(Closing):
 def _networks(text: str) -> tuple[str, ...]:
     if not text:
         return ()
-    from containers.network import parse_networks
+    from containers.hubrules import parse_networks
 
     return parse_networks(text)
 

@@ -218,7 +218,7 @@ def plan_system_trees(*, own_network: bool) -> list[Operation]:
     """The trees ``dev``, ``proc`` and ``sys`` of a container, and ``empty``, a read-only empty directory.
 
     own_network: whether the container has a network namespace of its own. Without one, /sys is the host's, read-only: a
-    user namespace cannot mount the sysfs of the host's network.
+    user namespace cannot mount the sysfs of the host's network. Its control groups are its own all the same.
     """
     plan: list[Operation] = [
         Directory("empty"),
@@ -241,19 +241,24 @@ def plan_system_trees(*, own_network: bool) -> list[Operation]:
         Directory("sys"),
     ]
     if own_network:
-        plan += [
-            Filesystem("sysfs", "sys", _HARD),
-            Flags("sys", MS_RDONLY | _HARD),
-            FirstOf(
-                Filesystem("cgroup2", "sys/fs/cgroup", MS_RDONLY | _HARD),
-                Filesystem("tmpfs", "sys/fs/cgroup", MS_RDONLY | _HARD, "size=0,mode=755"),
-            ),
-        ]
+        plan += [Filesystem("sysfs", "sys", _HARD), Flags("sys", MS_RDONLY | _HARD)]
     else:
         plan += [BindMount("/sys", "sys", recursive=True), ReadOnly("sys")]
+    plan.append(
+        FirstOf(
+            Filesystem("cgroup2", "sys/fs/cgroup", MS_RDONLY | _HARD),
+            Filesystem("tmpfs", "sys/fs/cgroup", MS_RDONLY | _HARD, "size=0,mode=755"),
+        )
+    )
     plan += [Mask(path, null="/dev/null", empty="empty") for path in MASKED_PATHS]
     plan += [ReadOnly(path) for path in READONLY_PATHS]
     return plan
+
+
+def remove_shm() -> None:
+    """Have no /dev/shm, with the tree ``dev`` in the working directory."""
+    syscalls.umount2(SHM, syscalls.MNT_DETACH)
+    os.rmdir(SHM)
 
 
 def plan_stubs(directories: list[str], files: list[str]) -> list[Operation]:

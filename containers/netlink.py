@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     """Kind, flags, body."""
 
 
+VETH_MACS = (b"\x02shpl\x03", b"\x02shpl\x04")
+
+
 class Netlink:
     """A socket to the network namespace that the process was in when it was made; it stays there.
 
@@ -131,10 +134,15 @@ class Netlink:
             if _IFA_LOCAL in attributes and not attributes.get(_IFA_LABEL, b"").startswith(passed_over)
         }
 
-    def all_addresses(self) -> set[bytes]:
-        """Every address of this namespace, of both families."""
+    def all_addresses(self, *, without: tuple[str, ...] = ()) -> set[bytes]:
+        """Every address of this namespace, of both families. without: how interfaces begin that do not count."""
+        others = {index for name, index in self.links().items() if name.startswith(without)} if without else ()
         entries = self._dump(_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0))
-        found = (attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS)) for _, attributes in entries)
+        found = (
+            attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS))
+            for body, attributes in entries
+            if struct.unpack_from("=i", body, 4)[0] not in others
+        )
         return {address for address in found if address is not None}
 
     def routes(self) -> list[tuple[int, int]]:
@@ -212,14 +220,14 @@ class Netlink:
 
 
 def new_veth(index: int, name: str, peer_index: int, peer_name: str, peer_netns: int, mtu: int) -> Message:
-    """A pair of interfaces: ``name`` here and up, ``peer_name`` in the namespace of descriptor ``peer_netns``, down."""
-    peer = _link(peer_index) + text_attribute(_IFLA_IFNAME, peer_name) + _word(_IFLA_MTU, mtu)
+    """A pair of interfaces: ``name`` here and up, ``peer_name`` in the namespace of descriptor ``peer_netns``, down.
+
+    Their MAC addresses are VETH_MACS: they are a link between two.
+    """
+    here, there = (attribute(_IFLA_ADDRESS, mac) + _word(_IFLA_MTU, mtu) for mac in VETH_MACS)
+    peer = _link(peer_index) + text_attribute(_IFLA_IFNAME, peer_name) + there
     info = _veth(peer + _word(_IFLA_NET_NS_FD, peer_netns))
-    return (
-        _NEWLINK,
-        _CREATE_EXCL,
-        _link(index, up=True) + text_attribute(_IFLA_IFNAME, name) + _word(_IFLA_MTU, mtu) + info,
-    )
+    return _NEWLINK, _CREATE_EXCL, _link(index, up=True) + text_attribute(_IFLA_IFNAME, name) + here + info
 
 
 def new_port(name: str, bridge: int, peer_name: str, peer_mac: bytes, peer_netns: int, mtu: int) -> Message:

@@ -16,7 +16,10 @@ DNS to the host's resolvers passes. Of all else the hub drops what a container s
 - link-local addresses, where clouds keep a host's credentials;
 - networks that the administrator names.
 
-pasta maps no address to the host's loopback, save one for DNS where the host's resolver listens there. IPv4 only.
+pasta maps no address to the host's loopback, save one for DNS where the host's resolver listens there.
+
+Containers get IPv6 where the hub has a way out by it, and a default route of a family only where the hub has one: what
+cannot get out is told so at once, and who has both addresses of a name takes the other.
 
 Nothing here outlives the launcher: the namespace has no name, and pasta is in the launcher's pid namespace.
 """
@@ -25,132 +28,34 @@ from __future__ import annotations
 
 import os
 
-from containers import addresses, netlink, syscalls, wire
+from containers import netlink, syscalls, wire
+from containers.addresses import AF_INET, AF_INET6, pack
 from containers.errors import NetworkError
+from containers.hubrules import rules, update
+from containers.netspaces import write_sysctls
 from containers.programs import PATH, ended, find_program, remedy
+from containers.resolvers import (
+    DNS_FORWARD,
+    DNS_FORWARD6,
+    host_resolv_conf,
+    nameservers,
+    resolv_conf,
+    within_reach,
+)
 from containers.setup import GUEST_INTERFACE
-from containers.subnets import choose_subnet, format_address, parse_address
+from containers.subnets import choose_subnet
+from containers.switchrules import OUTWARD
 from core import namespaces
 
-OUTWARD = "out"
-DNS_FORWARD = "169.254.1.1"
 PASTA_TIMEOUT_MS = 5
 """The least retransmission time-out of TCP by pasta, which drops what does not fit: docs/decisions/0030."""
 
 OURS = ("shiplap", "shl-probe")
 """How the host's interfaces begin that the kernel's way has (``kernelway``). They are closed by rules of the host."""
 
-ALWAYS_DENIED = ("169.254.0.0/16",)
+_BLOCK6 = pack("fd53:6869:706c:6170:eeee::")
 _SLOTS = 1 << 15
 _FIRST_INDEX = 100
-
-
-RULES = """\
-table inet shiplap {{
-  set host {{ type ipv4_addr; {elements} }}
-  set resolvers {{ type ipv4_addr; {resolvers} }}
-  set denied {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {denied} }} }}
-  chain input {{
-    type filter hook input priority filter; policy drop;
-    iifname "lo" accept
-    ct state established,related accept
-    iifname "v*" reject with icmpx type admin-prohibited
-  }}
-  chain forward {{
-    type filter hook forward priority filter; policy drop;
-    iifname "v*" oifname "v*" reject with icmpx type admin-prohibited
-    ct state established,related accept
-    iifname "v*" ip daddr @host reject with icmpx type admin-prohibited
-    iifname "v*" oifname "{outward}" meta l4proto {{ tcp, udp }} th dport 53 ip daddr @resolvers accept
-    iifname "v*" ip daddr @denied reject with icmpx type admin-prohibited
-    iifname "v*" oifname "{outward}" accept
-    iifname "v*" reject with icmpx type admin-prohibited
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat;
-    oifname "{outward}" masquerade
-  }}
-}}
-"""
-
-
-def parse_networks(text: str) -> tuple[str, ...]:
-    """``10.0.0.0/8,192.168.7.1`` with each part checked. Raises NetworkError."""
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    for part in parts:
-        address, slash, length = part.partition("/")
-        number = parse_address(address)
-        bits = int(length) if length.isdecimal() else (-1 if slash else 32)
-        if number is None or not 0 <= bits <= 32 or number & (0xFFFFFFFF >> bits):
-            raise NetworkError(
-                f"{part!r} is no IPv4 network that could be denied",
-                hint="write 10.0.0.0/8, or an address; commas between",
-            )
-    return parts
-
-
-def rules(
-    host_addresses: set[int], *, denied: tuple[str, ...] = (), resolvers: frozenset[int] | set[int] = frozenset()
-) -> str:
-    """The hub's packet filter, for nft -f. denied: networks beside ALWAYS_DENIED. resolvers: reached all the same."""
-    return RULES.format(
-        elements=_elements(host_addresses),
-        resolvers=_elements(resolvers),
-        denied=", ".join((*ALWAYS_DENIED, *denied)),
-        outward=OUTWARD,
-    )
-
-
-def nameservers(text: str) -> set[int]:
-    """The IPv4 addresses of a resolv.conf's name servers."""
-    words = [line.split() for line in text.splitlines()]
-    found = {parse_address(line[1]) for line in words if len(line) > 1 and line[0] == "nameserver"}
-    return {address for address in found if address is not None}
-
-
-def all_nameservers(text: str) -> set[str]:
-    """The addresses of a resolv.conf's name servers, IPv4 and IPv6, as it has them; not those of the loopback."""
-    words = [line.split() for line in text.splitlines()]
-    found = {line[1].partition("%")[0] for line in words if len(line) > 1 and line[0] == "nameserver"}
-    return {text for text in found if _is_address(text) and not text.startswith("127.") and text != "::1"}
-
-
-def _is_address(text: str) -> bool:
-    try:
-        addresses.pack(text)
-    except NetworkError:
-        return False
-    return True
-
-
-def _elements(addresses: frozenset[int] | set[int]) -> str:
-    if not addresses:
-        return ""
-    return "elements = { " + ", ".join(map(format_address, sorted(addresses))) + " }"
-
-
-def resolv_conf(text: str, host_addresses: set[int]) -> str:
-    """The container's resolv.conf for the host's: a resolver on the host itself is reached through pasta."""
-    lines = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            address = parse_address(words[1])
-            local = words[1] == "::1" or (address is not None and (address >> 24 == 127 or address in host_addresses))
-            line = f"nameserver {DNS_FORWARD if local else words[1]}"
-            if line in lines:
-                continue
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def within_reach(text: str, host_addresses: set[int]) -> str | None:
-    """A resolv.conf whose resolvers are not on the host: the host's own, or that behind systemd-resolved; or None."""
-    for found in (text, _read("/run/systemd/resolve/resolv.conf")):
-        resolvers = nameservers(found)
-        if resolvers and not any(each >> 24 == 127 or each in host_addresses for each in resolvers):
-            return found
-    return None
 
 
 class Hub:
@@ -170,13 +75,15 @@ class Hub:
         self._next = 0
         self._mtu = 0
         self._is_behind = False
+        self._ways: dict[int, bool] = {}
         self.ready = False
         self.daemon = 0
         self.host = netlink.Netlink(watch_addresses=True)
         try:
             self._subnet = choose_subnet(self.host.routes())
             self._link = self._make_namespace()
-            self._addresses = self.host.addresses(without=OURS)
+            self._addresses = self.host.all_addresses(without=OURS)
+            self._host_ways = {family: self.host.has_default_route(family) for family in (AF_INET, AF_INET6)}
         except (NetworkError, OSError):
             self.host.close()
             raise
@@ -220,15 +127,17 @@ class Hub:
         elif name == "kernel":
             self.is_kernels = True
             self._mtu = self._link.mtu(OUTWARD)
-        update = self._update() if name == "nft" and status == 0 else None
+        follows = self._update() if name == "nft" and status == 0 else None
         if self._failures and not self.starting:
             failed = next(name for name in ("pasta", "kernel", "nft") if name in self._failures)
             said = self._failures[failed]
             raise NetworkError(f"{failed} failed to set up the containers' network: {said}", hint=remedy(failed, said))
-        self.ready = self.ready or not self.starting
-        return update
+        if not self.ready and not self.starting:
+            self._ways = {family: self._link.has_default_route(family) for family in (AF_INET, AF_INET6)}
+            self.ready = True
+        return follows
 
-    def connect(self, netns: int) -> tuple[int, int, int, int]:
+    def connect(self, netns: int) -> tuple[int, int, int, int, bytes, bytes]:
         """Give a container's network namespace an interface; what ``setup.configure_network`` is to know of it."""
         for _ in range(_SLOTS):
             slot = self._next
@@ -242,13 +151,20 @@ class Hub:
                 )
             except FileExistsError:
                 continue
-            return gateway + 1, 31, gateway, 0 if self.is_kernels else PASTA_TIMEOUT_MS
+            near6 = far6 = b""
+            if self._ways[AF_INET6]:
+                near6, far6 = (_BLOCK6[:12] + (2 * slot + end).to_bytes(4, "big") for end in (0, 1))
+                self._link.change(
+                    netlink.add_address(index, near6, 127), netlink.add_neighbour(index, far6, netlink.VETH_MACS[1])
+                )
+            least_ms = 0 if self.is_kernels else PASTA_TIMEOUT_MS
+            return gateway + 1, 31, gateway if self._ways[AF_INET] else 0, least_ms, far6, near6
         raise NetworkError("no free address for another container: 32768 are in use")
 
     def addresses_changed(self) -> int | None:
         """Look at the host's addresses again, and keep them all unreachable; the pid of an update, if one is needed."""
         self.host.drain()
-        addresses = self.host.addresses(without=OURS)
+        addresses = self.host.all_addresses(without=OURS)
         if addresses == self._addresses:
             return None
         self._addresses = addresses
@@ -260,18 +176,19 @@ class Hub:
         if not self._is_behind or "nft" in self.starting.values():
             return None
         self._is_behind = False
-        update = "flush set inet shiplap host\n"
-        if self._addresses:
-            update += f"add element inet shiplap host {_elements(self._addresses).removeprefix('elements = ')}\n"
-        pid = self._start_filter(update)
+        pid = self._start_filter(update(self._addresses))
         self.starting[pid] = "nft"
         return pid
 
     def resolv_conf(self) -> str:
+        """The contents of /etc/resolv.conf for what is connected."""
         text = host_resolv_conf()
         if self.is_kernels:
             text = within_reach(text, self._addresses) or text
-        return resolv_conf(text, self._addresses)
+        elif not self._host_ways[AF_INET]:
+            text = within_reach(text, self._addresses, size=16) or text
+        forward = DNS_FORWARD if self._host_ways[AF_INET] or not self._host_ways[AF_INET6] else DNS_FORWARD6
+        return resolv_conf(text, self._addresses, forward)
 
     def tables_changed(self) -> None:
         """Somebody changed the host's packet filter: see that the kernel's way out is still there."""
@@ -342,8 +259,13 @@ class Hub:
         return pid
 
     def _start_pasta(self) -> int:
-        arguments = "--quiet --ipv4-only --config-net --no-map-gw --no-dhcp --no-ra --no-ndp --no-dhcpv6 --runas 0"
-        arguments += f" -t none -u none -T none -U none --dns-forward {DNS_FORWARD} --ns-ifname {OUTWARD}"
+        arguments = "--quiet --config-net --no-map-gw --no-dhcp --no-ra --no-dhcpv6 --runas 0"
+        arguments += f" -t none -u none -T none -U none --ns-ifname {OUTWARD}"
+        if self._host_ways[AF_INET] or not self._host_ways[AF_INET6]:
+            arguments += f" --dns-forward {DNS_FORWARD}"
+        else:
+            arguments += " --ipv6-only"
+        arguments += f" --dns-forward {DNS_FORWARD6}" if self._host_ways[AF_INET6] else " --ipv4-only"
         files = ["--pid", f"{self._folder}/pasta.pid", "--netns", f"{self._folder}/netns"]
         return self._spawn("pasta", arguments.split() + files)
 
@@ -377,21 +299,10 @@ def _furnished_namespace(place: str) -> netlink.Netlink:
     syscalls.mount("/proc/self/ns/net", place, None, syscalls.MS_BIND)
     link = netlink.Netlink()
     link.change(netlink.link_up(1))
-    for name, value in (("ip_forward", b"1"), ("conf/all/rp_filter", b"1"), ("conf/default/rp_filter", b"1")):
-        fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, value)
-        os.close(fd)
+    write_sysctls(
+        ("ipv4/ip_forward", "1"),
+        ("ipv4/conf/all/rp_filter", "1"),
+        ("ipv4/conf/default/rp_filter", "1"),
+        ("ipv6/conf/all/forwarding", "1"),
+    )
     return link
-
-
-def host_resolv_conf() -> str:
-    """The host's own /etc/resolv.conf; empty when it has none."""
-    return _read("/etc/resolv.conf")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""

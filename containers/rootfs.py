@@ -223,6 +223,13 @@ class Layers:
         except OSError as error:
             raise MountError(f"cannot have the device {source} in a container: {error.strerror}") from error
 
+    def drop_nodes(self) -> None:
+        """Let go of the device nodes that were made for a container that has ended."""
+        folder = f"{self._folder}/dev"
+        if os.path.isdir(folder):
+            for name in os.listdir(folder):
+                os.unlink(f"{folder}/{name}")
+
     def _node(self, status: os.stat_result, owner: tuple[int, int]) -> str:
         folder = f"{self._folder}/dev"
         if not os.path.isdir(folder):

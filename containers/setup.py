@@ -39,14 +39,15 @@ _SYSTEM_DIRECTORIES = ["/dev", "/proc", "/sys", "/etc"]
 _ETC_FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"]
 
 
-def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoReturn:
+def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str, own_ipc: bool = True) -> NoReturn:
     """Become the container's command, or report on ``channel`` why not. Never returns.
 
     The working directory is one called STAGING, which a tmpfs of this container may cover. network: as in the spec.
+    own_ipc: whether its IPC namespace is to be a new one.
     """
     try:
         try:
-            _prepare(channel, cgroup_fds, network)
+            _prepare(channel, cgroup_fds, network, own_ipc=own_ipc)
             _finish(channel)
         except ContainerError as error:
             wire.send(channel, ("error", type(error).__name__, error.message, error.hint))
@@ -70,7 +71,7 @@ def run(channel: _socket.socket, cgroup_fds: list[int], *, network: str) -> NoRe
         os._exit(_FAILED)
 
 
-def _prepare(channel: _socket.socket, cgroup_fds: list[int], network: str) -> None:
+def _prepare(channel: _socket.socket, cgroup_fds: list[int], network: str, *, own_ipc: bool) -> None:
     gc.disable()
     syscalls.close_all_but({0, 1, 2, channel.fileno(), *cgroup_fds})
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
@@ -82,7 +83,7 @@ def _prepare(channel: _socket.socket, cgroup_fds: list[int], network: str) -> No
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.umask(0)
-    syscalls.unshare(syscalls.CLONE_NEWCGROUP | syscalls.CLONE_NEWIPC)
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP | (syscalls.CLONE_NEWIPC if own_ipc else 0))
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     # No absolute path of the host: a directory above may be closed to the container's root.
     syscalls.mount("tmpfs", ".", "tmpfs", 0, "mode=755")
@@ -102,7 +103,9 @@ def _finish(channel: _socket.socket) -> None:
     stdio, trees = fds[1:4], fds[4:]
     hostname = spec["hostname"] or os.urandom(6).hex()
     syscalls.sethostname(hostname)
-    if spec["shm_bytes"] != DEFAULT_SHM_BYTES:
+    if spec["extras"].get("no_shm"):
+        mounts.remove_shm()
+    elif spec["shm_bytes"] != DEFAULT_SHM_BYTES:
         mounts.resize_shm(spec["shm_bytes"])
     extras.apply(spec["extras"])
     places = _write_etc(spec, order, hostname, address)
@@ -152,17 +155,23 @@ def _expect(channel: _socket.socket, wanted: str) -> None:
         raise EOFError
 
 
-def configure_network(address: int, prefix: int, gateway: int, least_timeout_ms: int) -> None:
-    """Give the interface that the hub has put into this network namespace its address and its way out.
+def configure_network(
+    address: int, prefix: int, gateway: int, least_timeout_ms: int, address6: bytes, gateway6: bytes
+) -> None:
+    """Give the interface that the hub has put into this network namespace its addresses and its way out.
 
+    gateway: 0 where there is no way out by IPv4. address6, gateway6: empty where there is none by IPv6.
     least_timeout_ms: as ``netlink.add_default_route``'s.
     """
     link = netlink.Netlink()
-    link.change(
-        netlink.new_address(GUEST_INTERFACE, address, prefix),
-        netlink.link_up(GUEST_INTERFACE),
-        netlink.new_default_route(gateway, least_timeout_ms=least_timeout_ms),
-    )
+    changes = [netlink.new_address(GUEST_INTERFACE, address, prefix), netlink.link_up(GUEST_INTERFACE)]
+    if gateway:
+        changes.append(netlink.new_default_route(gateway, least_timeout_ms=least_timeout_ms))
+    if address6:
+        changes.append(netlink.add_address(GUEST_INTERFACE, address6, 127))
+        changes.append(netlink.add_neighbour(GUEST_INTERFACE, gateway6, netlink.VETH_MACS[0]))  # nobody has to ask
+        changes.append(netlink.add_default_route(gateway6, least_timeout_ms=least_timeout_ms))
+    link.change(*changes)
     link.close()
 
 
@@ -191,7 +200,7 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     found = {}
     for number, (kind, target, *details) in enumerate(spec["mounts"]):
         place = f"t{number}"
-        if kind in ("bind", "device"):
+        if kind in ("bind", "device", "given"):
             found[target] = trees[order["binds"][number]]
         elif kind == "file":
             found[target] = _file(place, target, *details)

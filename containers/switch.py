@@ -20,7 +20,7 @@ import errno
 import os
 from _blake2 import blake2b
 
-from containers import netlink, network, nftwire, syscalls
+from containers import netlink, nftwire, resolvers, syscalls
 from containers.addresses import link_local, pack, pack_mac, pack_prefix
 from containers.endpoints import Endpoint, Network, Publication, bridge_of, mac_of
 from containers.errors import NetworkError
@@ -246,7 +246,7 @@ def open_switch(run: str, *, denied: tuple[str, ...] = (), watch: bool = False) 
             os.close(lock)
     switch = Switch(netns, netlink.Netlink(watch_addresses=watch))
     try:
-        switch.refresh(pack(address) for address in network.all_nameservers(network.host_resolv_conf()))
+        switch.refresh(pack(address) for address in resolvers.all_nameservers(resolvers.host_resolv_conf()))
         inside(netns, leave_bridged_alone)
     except BaseException:
         switch.close()

@@ -15,7 +15,7 @@ import os
 from containers import kernelway, netlink, nftwire, programs
 from containers.errors import NetworkError
 from containers.netspaces import inside
-from containers.network import DNS_FORWARD
+from containers.resolvers import DNS_FORWARD
 from containers.switchpin import locked, read, write
 from containers.switchrules import HOST_GATEWAY, OUTWARD
 from core import namespaces
@@ -24,9 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containers.switch import Switch
 
-_PASTA = (
-    "--quiet --config-net --no-map-gw --no-dhcp --no-ra --no-ndp --no-dhcpv6 --runas 0 -t none -u none -T none -U none"
-)
+_PASTA = "--quiet --config-net --no-map-gw --no-dhcp --no-ra --no-dhcpv6 --runas 0 -t none -u none -T none -U none"
 
 
 def ensure_way(run: str, switch: Switch, way: str = "") -> str:

@@ -41,7 +41,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 23, 24, 28
 PR_SET_NO_NEW_PRIVS = 38
 SECBIT_NO_SETUID_FIXUP = 4
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_SECCOMP_SET_MODE_FILTER = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _SYS_CLOSE_RANGE, _SYS_CLONE3, _SYS_OPENAT2 = 436, 435, 437
@@ -49,6 +49,7 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _SYS_PIDFD_SEND_SIGNAL = 424
 # The few without a wrapper in the C library whose numbers differ; others have the table of asm-generic/unistd.h.
 _SYS_KEYCTL = {"x86_64": 250, "s390x": 280, "ppc64le": 271}.get(os.uname().machine, 219)
+_SYS_SECCOMP = {"x86_64": 317, "s390x": 348, "ppc64le": 358}.get(os.uname().machine, 277)
 _SYS_PIVOT_ROOT = {"x86_64": 155, "s390x": 217, "ppc64le": 203}.get(os.uname().machine, 41)
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -193,15 +194,15 @@ def prctl(option: int, argument: int) -> int:
     return _check(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0), "prctl", str(option))
 
 
-def set_seccomp_filter(program: bytes) -> None:
-    """Filter this thread's system calls from now on; program: an array of ``struct sock_filter``.  prctl(2)
+def set_seccomp_filter(program: bytes, flags: int = 0) -> None:
+    """Filter this thread's system calls from now on; program: an array of ``struct sock_filter``.  seccomp(2)
 
     Needs no_new_privs or CAP_SYS_ADMIN in the thread's user namespace.
     """
     code = ctypes.create_string_buffer(program, len(program))
     header = _FilterProgram(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
-    result = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(header), 0, 0)
-    _check(result, "prctl(PR_SET_SECCOMP)")
+    result = _libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, ctypes.c_ulong(flags), ctypes.byref(header))
+    _check(result, "seccomp")
 
 
 def capset(*, effective: int, permitted: int, inheritable: int) -> None:

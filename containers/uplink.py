@@ -61,7 +61,7 @@ class Uplink:
         if self._hub is not None:
             _kill(self._hub)
 
-    def connect(self, pid: int) -> tuple[int, int, int, int]:
+    def connect(self, pid: int) -> tuple[int, int, int, int, bytes, bytes]:
         """Give the network namespace of process ``pid`` an interface; what ``setup.configure_network`` is to know."""
         assert self._hub is not None
         netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)

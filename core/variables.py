@@ -95,7 +95,7 @@ _BUILDS: Final = Group(
         Variable(
             "SHIPLAP_DENIED_NETWORKS",
             "what steps and a run's own fetches may not reach; they never reach the host or link-local addresses",
-            "IPv4 networks or addresses, commas between: `10.0.0.0/8,192.168.7.1`",
+            "networks or addresses, commas between: `10.0.0.0/8,fd00::/8`",
             "",
             "build, run, worker",
         ),

@@ -11,12 +11,14 @@ import errno
 import grp
 import os
 import pwd
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from containers import users
 from containers.errors import NamespaceError, UserError
+from containers.events import readable
 from containers.rootless import subordinate_ids
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from core.owners import user_name
@@ -25,6 +27,9 @@ from engine.places import Places
 
 GROUP: Final = "shiplap"
 _FIRST_FREE_PORT: Final = 1024
+_PATIENCE_S: Final = 10.0
+"""For file systems of the caller's own (FUSE), which need not answer, ever."""
+
 _HERE: Final = -100  # AT_FDCWD
 _INSIDE: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
@@ -115,6 +120,13 @@ def _as(caller: Caller, does: Callable[[], None]) -> int:
             number = _tried(does)
         finally:
             os._exit(number)
+    pidfd = os.pidfd_open(pid)
+    try:
+        if not readable(pidfd, _PATIENCE_S):
+            os.kill(pid, signal.SIGKILL)  # it may not even end by that, before the file system does
+            raise InvalidRequestError(f"the file system of a bind's source has not answered for {_PATIENCE_S:.0f} s")
+    finally:
+        os.close(pidfd)
     _pid, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 

@@ -25,6 +25,9 @@ _ACTIONS: Final[Mapping[str, int]] = {
     "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
 }  # fmt: skip
+_FLAGS: Final[Mapping[str, int]] = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}  # fmt: skip
 _WITH_NUMBER: Final = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _OPERATORS: Final = (
     "", "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ",
@@ -43,10 +46,11 @@ class _Comparison(ctypes.Structure):
     )
 
 
-def compiled(text: str, capabilities: frozenset[str]) -> str:
-    """The filter of a profile, in base64. capabilities: of the container, for rules that depend on them.
+def compiled(text: str, capabilities: frozenset[str]) -> tuple[str, int]:
+    """The filter of a profile, in base64, and the flags that it is loaded with.
 
-    Raises InvalidRequestError; NotDoneError without libseccomp.
+    capabilities: of the container, for rules that depend on them.
+    Raises InvalidRequestError; NotDoneError without libseccomp, and for flags that are not done.
     """
     if len(text) > _MOST_BYTES:
         raise InvalidRequestError("Decoding seccomp profile failed: it is too large")
@@ -54,6 +58,11 @@ def compiled(text: str, capabilities: frozenset[str]) -> str:
         profile = Fields(json.loads(text), "seccomp profile")
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"Decoding seccomp profile failed: {error}") from error
+    flags = 0
+    for name in profile.texts("flags"):
+        if name not in _FLAGS:
+            raise NotDoneError(f"seccomp profile: the flag {name!r} is refused: nobody listens to a filter here")
+        flags |= _FLAGS[name]
     library = _library()
     context = library.seccomp_init(_action(profile.text("defaultAction"), profile.number("defaultErrnoRet")))
     if not context:
@@ -66,7 +75,7 @@ def compiled(text: str, capabilities: frozenset[str]) -> str:
         fd = os.memfd_create("seccomp")
         try:
             _checked(library.seccomp_export_bpf(context, fd))
-            return base64.b64encode(os.pread(fd, _MOST_BYTES, 0)).decode()
+            return base64.b64encode(os.pread(fd, _MOST_BYTES, 0)).decode(), flags
         finally:
             os.close(fd)
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from engine import published
+from engine import published, sharing
 from engine.records import EndpointRow, NetworkRow, Row
 from engine.state import State
 from engine.times import NEVER, ago, moment_of, text_of
@@ -35,6 +35,7 @@ def summary(
         "labels": config["Labels"] or {},
         "network": host["NetworkMode"],
         "networks": networks,
+        "beside": sorted(set(sharing.joined(host).values())),
         "mounts": mounts,
         "exposed": list(config.get("ExposedPorts", ())),
         "auto_remove": bool(host["AutoRemove"]),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from engine.looking import Looker
     from engine.making import Created, Maker
     from engine.networks import Networks
+    from engine.removing import Remover
     from engine.volumes import Volumes
     from images.store import Store
 
@@ -93,8 +94,15 @@ class Engine(Closing):
         from engine.making import Maker
 
         return Maker(
-            self.places, self.records, self._store, self._note, self.volumes, self.networks, self._denied_networks
-        )
+            self.places, self.records, self._store, self._note, self.volumes, self.networks, self._remover,
+            self._denied_networks,
+        )  # fmt: skip
+
+    @cached_property
+    def _remover(self) -> Remover:
+        from engine.removing import Remover
+
+        return Remover(self.places, self.records, self._store, self._note, self.volumes)
 
     @cached_property
     def _looker(self) -> Looker:
@@ -108,7 +116,7 @@ class Engine(Closing):
 
         denied = tuple(filter(None, (part.strip() for part in self._denied_networks.split(","))))
         return Lifecycle(
-            self.places, self.records, self._maker, self.keepers, self._store, self._note, self.networks, denied,
+            self.places, self.records, self._remover, self.keepers, self._store, self._note, self.networks, denied,
             self._uplink,
         )  # fmt: skip
 
@@ -193,7 +201,8 @@ class Engine(Closing):
         state = read(self.places.container(row.id))
         if not state.has_process:
             raise ConflictError(f"container {row.id} is not running")
-        return top(state.pid, arguments, self._caller)
+        all_states = (read(self.places.container(each.id)) for each in self.records.containers())
+        return top(state.pid, arguments, self._caller, [other.pid for other in all_states if other.has_process])
 
     def stats(self, ref: str, before: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """As docker's ``GET /containers/ID/stats``, and what to give as ``before`` the next time."""

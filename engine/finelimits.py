@@ -91,9 +91,20 @@ def _numbers(body: Fields, name: str, what: str, called: str, available: set[int
             raise InvalidRequestError(f"Invalid value {text} for {called}")
         wanted.update(range(int(ends[0]), int(ends[1]) + 1))
     if not wanted <= available:
-        there = ",".join(map(str, sorted(available)))
+        there = _as_list(available)
         raise InvalidRequestError(f"Requested {what} are not available - requested {text}, available: {there}")
     return text
+
+
+def _as_list(numbers: set[int]) -> str:
+    """``0-2,4``, as the kernel and docker write it."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _processors() -> set[int]:

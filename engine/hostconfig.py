@@ -7,17 +7,18 @@ asked for a limit and silently got none would be worse off than one that was ref
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from containers.limits import DEFAULT_SHM_BYTES, MIN_MEMORY_BYTES
 from containers.resources import Limits
 from core.quantities import parse_size
-from engine import finelimits, netconfig, privileges
+from engine import finelimits, netconfig, privileges, sharing
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
 from engine.netconfig import NetConfig
 from engine.privileges import Privileges
+from engine.sharing import Sharing
 
 ULIMITS: Final = (
     "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
@@ -50,11 +51,17 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 _DONE: Final = frozenset({
     "AutoRemove", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps",
     "BlkioWeight", "BlkioWeightDevice", "CapAdd", "CapDrop", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus",
-    "CpusetMems", "Devices", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "Init", "Links", "LogConfig",
-    "MaskedPaths", "Memory",
-    "MemoryReservation", "MemorySwap", "MemorySwappiness", "Mounts", "NanoCpus", "NetworkMode", "OomScoreAdj",
-    "PidsLimit", "PortBindings", "Privileged", "PublishAllPorts", "ReadonlyPaths", "ReadonlyRootfs", "RestartPolicy",
-    "SecurityOpt", "ShmSize", "Sysctls", "Tmpfs", "Ulimits", "VolumesFrom",
+    "CpusetMems", "Devices", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "Init", "IpcMode", "Links",
+    "LogConfig", "MaskedPaths", "Memory", "MemoryReservation", "MemorySwap", "MemorySwappiness", "Mounts", "NanoCpus",
+    "NetworkMode", "OomScoreAdj", "PidMode", "PidsLimit", "PortBindings", "Privileged", "PublishAllPorts",
+    "ReadonlyPaths", "ReadonlyRootfs", "RestartPolicy", "SecurityOpt", "ShmSize", "Sysctls", "Tmpfs", "Ulimits",
+    "VolumesFrom",
+})  # fmt: skip
+# What ``update`` changes; what it keeps is read again with it.
+_UPDATED: Final = frozenset({
+    "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps", "BlkioWeight",
+    "BlkioWeightDevice", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems", "Memory",
+    "MemoryReservation", "MemorySwap", "MemorySwappiness", "NanoCpus", "PidsLimit", "RestartPolicy",
 })  # fmt: skip
 # Shown by ``inspect`` and of no consequence here: they say how a client asked, or what is so anyway.
 _NOTED: Final = frozenset({"Annotations", "ConsoleSize", "ContainerIDFile"})
@@ -72,18 +79,10 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "DeviceRequests": ((), "GPUs are not looked for: name their nodes with --device, and bind their libraries"),
     "IOMaximumBandwidth": ((), "it is for Windows"),
     "IOMaximumIOps": ((), "it is for Windows"),
-    "IpcMode": (
-        ("private", "shareable"),
-        "a container shares System V IPC with nobody; --network container:NAME is what can be shared",
-    ),
     "Isolation": (("default",), "it is for Windows"),
     "KernelMemory": ((), "kernels have no such limit any more"),
     "KernelMemoryTCP": ((), "version 2 of control groups has no such limit"),
     "OomKillDisable": ((), "a container without memory would hang for ever"),
-    "PidMode": (
-        ("private",),
-        "a container's processes are below its own keeper, where it ends with them; it sees no others",
-    ),
     "Runtime": (("runc", "io.containerd.runc.v2", "shiplap"), "there is one runtime, this engine's own"),
     "StorageOpt": ((), "a container's disk has no limit of its own: put it, or its volumes, on a file system that has"),
     "UTSMode": ((), "the host's name is not for containers"),
@@ -115,7 +114,17 @@ class HostConfig(NamedTuple):
     restart: dict[str, Any]
     log: dict[str, Any]
     auto_remove: bool
+    sharing: Sharing
     warnings: tuple[str, ...]
+
+    def resolved(self, identity_of: Callable[[str], str]) -> HostConfig:
+        """With IDs for the names of containers that it is to be beside. identity_of: raises ContainerNotFoundError."""
+        shared = self.sharing.resolved(identity_of)
+        network = self.network
+        if network.joined:
+            network = network._replace(mode=f"container:{identity_of(network.joined)}")
+        modes = {"NetworkMode": network.mode, "PidMode": shared.pid, "IpcMode": shared.ipc}
+        return self._replace(document={**self.document, **modes}, network=network, sharing=shared)
 
 
 def read(body: Fields) -> HostConfig:
@@ -132,7 +141,7 @@ def read(body: Fields) -> HostConfig:
     return HostConfig(
         _document(body, restart),
         privileges.read(body),
-        {**read_limits(body)._asdict(), **({"fine": fine} if (fine := finelimits.read(body)) else {})},
+        _all_limits(body),
         shm_bytes or DEFAULT_SHM_BYTES,
         _ulimits(body.objects("Ulimits")),
         body.flag("Init"),
@@ -141,8 +150,48 @@ def read(body: Fields) -> HostConfig:
         restart,
         log,
         body.flag("AutoRemove"),
+        sharing.read(body),
         tuple(warnings),
     )
+
+
+class Updated(NamedTuple):
+    """What ``update`` makes of a container. Members as ``HostConfig`` has them."""
+
+    document: dict[str, Any]
+    limits: dict[str, Any]
+    restart: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def update(before: Mapping[str, Any], asked: Fields) -> Updated:
+    """Change limits and policy; what is not named, is empty or 0 stays. Raises InvalidRequestError, NotDoneError.
+
+    before: the container's ``HostConfig``. Nothing else of it is looked at again: its devices may have gone since.
+    """
+    warnings = []
+    changes: dict[str, Any] = {}
+    for name in asked.names():
+        value = asked.raw(name)
+        if not value:
+            continue
+        if name in _UPDATED:
+            changes[name] = value
+        elif name in _REFUSED and value not in _REFUSED[name][0]:
+            raise NotDoneError(f"HostConfig.{name} is refused: {_REFUSED[name][1]}")
+        else:
+            warnings.append(f"HostConfig.{name} is not changed by an update, and is passed over")
+    wanted = Fields({name: value for name, value in {**before, **changes}.items() if name in _UPDATED}, "HostConfig")
+    restart = read_policy(wanted.inner("RestartPolicy"))
+    if "RestartPolicy" in changes:
+        changes["RestartPolicy"] = {"Name": restart["policy"], "MaximumRetryCount": restart["maximum"]}
+    return Updated({**before, **changes}, _all_limits(wanted), restart, tuple(warnings))
+
+
+def _all_limits(body: Fields) -> dict[str, Any]:
+    """As ``spec.json`` has them."""
+    fine = finelimits.read(body)
+    return {**read_limits(body)._asdict(), **({"fine": fine} if fine else {})}
 
 
 def read_policy(body: Fields) -> dict[str, Any]:

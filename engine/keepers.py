@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 from containers.errors import ContainerError
-from containers.keeper import protocol, records
+from containers.keeper import nursery_client
 from containers.keeper.protocol import Conversation
 from core.release import VERSION
 from engine.places import Places
@@ -22,7 +22,7 @@ class Keepers:
 
     def connect(self, identity: str) -> Conversation:
         """Talk to the keeper that there is. Raises KeeperError when there is none."""
-        return protocol.connect(records.socket_path(self._run, identity))
+        return nursery_client.living(self._run, identity)
 
     def connect_to_end(self, identity: str) -> Conversation:
         """The same, to have the container end. Raises KeeperError when there is no keeper.
@@ -38,15 +38,11 @@ class Keepers:
 
     def summon(self, identity: str) -> Conversation:
         """Talk to the keeper; one is made when there is none. Raises KeeperError."""
-        from containers.keeper import nursery_client
-
         self._places.make()  # a boot takes RUN away
         return nursery_client.keeper(self._root, self._run, identity, finish=self._finish())
 
     def nursery(self) -> Conversation:
         """Talk to the nursery, which is started when there is none. Raises KeeperError."""
-        from containers.keeper import nursery_client
-
         self._places.make()
         return nursery_client.nursery(self._root, self._run, finish=self._finish())
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from containers.errors import KeeperError, StateError
 from containers.switch import open_switch
 from core.cancellation import check
-from engine import hostconfig, locking, spec, wiring
+from engine import hostconfig, locking, sharing, spec, wiring
 from engine.config import signal_number
-from engine.errors import ConflictError, InvalidRequestError, KeeperGoneError, UnchangedError
+from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, KeeperGoneError, UnchangedError
 from engine.fields import Fields
 from engine.keepers import Keepers
-from engine.making import Maker, checked_name
-from engine.networks import DEFAULT, Networks
+from engine.making import checked_name
+from engine.networks import Networks
 from engine.places import Places
 from engine.records import NetworkRow, Records, Row
+from engine.removing import Remover
 from engine.state import State, read
 from engine.times import NEVER
 
@@ -44,7 +45,7 @@ class Lifecycle:
         self,
         places: Places,
         records: Records,
-        maker: Maker,
+        remover: Remover,
         keepers: Keepers,
         store: Callable[[], AbstractContextManager[Store]],
         note: Callable[..., None],
@@ -54,7 +55,7 @@ class Lifecycle:
     ) -> None:
         self._places = places
         self._records = records
-        self._maker = maker
+        self._remover = remover
         self._keepers = keepers
         self._store = store
         self._note = note
@@ -80,26 +81,31 @@ class Lifecycle:
             if network != document["network"]:
                 spec.write(directory, {**document, "network": network})
             with self._keepers.summon(row.id) as keeper:
-                keeper.ask("start", fds=fds, timeout_s=None)
+                try:
+                    keeper.ask("start", fds=fds, timeout_s=None)
+                except StateError:
+                    if not read(directory).has_process:
+                        raise  # else its policy, or somebody else, was quicker: it runs, as was asked for
 
     def _refuse_dead_links(self, row: Row) -> None:
         """Raise ConflictError where a container of the default network is linked to one that does not run."""
-        default = next((each.id for each in self._records.networks() if each.name == DEFAULT), None)
-        for place in self._records.endpoints_of(row.id):
-            for identity, alias in place.links if place.network == default else ():
-                if not self._records.exists(identity):
-                    raise ConflictError(f"Cannot link to a removed container: {identity} AS /{row.name}/{alias}")
-                other = self._records.container(identity)
-                if not read(self._places.container(identity)).has_process:
-                    raise ConflictError(f"Cannot link to a non running container: /{other.name} AS /{row.name}/{alias}")
+        for identity, alias in self._networks.links_in_default(row.id):
+            if not self._records.exists(identity):
+                raise ConflictError(f"Cannot link to a removed container: {identity} AS /{row.name}/{alias}")
+            other = self._records.container(identity)
+            if not read(self._places.container(identity)).has_process:
+                raise ConflictError(f"Cannot link to a non running container: /{other.name} AS /{row.name}/{alias}")
 
     def _refuse_dead_neighbour(self, row: Row) -> None:
-        """Raise ConflictError where the container whose network it has does not run."""
-        mode: str = row.summary["network"]
-        if mode.startswith("container:"):
-            other = self._records.container(mode.removeprefix("container:"))
-            if not read(self._places.container(other.id)).has_process:
-                raise ConflictError(f"cannot join network of a non running container: {other.id}")
+        """Raise ConflictError where a container whose namespaces it has does not run."""
+        host = spec.read(self._places.container(row.id))["asked"]["HostConfig"]
+        for mode, identity in sharing.joined(host).items():
+            try:
+                known = self._records.container(identity)
+            except ContainerNotFoundError as error:
+                raise ConflictError(_NOT_THERE[mode].format(identity)) from error
+            if not read(self._places.container(known.id)).has_process:
+                raise ConflictError(_NOT_RUNNING[mode].format(identity))
 
     def make_ready(self, row: Row) -> None:
         """Have the layers of a container mountable, and named in its ``spec.json``: a reboot drops what was made."""
@@ -252,21 +258,20 @@ class Lifecycle:
         asked = Fields(body, "body")
         directory = self._places.container(row.id)
         document = spec.read(directory)
-        host = {**document["asked"]["HostConfig"], **{n: asked.raw(n) for n in asked.names() if asked.raw(n)}}
-        read = hostconfig.read(Fields(host, "HostConfig"))
-        if read.auto_remove and read.restart["policy"] != "no":
+        updated = hostconfig.update(document["asked"]["HostConfig"], asked)
+        if document.get("auto_remove") and updated.restart["policy"] != "no":
             raise InvalidRequestError(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container"
             )
-        changed = {**document, "limits": read.limits, "restart": read.restart}
-        changed["asked"] = {**document["asked"], "HostConfig": read.document}
+        changed = {**document, "limits": updated.limits, "restart": updated.restart}
+        changed["asked"] = {**document["asked"], "HostConfig": updated.document}
         if state.is_up:
             with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
                 keeper.ask("limits", {"limits": changed["limits"]})
         spec.write(directory, changed)
-        self._records.set_policy(row.id, read.restart["policy"])
+        self._records.set_policy(row.id, updated.restart["policy"])
         self._note(row, "update")
-        return list(read.warnings)
+        return list(updated.warnings)
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it. force: kill one that runs. volumes: its anonymous ones go with it. Raises ConflictError."""
@@ -275,7 +280,7 @@ class Lifecycle:
             raise ConflictError(f'cannot remove container "/{row.name}": {_why_not(state)}')
         lock = self._lock_of_killed(row) if force else self._its_lock(row)
         if lock is not None:
-            self._maker.remove(row, lock, volumes=volumes)
+            self._remover.remove(row, lock, volumes=volumes)
 
     def remove_ended(self, identity: str) -> None:
         """Remove one that has ended, and whose keeper, if it lives, waits for that: with its anonymous volumes."""
@@ -286,7 +291,7 @@ class Lifecycle:
         lock = None
         with contextlib.suppress(FileNotFoundError):
             lock = locking.take(directory)
-        self._maker.remove(row, lock, volumes=True)
+        self._remover.remove(row, lock, volumes=True)
 
     def _lock_of_killed(self, row: Row) -> int | None:
         """As ``_its_lock``, of one that is killed if it runs: also when its keeper, whom a command that was killed had
@@ -368,6 +373,16 @@ class Lifecycle:
             yield
 
 
+_NOT_RUNNING: Final = {
+    "NetworkMode": "cannot join network of a non running container: {}",
+    "PidMode": "failed to join PID namespace: container {} is not running",
+    "IpcMode": "failed to join IPC namespace: container {} is not running",
+}
+_NOT_THERE: Final = {
+    "NetworkMode": "No such container: {}",
+    "PidMode": "failed to join PID namespace: No such container: {}",
+    "IpcMode": "failed to join IPC namespace: No such container: {}",
+}
 _FORCE: Final = "stop the container before removing, or remove it with --force"
 
 

@@ -1,10 +1,7 @@
-"""Letting containers exist, and no longer exist, in such an order that a kill at any instant is undone.
+"""Letting containers exist, in such an order that a kill at any instant is undone.
 
 Made: the directory aside, with its lock; the volumes; the pins of its layers; the rest of the directory, renamed; the
-row. Removed: the row; the volumes; the directory, renamed aside; the pins. Whoever does either holds the lock all the
-while. So a directory, or pins, without a row and without a holder of the lock are what somebody was killed over. The
-next who makes or removes anything clears them away (``tidy``), with the anonymous volumes that the directory's file
-``doomed`` names: all of a container that is being made, and those that go with one that is being removed.
+row. Whoever makes one holds its lock all the while; what a kill leaves is cleared away by the next (``removing``).
 """
 
 from __future__ import annotations
@@ -20,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core import namespaces
 from core.digests import DiffID, Digest
-from core.errors import StorageFullError
-from core.files import fsync_directory, storage_errors, write_atomically
+from core.files import fsync_directory, storage_errors
 from engine import callers, config, documents, hostconfig, locking, netconfig, privileges, published, spec
 from engine.callers import Caller
 from engine.errors import ConflictError, InvalidRequestError, NameInUseError, NoSuchImageError
@@ -32,6 +28,7 @@ from engine.networks import Networks, WantedEndpoint, allocate
 from engine.places import Places
 from engine.randomnames import suggestion
 from engine.records import Records, Row
+from engine.removing import NEW, Remover, doom
 from engine.spec import Origin
 from engine.views import Views
 from engine.volumes import Volumes
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
     from images.summary import Image
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
-_NEW, _GONE, _DOOMED = ".new-", ".gone-", "doomed"
 _MOST_TRIES: Final = 12
 _MOST_MOMENTS: Final = 1000
 _MOMENT_S: Final = 0.002
@@ -76,6 +72,7 @@ class Maker:
         note: Callable[..., None],
         volumes: Volumes,
         networks: Networks,
+        remover: Remover,
         denied_networks: str,
     ) -> None:
         self._places = places
@@ -84,6 +81,7 @@ class Maker:
         self._note = note
         self._volumes = volumes
         self._networks = networks
+        self._remover = remover
         self._denied_networks = denied_networks
 
     def create(self, name: str | None, body: Any, caller: Caller, platform: Platform | None = None) -> Created:
@@ -112,13 +110,10 @@ class Maker:
                     warnings.append("Published ports are discarded when using host network mode")
                 if not fields.text("Hostname"):
                     fields = Fields({**body, "Hostname": os.uname().nodename}, "body")
-            elif network.joined:
-                mode = f"container:{self._records.container(network.joined).id}"
-                host = host._replace(network=network._replace(mode=mode))
-                host.document["NetworkMode"] = mode
+            host = host.resolved(lambda ref: self._records.container(ref).id)
             asked = config.read(fields, image.config.config, identity)
             self._places.make()
-            self.tidy(store)
+            self._remover.tidy(store)
             planned = self._planned(store, fields, asked, caller)
             endpoints = (
                 self._networks.wanted(fields, host.network.mode, host.network.links) if host.network.has_place else []
@@ -178,70 +173,10 @@ class Maker:
     def _place(self, connection: sqlite3.Connection, wanted: _Wanted) -> None:
         allocate(self._records, connection, wanted.identity, wanted.endpoints)
 
-    def remove(self, row: Row, lock: int | None, *, volumes: bool) -> None:
-        """Let a container exist no longer. lock: its lock's descriptor, which is closed when all is gone; None: its
-        keeper holds it, and waits.
-
-        volumes: its anonymous ones go with it.
-        """
-        directory = self._places.container(row.id)
-        names = self._records.volumes_of(row.id)
-        try:
-            with contextlib.suppress(OSError, StorageFullError):  # at worst a kill leaves volumes
-                _doom(directory, names if volumes else [])
-            try:
-                was_there = self._records.remove(row.id)
-            except StorageFullError:
-                for below in ("upper/fs", "log"):  # its own files are what may be given up first
-                    remove_tree(str(directory / below))
-                was_there = self._records.remove(row.id)
-            if was_there:
-                self._note(row, "destroy")
-            if volumes:  # while the directory says so, should this be the last that happens
-                self._volumes.remove_anonymous(names)
-            gone = self._places.containers / f"{_GONE}{row.id}"
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(directory, gone)
-            remove_tree(str(gone))
-            with self._store() as store:
-                store.pinned.drop([row.id])
-        finally:
-            if lock is not None:
-                os.close(lock)
-
-    def tidy(self, store: Store) -> None:
-        """Clear away what somebody was killed over: directories and pins that no row and no lock speaks for."""
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.listdir(self._places.containers):
-                identity = entry.removeprefix(_NEW).removeprefix(_GONE)
-                if entry != identity or not self._records.exists(identity):
-                    self._clear(self._places.containers / entry, identity)
-        for holder in store.pinned.holders():
-            # Asked last, for the row comes before the lock goes.
-            if not self._is_under_way(holder) and not self._records.exists(holder):
-                store.pinned.drop([holder])
-
-    def _clear(self, directory: Path, identity: str) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            lock = locking.take(directory, make=True)
-            if lock is None:
-                return  # somebody is at it
-            try:
-                # With the lock nobody else can let it exist. A creator lets go of it only when there is a row.
-                if directory.name != identity or not self._records.exists(identity):
-                    self._volumes.remove_anonymous(_doomed(directory))
-                    remove_tree(str(directory))
-            finally:
-                os.close(lock)
-
-    def _is_under_way(self, identity: str) -> bool:
-        places = self._places.containers
-        return any(locking.is_held(places / f"{prefix}{identity}") for prefix in (_NEW, "", _GONE))
-
     @contextlib.contextmanager
     def _being_made(self, store: Store, identity: str) -> Iterator[Path]:
         """A new directory beside the others, locked; when the block fails nothing of the container stays."""
-        aside = self._places.containers / f"{_NEW}{identity}"
+        aside = self._places.containers / f"{NEW}{identity}"
         with storage_errors("a container"):
             lock = _locked(aside)
         try:
@@ -281,9 +216,10 @@ class Maker:
         """Make the volumes that are missing; when the block fails, the anonymous ones go again."""
         anonymous = [wanted.name for wanted in planned.volumes if wanted.is_anonymous]
         with storage_errors("a container"):
-            _doom(aside, anonymous)
+            doom(aside, anonymous)
             if anonymous:
                 fsync_directory(aside.parent)  # after a power loss, too, it says what the volumes' rows are there for
+            doom(aside, [wanted.name for wanted in planned.volumes if wanted.is_anonymous])
         try:
             for wanted in planned.volumes:
                 labels, options = wanted.labels, wanted.options
@@ -374,21 +310,6 @@ def _locked(aside: Path) -> int:
                 os.close(lock)
         time.sleep(_MOMENT_S)
     raise ConflictError(f"somebody clears {aside} away again and again")
-
-
-def _doom(directory: Path, volumes: Sequence[str]) -> None:
-    """Write down which volumes go with the directory, if it is found without a row. Raises OSError."""
-    if volumes:
-        write_atomically(directory / _DOOMED, "\n".join(volumes).encode(), mode=0o600)
-    else:
-        (directory / _DOOMED).unlink(missing_ok=True)
-
-
-def _doomed(directory: Path) -> list[str]:
-    try:
-        return (directory / _DOOMED).read_text(encoding="ascii").split()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def checked_name(name: str) -> str:

@@ -6,6 +6,7 @@ listed, and nothing more is known of them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sqlite3
@@ -15,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 from containers.addresses import mac_for, pack, pack_mac
 from containers.errors import NetworkError
-from core.smallhash import sha256
 from engine import subnets
 from engine.errors import (
     ConflictError,
@@ -153,7 +153,7 @@ class Networks:
     def wanted(self, body: Fields, mode: str, links: Sequence[Link] = ()) -> list[WantedEndpoint]:
         """The places in networks that a create body asks for; the network of its mode comes first.
 
-        links: of the host config: for the default network. Raises NetworkNotFoundError, InvalidRequestError.
+        links: of the host config: for the network of the mode. Raises NetworkNotFoundError, InvalidRequestError.
         """
         settings = body.inner("NetworkingConfig").inner("EndpointsConfig")
         names = [mode, *(name for name in settings.names() if name != mode and {name, mode} != {"default", "bridge"})]
@@ -162,8 +162,7 @@ class Networks:
             called = ("bridge", "default") if name in ("bridge", "default") else (name,)
             own = next((each for each in called if settings.has(each)), name)
             found.append(self._wanted(self.found(name), settings.inner(own)))
-        if found[0].network.name == DEFAULT:
-            found[0] = found[0]._replace(links=self._linked(links))
+        found[0] = found[0]._replace(links=(*found[0].links, *self._linked(links)))
         if (mac := body.text("MacAddress")) and not found[0].mac:
             found[0] = found[0]._replace(mac=_checked_mac(mac))
         return found
@@ -201,6 +200,12 @@ class Networks:
             connection.execute("DELETE FROM endpoints WHERE container = ? AND network = ?", (container.id, row.id))
             names = [name for name in container.summary["networks"] if name != row.name]
             self._records.set_networks(connection, container, names)
+
+    def links_in_default(self, container: str) -> list[tuple[str, str]]:
+        """The containers that one is linked to in the default network, by ID, and what they are called there."""
+        default = next((each.id for each in self._records.networks() if each.name == DEFAULT), None)
+        places = self._records.endpoints_of(container)
+        return [link for place in places if place.network == default for link in place.links]
 
     def _wanted(self, row: NetworkRow, settings: Fields) -> WantedEndpoint:
         ipam = settings.inner("IPAMConfig")
@@ -365,7 +370,7 @@ def _checked_mac(text: str) -> str:
 def _nameless(name: str, driver: str) -> dict[str, Any]:
     return {
         "Name": name,
-        "Id": sha256(name.encode()).hexdigest(),  # of those that have no row
+        "Id": hashlib.sha256(name.encode()).hexdigest(),  # of those that have no row
         "Created": text_of(0),
         "Scope": "local",
         "Driver": driver,

@@ -96,13 +96,15 @@ def read(body: Fields) -> Privileges:
     score = body.number("OomScoreAdj")
     if score not in _OOM_SCORES:
         raise InvalidRequestError(f"Invalid value {score}, range for oom score adj is [-1000, 1000]")
+    call_filter, call_flags = callfilters.compiled(profile, capabilities) if profile else (None, 0)
     extras: dict[str, Any] = {
         "privileged": privileged,
         "open_paths": _are_paths_open(body),
         "sysctls": [[name, value] for name, value in _sysctls(body).items()],
         "groups": [_group(text) for text in body.texts("GroupAdd")],
         "oom_score": score,
-        "call_filter": callfilters.compiled(profile, capabilities) if profile else None,
+        "call_filter": call_filter,
+        "call_flags": call_flags,
     }
     return Privileges(
         capabilities,

@@ -14,7 +14,7 @@ from typing import Final
 
 from containers.errors import KeeperError
 from containers.keeper import restarts
-from containers.keeper.anchor import enter
+from containers.keeper.anchor import enter, join
 from core.errors import ShiplapError
 from core.settings import Settings
 from engine import spec
@@ -52,7 +52,8 @@ def restore(engine: Engine) -> list[str]:
             wanted.append(row)
     started: list[str] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for some in in_order(wanted):
+        links = {row.id: [identity for identity, _ in engine.networks.links_in_default(row.id)] for row in wanted}
+        for some in in_order(wanted, links):
             started += [
                 row.id for row, ok in zip(some, pool.map(lambda row: _started(engine, row), some), strict=True) if ok
             ]
@@ -70,12 +71,16 @@ def is_wanted(engine: Engine, row: Row, state: State) -> bool:
     return restarts.wanted(policy, state.exit_code, state.restarts, stopped_by_hand=state.stopped_by_hand)
 
 
-def in_order(rows: Sequence[Row]) -> Iterable[list[Row]]:
-    """In groups: what a group depends on is in those before it. What depends on itself comes with the last."""
+def in_order(rows: Sequence[Row], links: Mapping[str, Iterable[str]]) -> Iterable[list[Row]]:
+    """In groups: what a group depends on is in those before it. What depends on itself comes with the last.
+
+    links: the IDs of those that a container is linked to in the default network, without which it does not start.
+    """
     left = {row.id: row for row in rows}
+    needs = {row.id: _needs(row) | {("", identity) for identity in links.get(row.id, ())} for row in rows}
     while left:
         needed = {name for row in left.values() for name in (_key(row), ("", row.id))}
-        ready = [row for row in left.values() if not (_needs(row) & needed)] or list(left.values())
+        ready = [row for row in left.values() if not (needs[row.id] & needed)] or list(left.values())
         for row in ready:
             del left[row.id]
         yield ready
@@ -87,13 +92,14 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def _needs(row: Row) -> set[tuple[str, str]]:
-    """``db:service_started:false,cache:service_healthy:true``, and the container whose network it has."""
+    """``db:service_started:false,cache:service_healthy:true``, and the containers whose namespaces it has."""
     labels: Mapping[str, str] = row.summary["labels"]
     project, own = _key(row)
     names = {entry.partition(":")[0] for entry in labels.get(_NEEDS, "").split(",")}
     services = {(project, name) for name in names if name and name != own}
     kind, _, other = row.summary.get("network", "").partition(":")
-    return services | {("", other)} if kind == "container" else services
+    beside = row.summary.get("beside") or ([other] if kind == "container" else [])
+    return services | {("", identity) for identity in beside}
 
 
 def _started(engine: Engine, row: Row) -> bool:
@@ -122,6 +128,8 @@ def main() -> None:
         raise SystemExit("usage: shiplap-restore start|stop [ROOT]")
     settings = Settings.from_environ(root=rest[0] if rest else None)
     places = Places.of(settings.root)
+    if what == "stop" and not join(str(places.run)):
+        return  # without an anchor, and without a nursery, nothing of this user's runs
     places.make()
     enter(str(places.run))
     with Engine.open(settings) as engine:

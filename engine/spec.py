@@ -80,6 +80,8 @@ def build(
         "mounts": [*(dict(mount) for mount in mounts), *host.privileges.mounts()],
         "read_only": host.read_only,
         "network": network,
+        "pid": host.sharing.pid,
+        "ipc": host.sharing.ipc,
         "extra_hosts": [list(pair) for pair in host.network.extra_hosts],
         "host_gateway": host.network.host_gateway,
         "resolver": host.network.resolver(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
+from collections.abc import Iterable
 from typing import Any, Final
 
 from core.processes import descendants
@@ -15,16 +15,17 @@ _DEFAULT: Final = "-ef"
 _LONGEST_S: Final = 30.0
 
 
-def top(first: int, arguments: str, caller: Caller) -> dict[str, Any]:
+def top(first: int, arguments: str, caller: Caller, others: Iterable[int] = ()) -> dict[str, Any]:
     """As docker's ``GET /containers/ID/top``: titles, and a row for each process.
 
     first: the host's number of the container's first process. arguments: for ps(1); "" is ``-ef``.
     caller: whose rights ps has. A column may be called PID that is none (``euid=PID``), and then tells of processes
     that are not the container's; but what their owners alone may see stays theirs.
+    others: the first processes of all containers, of which some may have the same PID namespace.
     Raises InvalidRequestError when ps does not take them, or does not tell process numbers.
     """
     words = (arguments or _DEFAULT).split()
-    ours = processes_of(first)
+    ours = processes_of(first, others)
     quick = _ps([*words, f"-q{','.join(map(str, sorted(ours)))}"], caller)  # without a look at all others, if it can
     ran = quick if quick.returncode == 0 else _ps(words, caller)
     if ran.returncode:
@@ -54,15 +55,25 @@ def _ps(words: list[str], caller: Caller) -> subprocess.CompletedProcess[bytes]:
         raise ConflictError(f"ps did not end within {_LONGEST_S:.0f} s: a process of this host may be stuck") from error
 
 
-def processes_of(first: int) -> set[int]:
-    """The host's numbers of all processes in the PID namespace of this one, and below it."""
-    try:
-        namespace = os.readlink(f"/proc/{first}/ns/pid")
-    except OSError:  # it has ended
+def processes_of(first: int, others: Iterable[int] = ()) -> set[int]:
+    """The host's numbers of all processes in the PID namespace of this one, and below it.
+
+    others: as for ``top``. What sees the files that one of these sees is that container's.
+    """
+    namespace = _namespace(first, "pid")
+    if not namespace:  # it has ended
         return set()
     ours = {first, *descendants(first)}  # with those in namespaces that the container made
     for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if os.readlink(f"/proc/{name}/ns/pid") == namespace:
-                ours.add(int(name))
-    return ours
+        if _namespace(int(name), "pid") == namespace:
+            ours.add(int(name))
+    views = {_namespace(other, "mnt") for other in others if other != first and _namespace(other, "pid") == namespace}
+    return {pid for pid in ours if _namespace(pid, "mnt") not in views} if views else ours
+
+
+def _namespace(pid: int, kind: str) -> str:
+    """Which one a process is in; "" when it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return ""

@@ -15,7 +15,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 
 from containers.enclosure import Enclosure
-from containers.network import parse_networks
+from containers.hubrules import parse_networks
 from containers.rootless import become_root
 from core.errors import ShiplapError
 from core.filesystems import require_fit

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from containers.network import parse_networks
+from containers.hubrules import parse_networks
 from core.reach import Reach
 from core.settings import RegistrySettings
 from pipelines.addresses import plain_registries

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--since", metavar="TIME", default="", help="From then on: a time, or how long ago, as in 10m.")
 @click.option("--until", metavar="TIME", default="", help="Up to then.")
 @click.option("-n", "--tail", metavar="NUMBER", default="all", help="Only the last lines.  [default: all]")
-@click.option("--details", is_flag=True, hidden=True, help="As docker's; there are none.")
+@click.option("--details", is_flag=True, help="With what --log-opt adds to each line: nothing, here.")
 @click.pass_obj
 def command(
     root: str | None,
@@ -40,18 +40,18 @@ def command(
 
     Its output comes on standard output, its errors on standard error, byte for byte.
     """
-    del details
     number = int(tail) if tail.isascii() and tail.isdigit() else None  # docker takes everything else for: all
     with opened(root) as engine:
         is_terminal = engine.inspect(name)["Config"]["Tty"]
         entries = engine.logs(name, since=since, until=until, tail=number, follow=follow)
-        _write(entries, timestamps=timestamps, is_terminal=is_terminal)
+        _write(entries, timestamps=timestamps, details=details, is_terminal=is_terminal)
 
 
-def _write(entries: Iterable[LogEntry], *, timestamps: bool, is_terminal: bool) -> None:
+def _write(entries: Iterable[LogEntry], *, timestamps: bool, details: bool, is_terminal: bool) -> None:
     out: BinaryIO = sys.stdout.buffer
     err: BinaryIO = sys.stderr.buffer
     for entry in entries:
         target = err if entry.stream == "stderr" and not is_terminal else out
-        target.write((fixed_time(entry.time_ns).encode() + b" " if timestamps else b"") + entry.data)
+        time = fixed_time(entry.time_ns).encode() + b" " if timestamps else b""
+        target.write(time + (b" " if details else b"") + entry.data)
         target.flush()

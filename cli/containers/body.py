@@ -146,7 +146,7 @@ def _host(options: Mapping[str, Any]) -> dict[str, Any]:
         "GroupAdd": list(options["group_add"]),
         "Sysctls": pairs(options["sysctl"], "--sysctl"),
         "IpcMode": options["ipc"],
-        "PidMode": options["pid"],
+        "PidMode": _pid_mode(options["pid"]),
         "UTSMode": options["uts"],
         "UsernsMode": options["userns"],
         "CgroupnsMode": options["cgroupns"],
@@ -156,6 +156,13 @@ def _host(options: Mapping[str, Any]) -> dict[str, Any]:
         "ContainerIDFile": options["cidfile"] or "",
         "OomScoreAdj": options["oom_score_adj"],
     }
+
+
+def _pid_mode(text: str) -> str:
+    kind, _, name = text.partition(":")
+    if text not in ("", "host") and not (kind == "container" and name):
+        raise CommandError("--pid: invalid PID mode")
+    return text
 
 
 def _log_options(options: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -20,6 +20,12 @@ class WrongNumberError(click.UsageError):
     """Too few arguments, or too many."""
 
     exit_code = 1
+
+
+class WrongTemplateError(click.UsageError):
+    """A template that cannot be read."""
+
+    exit_code = 64
 
 
 class ContainerCommand(click.Command):
@@ -81,6 +87,12 @@ class ContainerCommand(click.Command):
         return [parameter for parameter in self.params if isinstance(parameter, click.Option)]
 
 
+_NEVER_FALSE: Final = {
+    "--disable-content-trust": "there is no content trust to ask for; name an image by its digest, NAME@sha256:…",
+}
+"""Flags that are accepted because they ask for what is so anyway, and why it is so."""
+
+
 def _flag(name: str, option: click.Option, value: str, ctx: click.Context) -> Sequence[str]:
     wanted = parse_bool(value)
     if wanted is None:
@@ -88,6 +100,8 @@ def _flag(name: str, option: click.Option, value: str, ctx: click.Context) -> Se
         raise click.UsageError(f'invalid argument "{value}" for "{name}" flag: {reason}', ctx)
     if wanted:
         return (name,)
+    if name in _NEVER_FALSE:
+        raise click.UsageError(f"{name}=false is refused: {_NEVER_FALSE[name]}", ctx)
     return option.secondary_opts[:1]
 
 

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import click
 
+from cli.containers.command import WrongTemplateError
 from cli.containers.formats import shown
 from cli.errors import describe
 from cli.gotemplate import Template, TemplateRunError
+from cli.gotemplate.errors import TemplateSyntaxError
 from cli.gotemplate.running import NO_VALUE
 from cli.guarding import say
 from cli.table import print_json
@@ -33,6 +35,8 @@ def inspected(template: str, document: Mapping[str, Any]) -> str:
 
 
 def _missing(data: Mapping[str, Any], name: str, place: str) -> Any:
+    if name == "Health" and "Status" in data:
+        return None  # a pointer of docker's to nothing: {{if .State.Health}}
     alike = [member for member in data if member.lower() == name.lower()]
     if len(alike) == 1:
         return data[alike[0]]
@@ -42,10 +46,13 @@ def _missing(data: Mapping[str, Any], name: str, place: str) -> Any:
 
 
 def template_of(form: str) -> Template | None:
-    """The value of ``--format``, parsed; None for the whole documents. Raises TemplateError."""
+    """The value of ``--format``, parsed; None for the whole documents. Raises WrongTemplateError."""
     if not form:
         return None
-    return Template("{{json .}}" if form == "json" else form, missing=_missing)
+    try:
+        return Template("{{json .}}" if form == "json" else form, missing=_missing)
+    except TemplateSyntaxError as error:
+        raise WrongTemplateError(f"template parsing error: {error.message}") from error
 
 
 def print_inspected(names: Sequence[str], find: Callable[[str], dict[str, Any]], template: Template | None) -> int:

@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from cli.errors import describe
-from cli.guarding import say, tell
+from cli.guarding import say
 from cli.store import as_root
 from core.errors import ShiplapError
 from core.settings import Settings
@@ -87,7 +89,7 @@ def _tried(act: Callable[[str], object], name: str) -> ShiplapError | NoMatterEr
 
 def _told(name: str, error: ShiplapError | NoMatterError | None) -> int:
     if error is None:
-        tell(name)
+        click.echo(name)
         return 0
     if isinstance(error, NoMatterError):
         say(describe(error.error))
@@ -109,8 +111,6 @@ def confirm(warning: str, *, force: bool) -> None:
     """Ask as docker's ``prune`` does. Raises Abort for a no, CommandError where nobody can answer."""
     import sys
 
-    import click
-
     from cli.errors import CommandError
 
     if force:
@@ -123,4 +123,4 @@ def confirm(warning: str, *, force: bool) -> None:
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
-        tell(line)
+        click.echo(line)

@@ -132,7 +132,7 @@ CREATE_OPTIONS: Final = (*PLAIN_OPTIONS, *ENGINE_OPTIONS)
 
 _CHANGEABLE: Final = (
     "memory", "memory_swap", "cpus", "cpu_period", "cpu_quota", "cpu_shares", "pids_limit", "memory_reservation",
-    "cpuset_cpus", "cpuset_mems", "blkio_weight", "restart",
+    "cpuset_cpus", "cpuset_mems", "blkio_weight", "restart", "cpu_rt_period", "cpu_rt_runtime", "kernel_memory",
 )  # fmt: skip
 UPDATE_OPTIONS: Final = tuple(option for option in CREATE_OPTIONS if option.destination in _CHANGEABLE)
 

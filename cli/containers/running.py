@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import click
+
 from cli.containers.attaching import Streams, attached
 from cli.containers.making import Made, made
-from cli.guarding import tell
 from core.errors import ShiplapError
 
 
@@ -19,7 +20,7 @@ def run_detached(
     with made(root, image, arguments, options, insecure, detached=True) as created:
         with _removed_when_it_fails(created, options):
             created.engine.start(created.id)
-        tell(created.id)
+        click.echo(created.id)
     return 0
 
 

@@ -36,7 +36,7 @@ def statistics_row(asked: str, document: Mapping[str, Any], *, no_trunc: bool = 
     limit = memory.get("limit", 0)
     networks = (document.get("networks") or {}).values()
     received, sent = (sum(network[key] for network in networks) for key in ("rx_bytes", "tx_bytes"))
-    return {
+    fields = {
         "ID": document["id"] if no_trunc else document["id"][:_SHORT],
         "Container": asked,
         "Name": document["name"].removeprefix("/"),
@@ -47,6 +47,7 @@ def statistics_row(asked: str, document: Mapping[str, Any], *, no_trunc: bool = 
         "BlockIO": f"{size_text(_blocks(document, 'read'))} / {size_text(_blocks(document, 'write'))}",
         "PIDs": str((document.get("pids_stats") or {}).get("current", 0)),
     }
+    return dict(sorted(fields.items()))  # as docker's JSON has them
 
 
 def _processors(document: Mapping[str, Any]) -> float:

@@ -58,7 +58,7 @@ def look_from_step(settings: ServiceSettings, folder: Path) -> Iterator[Finding]
     folder: an empty private directory; it is empty again afterwards.
     """
     from containers.errors import ContainerError
-    from containers.network import parse_networks
+    from containers.hubrules import parse_networks
     from containers.stepnetwork import in_step_network
 
     url = settings.public_url

@@ -194,6 +194,8 @@ class _Parser:
             case "string" | "raw" | "char" | "number":
                 return Constant(self._constant(token))
             case "field":
+                if self._at < len(self._tokens) and self._tokens[self._at].kind == "field":
+                    place = (self._tokens[self._at].line, self._tokens[self._at].column)  # Go names the second's
                 return Fields((token.text[1:], *self._more_fields()), *place)
             case "dot":
                 return Fields((), *place)

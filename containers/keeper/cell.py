@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 
-from containers import cgroups, events, extras, idmap, network, syscalls, wire
+from containers import cgroups, events, extras, idmap, resolvers, syscalls, wire
 from containers.birth import Births
-from containers.errors import ContainerError, NetworkError
+from containers.delegation import remedy
+from containers.errors import ContainerError, LimitError, NetworkError
 from containers.keeper import ranges
 from containers.rootfs import Layers
 from containers.uplink import Uplink
@@ -23,31 +24,10 @@ if TYPE_CHECKING:
     from containers.guest import Guest
     from containers.hierarchies import Hierarchy
     from containers.keeper.loop import Loop
+    from containers.keeper.neighbours import Neighbours
 
 OOM_SCORE = 0
 """Of containers, as docker's. Their keeper has less where it may (``nursery``)."""
-
-
-class Neighbour:
-    """Another container that runs, whose network one is to have.
-
-    network, user: descriptors of its namespaces, owned by this object. first: of its range of IDs.
-    is_host: its network is the host's.
-    hostname, hosts, resolv_conf: what it was told of its place.
-    """
-
-    def __init__(self, answer: dict[str, Any], fds: list[int]) -> None:
-        self.network, self.user = fds
-        self.first: tuple[int, int] = (answer["range"][0], answer["range"][1])
-        self.is_host = bool(answer["is_host"])
-        self.hostname = str(answer["hostname"])
-        self.hosts = tuple((str(name), str(address)) for name, address in answer["hosts"])
-        self.resolv_conf = str(answer["resolv_conf"])
-
-    def close(self) -> None:
-        """Let go of its namespaces."""
-        os.close(self.network)
-        os.close(self.user)
 
 
 class Cell:
@@ -101,22 +81,31 @@ class Cell:
         except OSError as error:
             raise refused("cannot make a container", error) from error
 
-    def take_beside(self, other: Neighbour) -> Guest:
-        """A first process in the user and network namespace of another container. Raises ContainerError.
+    def take_beside(self, others: Neighbours, kind: str) -> Guest:
+        """A first process in the namespaces of other containers. Raises ContainerError.
 
-        Its range of IDs is the other's from here on.
+        Its range of IDs is theirs from here on. kind: of the network that it has.
         """
         self._drop_ready()
+        if "pid" in others.namespaces and not self.session.hierarchies:
+            raise LimitError(
+                "sharing another container's processes takes control groups: they tell whose processes are whose",
+                hint=remedy(),
+            )
         try:
-            if other.first != self.range.first:
-                shared = ranges.share(self._run, other.first)
+            if others.first != self.range.first:
+                shared = ranges.share(self._run, others.first)
                 self.range.close()
                 self.range = shared
                 self._layers.close()
                 self.births = self._births()
-            return self._made("host" if other.is_host else "default", [other.network, other.user])
+            return self._made(kind, others.namespaces)
         except OSError as error:
             raise refused("cannot make a container", error) from error
+
+    def place_for(self, name: str) -> str:
+        """A path on this process's own tmpfs."""
+        return f"{self._work}/{name}"
 
     def connected(self, then: Callable[[NetworkError | None], None]) -> None:
         """Call ``then`` when there is a network to connect containers to, or an error instead. Raises NetworkError."""
@@ -139,7 +128,7 @@ class Cell:
         stdio: stays open. resolv_conf: its content where it is no matter of the kind of network.
         """
         assert guest.channel is not None
-        resolv_conf = network.host_resolv_conf() if resolv_conf is None else resolv_conf
+        resolv_conf = resolvers.host_resolv_conf() if resolv_conf is None else resolv_conf
         if spec["network"] == "default":
             assert self._uplink is not None
             wire.send(guest.channel, ("network", self._uplink.connect(guest.pid)))
@@ -179,6 +168,13 @@ class Cell:
         guest.signal(syscalls.SIGKILL)
         self.session.kill(guest.name)
 
+    def clear(self, guest: Guest) -> None:
+        """SIGKILL what a container's first process has left where others' processes are, too, which no end of a PID
+        namespace takes.
+        """
+        for _hierarchy, path in self.session.groups(guest.name):
+            cgroups.remove_tree(path)
+
     def close(self) -> None:
         """Leave nothing behind. What is of this process alone goes with it."""
         self._drop_ready()
@@ -200,7 +196,7 @@ class Cell:
         self._folders += 1
         return Births(first, self._layers, OOM_SCORE, death_signal=0)
 
-    def _made(self, kind: str = "default", beside: list[int] | None = None) -> Guest:
+    def _made(self, kind: str = "default", beside: dict[str, int] | None = None) -> Guest:
         """A new guest, in control groups of its own.
 
         kind: of network.

@@ -13,27 +13,23 @@ from __future__ import annotations
 import os
 import time
 
-from containers import stubs, syscalls, wire
+from containers import syscalls
 from containers.capabilities import ALL_CAPABILITIES
 from containers.delegation import remedy
 from containers.errors import (
     BY_NAME,
     ContainerError,
-    KeeperError,
     LimitError,
-    NetworkError,
     NotExecutedError,
     StateError,
 )
 from containers.joining import Joined, Joins
-from containers.keeper import logfile, protocol, records, restarts, specs
+from containers.keeper import logfile, records, restarts, specs
 from containers.keeper.account import Account
-from containers.keeper.cell import Neighbour, refused
 from containers.keeper.health import Health
-from containers.keeper.names import own_resolv_conf
+from containers.keeper.place import Place
 from containers.keeper.relay import Relay
-from containers.keeper.wiring import Wiring
-from containers.network import host_resolv_conf
+from containers.keeper.running import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +42,6 @@ if TYPE_CHECKING:
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 _SIGTERM = 15
-_NEIGHBOUR_S = 2.0
 
 
 class Life:
@@ -59,7 +54,6 @@ class Life:
     def __init__(self, loop: Loop, cell: Cell, run: str, folder: str, identity: str) -> None:
         self._loop = loop
         self._cell = cell
-        self._run = run
         self.folder = folder
         self.identity = identity
         self.account = Account(loop, run, folder, identity, records.read_spec(folder))
@@ -74,10 +68,9 @@ class Life:
         )
         self.changed: Callable[[], None] = _nothing
         self.execs: dict[str, Joined] = {}
-        self.joins: Joins | None = None
-        self._guest: Guest | None = None
-        self._stdio: list[int] = []
-        self._answer: Callable[[ContainerError | None], None] | None = None
+        self._run: Run | None = None
+        self._answers: list[Callable[[ContainerError | None], None]] = []
+        self._is_by_hand = False
         self._began = 0.0
         self._pause_s = 0.0
         self._again: Timer | None = None
@@ -85,9 +78,7 @@ class Life:
         self._health: Health | None = None
         self._was_tried_again = False
         self._is_leaving = False
-        self._wiring: Wiring | None = None
-        self._resolv_conf: str | None = None
-        self._told_of_place: dict[str, Any] = {}
+        self._place = Place(loop, cell, run, identity)
 
     # What it is
 
@@ -114,20 +105,32 @@ class Life:
     @property
     def guest(self) -> Guest:
         """Its first process. Raises StateError."""
-        if self._guest is None or not self.is_running:
+        if self._run is None or not self.is_running:
             raise StateError("the container is not running")
-        return self._guest
+        return self._run.guest
+
+    @property
+    def joins(self) -> Joins | None:
+        """All that joined it, while it runs."""
+        return None if self._run is None else self._run.joins
 
     # What is asked of it
 
     def start(self, answer: Callable[[ContainerError | None], None]) -> None:
-        """Start it. answer: called once, when its command is being executed (None), or with why it is not."""
-        if not self.is_over and self.status != "restarting":
+        """Start it. answer: called once, when its command is being executed (None), or with why it is not.
+
+        A start that is under way, by somebody else or by its policy, is this one, too.
+        """
+        if self.status == "starting":
+            self._answers.append(answer)
+            return
+        if self.is_running:
             raise StateError("the container is running already")
         if self._again is not None:
             self._again.cancel()
             self._again = None
-        self._answer = answer
+        self._answers.append(answer)
+        self._is_by_hand = True
         self._pause_s = 0.0
         self._is_leaving = False
         self.state.update(stopped_by_hand=False, restarts=0, error="")
@@ -166,14 +169,14 @@ class Life:
         if self.status == "restarting":
             self._not_again()
             return
-        if self._guest is None:
+        if self._run is None:
             return
         if timeout_s is None:
             wanted = (self.spec.get("stop") or {}).get("timeout_s")
             timeout_s = DEFAULT_STOP_TIMEOUT_S if wanted is None else float(wanted)
         sent = number or self._stop_signal()
         self.account.event("kill", signal=str(sent))
-        self._guest.signal(sent)
+        self._run.guest.signal(sent)
         if self.status == "paused":
             self.unpause()
         if self._killing is not None:
@@ -212,17 +215,17 @@ class Life:
 
     def connect(self, endpoint: dict[str, Any]) -> None:
         """Connect it to another network. Raises ContainerError."""
-        self._networks().add(endpoint)
+        self.guest  # noqa: B018 - raises
+        self._place.add(endpoint)
 
     def disconnect(self, network: str) -> None:
         """Take it out of a network. Raises ContainerError."""
-        self._networks().remove(network)
-
-    def _networks(self) -> Wiring:
         self.guest  # noqa: B018 - raises
-        if self._wiring is None:
-            raise NetworkError("the container is in no network that others can be added to")
-        return self._wiring
+        self._place.remove(network)
+
+    def namespaces(self, names: list[str]) -> tuple[dict[str, Any], dict[str, int]]:
+        """See ``Place.namespaces``. Raises StateError."""
+        return self._place.namespaces(self.guest, names)
 
     def renamed(self, name: str) -> None:
         """It has another name from now on, in its events."""
@@ -257,7 +260,7 @@ class Life:
         try:
             self.account.spec = records.read_spec(self.folder)
             told = specs.to_wire(self.spec)
-            guest = self._taken(told)
+            guest = self._place.take(self.spec, told)
         except ContainerError as error:
             self._not_begun(error)
             return
@@ -265,198 +268,43 @@ class Life:
             self._not_begun(ContainerError(f"cannot use the container's spec.json: {error!r}"))
             return
         self.state["status"] = "starting"
-        self._guest = guest
-        problem: ContainerError | None = None
-        try:
-            self._wire(told)
-        except ContainerError as error:
-            problem = error
-        guest.upper = None if told["upper"] is None else f"{told['upper']}/fs"
-        self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
-        if guest.channel is not None:
-            self._loop.watch(guest.channel.fileno(), lambda: self._on_channel(guest))
-        if problem is None and told["network"] == "default":
-            try:
-                self._cell.connected(lambda error: self._order(guest, told, error))
-            except NetworkError as error:
-                self._order(guest, told, error)
-        else:
-            self._order(guest, told, problem)
+        self._run = run = Run(
+            self._loop, self._cell, self._place, self.relay, guest, self.spec, told, self._begun, self._over
+        )
+        run.start()
 
-    def _taken(self, told: dict[str, Any]) -> Guest:
-        """A first process in the network that it is to have. Raises ContainerError."""
-        if told["network"] == "host":
-            return self._cell.take_host()
-        if told["network"] != specs.JOINED:
-            return self._cell.take()
-        identity = str(self.spec["network"]).removeprefix("container:")
-        other = self._neighbour(identity)
-        try:
-            told["hostname"], told["extra_hosts"] = other.hostname, other.hosts
-            self._resolv_conf = other.resolv_conf
-            guest = self._cell.take_beside(other)
-        finally:
-            other.close()
-        try:
-            self._neighbour(identity).close()  # it still runs: nobody else can have had its range in between
-        except NetworkError:
-            self._cell.kill(guest)
-            self._cell.reap(guest)
-            raise
-        return guest
-
-    def _neighbour(self, identity: str) -> Neighbour:
-        """Ask another container's keeper for its network. Raises NetworkError."""
-        try:
-            with protocol.connect(records.socket_path(self._run, identity), _NEIGHBOUR_S) as keeper:
-                answer, fds = keeper.ask("namespaces", timeout_s=_NEIGHBOUR_S)
-        except (KeeperError, StateError, TimeoutError) as error:
-            raise NetworkError(f"cannot join network of a non running container: {identity}") from error
-        return Neighbour(answer, list(fds))
-
-    def namespaces(self) -> tuple[dict[str, Any], list[int]]:
-        """What ``Neighbour`` needs of this container, and descriptors, which the caller closes. Raises StateError."""
-        guest = self.guest
-        place = os.open(
-            f"/proc/{guest.pid}/ns", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )  # there until it is reaped
-        try:
-            fds = [os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=place) for name in ("net", "user")]
-        except OSError as error:
-            raise StateError("the container is not running") from error
-        finally:
-            os.close(place)
-        return {"range": list(self._cell.range.first), **self._told_of_place}, fds
-
-    def _wire(self, told: dict[str, Any]) -> None:
-        """Have the published ports of a container of the switch bound. Raises NetworkError."""
-        if told["network"] != specs.SWITCH:
-            return
-        if self._wiring is None:
-            if self._cell.switch < 0:
-                raise NetworkError("this keeper knows no switch that it could connect the container to")
-            switch = os.dup(self._cell.switch)
-            self._wiring = Wiring(self._loop, self._run, switch, self.identity, self.spec["network"])
-        self._wiring.bind()
-        wanted = self.spec["network"]
-        hosts = [*told["extra_hosts"], *((name, address) for name, address in wanted.get("hosts") or ())]
-        own = _own_names(told["hostname"] or self.identity[:12], told["extras"].get("domainname") or "")
-        told["extra_hosts"] = (*hosts, *((own, address) for address in self._wiring.addresses))
-        told["env"] = tuple({**dict(wanted.get("env") or ()), **dict(told["env"])}.items())
-
-    def _order(self, guest: Guest, told: dict[str, Any], error: ContainerError | None) -> None:
-        """The network is there, or will not be: have the first process go on, or end."""
-        if guest is not self._guest or guest.channel is None:
-            return
-        if error is None:
-            process = self.spec["process"]
-            self._stdio = self.relay.open(has_input=bool(process.get("stdin_open")))
-            try:
-                resolv_conf = self._resolv_conf or self._own_resolv_conf()
-                if self._wiring is not None:
-                    self._wiring.connect(guest.pid)
-                    resolv_conf = self._wiring.resolv_conf()
-                self._told_of_place = {
-                    "is_host": guest.network == "host",
-                    "hostname": told["hostname"],
-                    "hosts": [list(pair) for pair in told["extra_hosts"]],
-                    "resolv_conf": host_resolv_conf() if resolv_conf is None else resolv_conf,
-                }
-                self._cell.order(guest, told, self._stdio, resolv_conf)
-                return
-            except ContainerError as refusal:
-                error = refusal
-            except OSError as failure:
-                error = refused("cannot start the container", failure)
-        guest.failure = guest.failure or ("error", type(error).__name__, error.message, error.hint)
-        guest.channel.shutdown(1)
-
-    def _own_resolv_conf(self) -> str | None:
-        """What was asked for beside no network of the switch; None: nothing."""
-        resolver = self.spec.get("resolver") or {}
-        if not any(resolver.values()):
-            return None
-        servers, search, options = (tuple(resolver.get(name) or ()) for name in ("servers", "search", "options"))
-        return own_resolv_conf(host_resolv_conf(), servers, search=search, options=options)
-
-    def _on_channel(self, guest: Guest) -> None:
-        """Take what set-up has to say, and an init after it."""
-        assert guest.channel is not None
-        received = wire.receive(guest.channel)
-        if received is None:
-            self._loop.unwatch(guest.channel.fileno())
-            guest.channel.close()
-            guest.channel = None
-            self._begun(guest)
-            return
-        message: Any = received[0]
-        if message[0] == "terminal":
-            self.relay.set_terminal(received[1][0], has_input=bool(self.spec["process"].get("stdin_open")))
-        elif message[0] == "begun":
-            self._begun(guest)
-        elif not guest.hear(message):
-            guest.report = message
-            self._cell.kill(guest)
-
-    def _begun(self, guest: Guest) -> None:
-        """The command is being executed, if it is."""
-        if not guest.executing or guest.report is not None or guest.message or guest.is_told:
-            return
-        guest.is_told = True
-        self._drop_stdio()
+    def _begun(self) -> None:
+        """The command is being executed."""
+        assert self._run is not None
+        assert self._run.joins is not None
         self._began = time.monotonic()
-        self.joins = Joins(self._loop, self._cell.births, self._cell.session, guest)
         health = self.spec.get("health")
         self._health = Health(self._loop, self, health) if health and health["test"][:1] not in ([], ["NONE"]) else None
         self.account.note(
             status="running",
-            pid=self._cell.host_pid(guest.pidfd),
+            pid=self._cell.host_pid(self._run.guest.pidfd),
             started=records.moment(),
             exit_code=0,
             oom=False,
             error="",
             range=self._cell.range.first[0],
-            ports=self._wiring.bound if self._wiring is not None else [],
+            ports=self._place.bound,
             health=self._health.record if self._health is not None else None,
         )
-        self._open_ports()
+        if refused_ports := self._place.open():
+            self.account.note(error=refused_ports)
         self.account.event("start")
         self._reply(None)
         if self._health is not None:
-            self.joins.prepare()
+            self._run.joins.prepare()
             self._health.begin()
         self.changed()
 
-    def _open_ports(self) -> None:
-        """Bring clients to it. What the switch refuses costs its ports: it is running already."""
-        if self._wiring is not None:
-            try:
-                self._wiring.open()
-            except (NetworkError, OSError) as error:
-                self.account.note(error=f"published ports are not all open: {error}")
-
-    def _unwire(self, *, for_good: bool) -> None:
-        """Take its interfaces and names back; for good, the ports that it listens at, too."""
-        if self._wiring is None:
-            return
-        wiring = self._wiring
-        if for_good:
-            self._wiring = None
-        try:
-            (wiring.close if for_good else wiring.cut)()
-        except (NetworkError, OSError):
-            return  # the switch has gone, with all that was in it
-
-    def _on_exit(self, guest: Guest) -> None:
-        while guest.channel is not None:
-            self._on_channel(guest)
-        self._loop.unwatch(guest.pidfd)
-        exceeded = self._cell.session.exceeded(guest.name)
-        if self.joins is not None:
-            self.joins.close()
-        status = self._cell.reap(guest)
-        self._guest = None
-        self._drop_stdio()
+    def _over(self, status: int, exceeded: list[str]) -> None:
+        """The first process has been reaped: what that means."""
+        assert self._run is not None
+        guest = self._run.guest
+        self._run = None
         if self._killing is not None:
             self._killing.cancel()
             self._killing = None
@@ -464,9 +312,6 @@ class Life:
         if self._health is not None:
             self._health.end()
             self._health = None
-        self._unwire(for_good=False)
-        if guest.made and guest.upper is not None:
-            stubs.remove(guest.upper, guest.made)
         if not guest.is_told and guest.was_killed_as_spare(status) and not self._was_tried_again:
             self._was_tried_again = True
             self.relay.close()
@@ -504,22 +349,22 @@ class Life:
         self.changed()
 
     def _finish(self, *, stopped: bool) -> None:
-        self._unwire(for_good=True)
+        self._place.leave(for_good=True)
         self.account.note(durable=not self.spec.get("auto_remove"), status="exited")
         if stopped:
             self.account.event("stop")
 
     def _prepare(self) -> None:
         """Use the pause before the next start."""
-        if specs.to_wire(self.spec)["network"] in ("host", specs.JOINED):
-            return  # what is made ahead has a network of its own
-        try:
-            self._cell.prepare()
-        except (ContainerError, OSError):
-            return  # the start will tell
+        if not self._place.wants_others(self.spec):
+            try:
+                self._cell.prepare()
+            except (ContainerError, OSError):
+                return  # the start will tell
 
     def _restart(self) -> None:
         self._again = None
+        self._is_by_hand = False
         self.state["restarts"] += 1
         self._begin()
 
@@ -537,21 +382,21 @@ class Life:
         code = error.code if isinstance(error, NotExecutedError) else 128
         self.state.update(pid=0, error=error.message, exit_code=code, finished=records.moment())
         policy = self.spec.get("restart") or {}
-        by_hand = self._answer is not None or self.state["stopped_by_hand"]
+        by_hand = self._is_by_hand or self.state["stopped_by_hand"]
         if restarts.wanted(policy, code, self.state["restarts"], stopped_by_hand=by_hand):
             self._pause_s = restarts.next_pause(self._pause_s, 0)
             self.account.note(status="restarting")
             self._again = self._loop.later(self._pause_s, self._restart)
         else:
-            self._unwire(for_good=True)
+            self._place.leave(for_good=True)
             self.account.note(durable=True, status="created" if self.state["started"] == records.NEVER else "exited")
         self.relay.let_go("exit")
         self._reply(error)
         self.changed()
 
     def _reply(self, error: ContainerError | None) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
             answer(error)
 
     def _by_hand(self) -> None:
@@ -561,9 +406,9 @@ class Life:
     def _kill(self) -> None:
         """SIGKILL everything of it."""
         self._killing = None
-        guest = self._guest
-        if guest is None:
+        if self._run is None:
             return
+        guest = self._run.guest
         guest.killed = True
         self._cell.kill(guest)
         if self.status == "paused":
@@ -572,25 +417,12 @@ class Life:
     def _stop_signal(self) -> int:
         return int((self.spec.get("stop") or {}).get("signal") or _SIGTERM)
 
-    def _drop_stdio(self) -> None:
-        """The process has its own copies; with ours its pipes would never end."""
-        stdio, self._stdio = self._stdio, []
-        for fd in stdio:
-            os.close(fd)
-
     def health_changed(self, *, is_new: bool) -> None:
         """A check has a result. is_new: the container's health is another now."""
         assert self._health is not None
         self.account.note(health=self._health.record)
         if is_new:
             self.account.event(f"health_status: {self._health.record['status']}")
-
-
-def _own_names(hostname: str, domain: str) -> str:
-    """What a container is called in its own /etc/hosts: whole, and without the domain."""
-    whole = f"{hostname}.{domain}" if domain else hostname
-    first, dot, _ = whole.partition(".")
-    return f"{whole} {first}" if dot else whole
 
 
 def _code(status: int) -> int:

@@ -19,7 +19,7 @@ from containers.addresses import pack
 from containers.keeper import dnswire
 from containers.keeper.forwarding import Forwarder
 from containers.netspaces import inside
-from containers.network import host_resolv_conf
+from containers.resolvers import host_resolv_conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from containers import birth, cgroups, hierarchies, syscalls, wire
 from containers.errors import ContainerError, KeeperError, SeccompError
 from containers.keeper import eventlog, protocol, records, restarts, spare
 from containers.keeper.loop import Loop
+from containers.keeper.neighbours import has_others_processes
 from containers.keeper.peers import Door, Peer
 from containers.keeper.spare import WORK
 from containers.keeper.wayguard import WayGuard
@@ -164,7 +165,10 @@ class Nursery:
 
     def _give_birth(self, identity: str, asking: list[Peer], order: dict[str, Any]) -> None:
         """Have a spare one, or a new one, be the keeper of a container."""
-        child = self._spares.pop(0) if self._spares else self._forked()
+        if self._is_to_be_above(identity):
+            child = self._forked(syscalls.CLONE_NEWNS)
+        else:
+            child = self._spares.pop(0) if self._spares else self._forked()
         child.identity = identity
         child.asking = asking
         assert child.channel is not None
@@ -182,6 +186,16 @@ class Nursery:
             self._refilling = True
             self._loop.later(_QUIET_S, self._refill)
 
+    def _is_to_be_above(self, identity: str) -> bool:
+        """Whether the keeper cannot have a PID namespace of its own: nobody could join another container's from there.
+
+        Should it be killed, the control groups tell what is left of its container (``cgroups.abandoned``).
+        """
+        try:
+            return has_others_processes(records.read_spec(f"{self._root}/containers/{identity}"))
+        except (OSError, ValueError):
+            return False  # the keeper will tell
+
     def _refill(self) -> None:
         """Make a spare one, and look again soon whether another is missing."""
         self._refilling = False
@@ -194,10 +208,10 @@ class Nursery:
         self._refilling = True
         self._loop.later(_QUIET_S, self._refill)
 
-    def _forked(self) -> _Child:
+    def _forked(self, namespaces: int = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS) -> _Child:
         ours, theirs = wire.socket_pair()
         try:
-            pid = syscalls.clone3(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
+            pid = syscalls.clone3(namespaces)
             if pid == 0:
                 spare.main(theirs, self._root, self._run, self._finish, self._hierarchies)
             child = _Child(pid, os.pidfd_open(pid), ours)
@@ -271,6 +285,7 @@ class Nursery:
                 self._loop.unwatch(sock.fileno())
                 sock.close()
                 del self._adopted[identity]
+                cgroups.abandoned(self._hierarchies)
                 self._see_to(identity)
 
         self._loop.watch(sock.fileno(), ended)

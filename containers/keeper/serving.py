@@ -203,12 +203,12 @@ class Keeper:
         finally:
             os.close(root)
 
-    def _namespaces(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
-        answer, namespaces = self.life.namespaces()
+    def _namespaces(self, peer: Peer, asked: dict[str, Any], _fds: list[int]) -> None:
+        answer, namespaces = self.life.namespaces(list(asked.get("of") or ("net", "user")))
         try:
-            peer.answer({"ok": True, **answer}, namespaces)
+            peer.answer({"ok": True, **answer, "of": list(namespaces)}, list(namespaces.values()))
         finally:
-            _close_all(namespaces)
+            _close_all(list(namespaces.values()))
 
     def _state(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         peer.answer({"ok": True, "state": self.life.state, "execs": list(self.life.execs)})

@@ -55,19 +55,24 @@ def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
         "shm_bytes": spec.get("shm_bytes") or DEFAULT_SHM_BYTES,
         "ulimits": [_ulimit(limit) for limit in process.get("ulimits", ())],
         "init": False,
-        "reaper": bool(process.get("init")),
+        "reaper": is_reaped(spec),
         "durable": True,
         "segment": "",
         "no_new_privileges": bool(process.get("no_new_privileges")),
-        "extras": _extras(spec.get("extras") or {}),
+        "extras": _extras({**(spec.get("extras") or {}), **({"no_shm": True} if spec.get("ipc") == "none" else {})}),
     }
+
+
+def is_reaped(spec: dict[str, Any]) -> bool:
+    """Whether a process of ours is its first: as docker, not beside another container's, where that is the first."""
+    return bool(spec["process"].get("init")) and not str(spec.get("pid", "")).startswith("container:")
 
 
 def limits_of(spec: dict[str, Any]) -> dict[str, Any]:
     """Its limits; a process of ours is none of the command's."""
     limits = {**LIMITS, **(spec.get("limits") or {})}
     limits["optional"] = tuple(limits["optional"])
-    if spec["process"].get("init") and limits["pids"]:
+    if is_reaped(spec) and limits["pids"]:
         limits["pids"] += 1
     return limits
 
@@ -78,12 +83,15 @@ def exec_to_wire(spec: dict[str, Any], asked: dict[str, Any], every_capability: 
     env = dict(whole["env"])
     env.update((name, value) for name, value in asked.get("env") or ())
     privileged = bool(asked.get("privileged"))
+    if asked.get("cwd") and not asked["cwd"].startswith("/"):
+        raise ContainerError(f"Cwd must be an absolute path: {asked['cwd']}")
     return {
         **whole,
         "args": tuple(asked["args"]),
         "env": tuple(env.items()),
         "user": asked.get("user") or whole["user"],
         "cwd": asked.get("cwd") or whole["cwd"],
+        "make_cwd": False,
         "terminal": bool(asked.get("terminal")),
         "terminal_size": tuple(asked.get("terminal_size") or (24, 80)),
         "capabilities": every_capability if privileged else whole["capabilities"],

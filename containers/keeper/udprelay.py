@@ -40,6 +40,21 @@ class _Client:
         self.moment = moment
 
 
+def _send(inner: _socket.socket, data: bytes) -> None:
+    """Send it, or lose it, as datagrams may be: nobody listens there, or its buffer is full.
+
+    The first error may be of a datagram before it, from when nobody listened: then this one was not sent yet.
+    """
+    for _ in range(2):
+        try:
+            inner.send(data)
+        except ConnectionRefusedError:
+            continue
+        except OSError:
+            return
+        return
+
+
 class UdpRelay:
     """One bound socket and its clients, the one heard of longest ago first.
 
@@ -93,10 +108,7 @@ class UdpRelay:
                     continue
             client.moment = now
             self._clients[key] = client  # at the end
-            try:
-                client.inner.send(data)
-            except OSError:
-                continue  # lost, as datagrams may be: nobody listens there, or its buffer is full
+            _send(client.inner, data)
 
     def _new(self, key: Key, now: float) -> _Client | None:
         if len(self._clients) >= _MOST_CLIENTS:

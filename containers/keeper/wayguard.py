@@ -11,7 +11,7 @@ import os
 from containers import switchway
 from containers.addresses import pack
 from containers.errors import NetworkError
-from containers.network import all_nameservers, host_resolv_conf
+from containers.resolvers import all_nameservers, host_resolv_conf
 from containers.switch import Switch, open_switch
 from containers.switchpin import pinned
 

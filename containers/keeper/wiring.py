@@ -16,7 +16,7 @@ from containers.endpoints import Endpoint, Publication
 from containers.errors import NetworkError
 from containers.keeper import namefiles, names, ports
 from containers.keeper.forwarding import Forwarder
-from containers.network import host_resolv_conf
+from containers.resolvers import host_resolv_conf
 from containers.switch import Switch
 from containers.switchpin import is_opaque
 

@@ -286,6 +286,68 @@ STORIES = {
         run --rm --dns nowhere BASE true
         network rm mine
         """,
+    "looking closely": """
+        run -d --name l1 --network none -l a=b -e X=1 BASE sh -c 'echo one; echo two >&2; exec sleep 1000'
+        ps -l --no-trunc --format '{{.ID}} {{.Image}} {{.Command}}'
+        ps -n 1 --format json
+        ps --filter name=l --format '{{.Names}}:{{.Ports}}{{.Mounts}}{{.Networks}}{{.LocalVolumes}}{{.RunningFor}}'
+        ps -f health=none -f is-task=false -f network=none --format '{{.Names}}'
+        ps -f publish=80 -q
+        ps -f exited=x
+        logs --details l1
+        logs --details -t --tail 1 l1
+        logs --tail x l1
+        inspect -f '{{json .State.Health}} {{if .State.Health}}x{{else}}y{{end}} {{index .Config.Labels "a"}}' l1
+        inspect -f '{{.State.Nothing}}' l1
+        inspect -f '{{.HostConfig.LogConfig.Nope}}' l1
+        inspect -f '{{if' l1
+        inspect -s -f '{{.SizeRw}} {{len .Mounts}}' l1
+        inspect l1 nothing -f '{{.Name}}'
+        top l1 -x-y
+        stats --no-stream --format '{{.Name}} {{.PIDs}}' l1
+        exec -u 5:6 l1 id
+        exec -w /tmp l1 pwd
+        update --memory 64m --memory-swap 64m --cpus 0.5 --pids-limit 50 l1
+        inspect -f '{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}' l1
+        update --cpuset-cpus 99 l1
+        update --restart bad l1
+        rename l1 l2
+        rename l2 l2
+        pause l2 nothing
+        unpause l2 nothing
+        kill --signal HUP nothing l2
+        restart -s TERM -t 0 l2
+        rm -f l2
+        """,
+    "whose processes": """
+        run -d --name p1 --network none BASE sleep 1000
+        run -d --name p2 --network none --ipc shareable BASE sh -c 'echo hi >/dev/shm/x; exec sleep 1000'
+        run --rm --network none --pid container:p1 BASE sh -c 'ps -o args | head -n 2'
+        run --rm --network none --init --pid container:p1 BASE sh -c 'ps -o args | head -n 2'
+        run --rm --network none --ipc container:p2 BASE cat /dev/shm/x
+        run --rm --network none --ipc container:p1 BASE true
+        run --rm --network none --ipc none BASE ls /dev/shm
+        run --rm --network none --pid container:nobody BASE true
+        run --rm --network none --ipc container:nobody BASE true
+        run --rm --network none --pid nothing BASE true
+        run --rm --network none --pid container: BASE true
+        run --rm --network none --ipc nothing BASE true
+        create --name p3 --network none --pid container:p2 --ipc container:p2 BASE \
+            sh -c 'sleep 1000 >/dev/null 2>&1 & exit 3'
+        inspect -f '{{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}' p3
+        inspect -f '{{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}' p1 p2
+        start -a p3
+        run -d --name p4 --network none --pid container:p2 BASE sleep 2000
+        exec p4 sh -c 'ps -o args | grep -c "^sleep"'
+        top p4 -o pid,args
+        stop -t 0 p2
+        wait p4
+        start p3
+        start p4
+        rm p2
+        start p4
+        rm -f p1 p3 p4
+        """,
 }  # fmt: skip
 
 _ERRORS_DIFFER = (
@@ -333,3 +395,6 @@ def test_exec_of_what_cannot_be_executed_has_the_codes_that_docker_promises(both
     assert both.ours(["exec", "s8", "nothing-there"]).code == 127
     assert both.ours(["exec", "s8", "/etc"]).code == 126
     assert both.ours(["exec", "-u", "nobody-there", "s8", "true"]).code == 126
+    for directory, why in (("/nothing-there", "No such file"), ("rel", "must be an absolute path")):
+        told = both.ours(["exec", "-w", directory, "s8", "true"])
+        assert (told.code, why in told.err) == (126, True)

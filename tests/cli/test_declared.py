@@ -8,11 +8,8 @@ from typing import Any
 import click
 import pytest
 
-import cli.commands.exec
-import cli.commands.run
 from cli.commands.build import declared_command
-from cli.containers import execing, run
-from cli.declared import Command, Option, read_plain
+from cli.declared import Option, read_plain
 
 _BUILD = {"build": "cli.commands.build"}
 _BY_NAME = {name: option for option in declared_command.options for name in option.names}
@@ -90,55 +87,3 @@ def test_the_command_is_clicks_too() -> None:
     assert [parameter.name for parameter in command.params] == [
         "context", *(option.destination for option in declared_command.options)
     ]  # fmt: skip
-
-
-def by_click_of(plain: Command, *words: str) -> dict[str, Any]:
-    """What click finds for ``exec`` and ``run``, as ``Command.read`` says it."""
-    if plain.name == "exec":
-        found = dict(cli.commands.exec.command.make_context("exec", list(words)).params)
-        found["arguments"] = (found.pop("first"), *found["arguments"])
-        return found
-    found = dict(cli.commands.run.command.make_context("run", list(words)).params)
-    assert found.pop("sig_proxy") is True
-    return found
-
-
-@pytest.mark.parametrize(
-    ("plain", "name"),
-    [
-        (plain, name)
-        for plain in (execing.declared_command, run.declared_command)
-        for option in plain.options
-        for name in option.names
-    ],
-)
-def test_every_option_of_a_command_in_a_container_has_the_value_that_click_finds(plain: Command, name: str) -> None:
-    by_name = {each: option for option in plain.options for each in option.names}
-    for words in given(name, by_name[name]):
-        line = [*words, "it", "cat", "-n", "--", "--tty"]
-        assert plain.read(line) == by_click_of(plain, *line), line
-
-
-@pytest.mark.parametrize("plain", [execing.declared_command, run.declared_command])
-def test_flags_may_be_written_together_and_all_after_the_name_is_the_containers(plain: Command) -> None:
-    line = ["-dit", "it", "-i", "--name=x", "-"]
-    found = plain.read(line)
-    assert found is not None
-    assert found == by_click_of(plain, *line)
-    assert found["detach"]
-    assert found["interactive"]
-    assert found["tty"]
-    assert found["arguments"] == ("-i", "--name=x", "-")
-
-
-@pytest.mark.parametrize(
-    ("plain", "line"),
-    [
-        (plain, line)
-        for plain in (execing.declared_command, run.declared_command)
-        for line in ([], ["-d"], ["--help"], ["-eA=B", "it", "ls"], ["-dx", "it", "ls"], ["-du", "me", "it", "ls"],
-                     ["--", "it", "ls"], ["--tty=false", "it", "ls"])
-    ] + [(execing.declared_command, ["it"])],
-)  # fmt: skip
-def test_unusual_lines_of_commands_in_containers_are_left_to_click(plain: Command, line: list[str]) -> None:
-    assert plain.read(line) is None

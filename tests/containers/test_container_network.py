@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from containers import netlink, network, subnets
+from containers import addresses, netlink, network, resolvers, subnets
 from containers.launcher import Launcher
 from tests.containers.running import Runner, descendants, eventually
 from tests.toolkit.bounds import stretched
@@ -84,7 +84,7 @@ def test_host_is_not_reachable(run: Runner, host_server: Server) -> None:
     with socket.create_connection(("127.0.0.1", host_server.port), 5) as check:
         assert check.recv(100) == _SECRET
     visits = host_server.visits
-    targets = ["127.0.0.1", "0.0.0.0", "localhost", *_host_addresses(), network.DNS_FORWARD, "$gateway"]
+    targets = ["127.0.0.1", "0.0.0.0", "localhost", *_host_addresses(), resolvers.DNS_FORWARD, "$gateway"]
     script = "gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); test -n $gateway;"
     script += "".join(f"( {_talk(target, host_server.port)} ) & " for target in targets) + "wait"
     said = run(script, network="default")
@@ -227,7 +227,7 @@ def test_resolver_on_the_hosts_loopback_is_used(run: Runner, tmp_path: Path) -> 
     finally:
         resolver.close()
         thread.join(stretched(25))
-    assert f"nameserver {network.DNS_FORWARD}" in done.stdout
+    assert f"nameserver {resolvers.DNS_FORWARD}" in done.stdout
     assert "198.51.100.17" in done.stdout, done.stdout + done.stderr
 
 
@@ -321,12 +321,16 @@ def test_addresses_that_come_while_the_filter_is_made_are_told_to_it_afterwards(
     monkeypatch.setattr(network.Hub, "_start_filter", start_filter)
     hub = network.Hub(str(tmp_path), way="pasta")
     try:
-        for address in (0x0A000001, 0x0A000002):
-            monkeypatch.setattr(netlink.Netlink, "addresses", lambda _link, address=address, **_: {address})
+        for text in ("10.0.0.1", "10.0.0.2"):
+            both = {addresses.pack(text), addresses.pack("fd00::1")}
+            monkeypatch.setattr(netlink.Netlink, "all_addresses", lambda _link, both=both, **_: both)
             assert hub.addresses_changed() is None
         update = hub.ended(1, 0)
         assert update == 2
-        assert told[1:] == ["flush set inet shiplap host\nadd element inet shiplap host { 10.0.0.2 }\n"]
+        assert told[1].splitlines() == [
+            "flush set inet shiplap host", "add element inet shiplap host { 10.0.0.2 }",
+            "flush set inet shiplap host6", "add element inet shiplap host6 { fd00::1 }",
+        ]  # fmt: skip
         assert hub.starting == {1000: "pasta", 2: "nft"}
         assert hub.ended(2, 0) is None
         assert hub.starting == {1000: "pasta"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import cgroups, idmap, mounts, network, programs, subnets, users
+from containers import addresses, cgroups, hubrules, idmap, mounts, programs, resolvers, subnets, users
 from containers.errors import NamespaceError, NetworkError, UserError
 from containers.hierarchies import PARENT, Hierarchy, hierarchies, own_hierarchies
 from containers.launcher import Launcher
@@ -99,13 +99,13 @@ def test_no_free_subnet_is_an_error() -> None:
 
 
 def test_resolvers_on_the_host_are_reached_through_the_forwarder() -> None:
-    own = subnets.parse_address("192.0.2.9") or 0
+    own = addresses.pack("192.0.2.9")
     text = "# a comment\nsearch example.org\n"
     text += "nameserver 127.0.0.53\nnameserver 192.0.2.9\nnameserver 192.0.2.1\noptions edns0\n"
-    assert network.resolv_conf(text, {own}).splitlines() == [
+    assert resolvers.resolv_conf(text, {own}).splitlines() == [
         "# a comment",
         "search example.org",
-        f"nameserver {network.DNS_FORWARD}",
+        f"nameserver {resolvers.DNS_FORWARD}",
         "nameserver 192.0.2.1",
         "options edns0",
     ]
@@ -117,13 +117,13 @@ def test_texts_that_are_no_ipv4_address(text: str) -> None:
 
 
 def test_filter_names_the_hosts_addresses() -> None:
-    assert "elements = { 10.0.0.1, 192.0.2.2 }" in network.rules({0xC0000202, 0x0A000001})
-    assert "set host { type ipv4_addr;  }" in network.rules(set())
+    assert "elements = { 10.0.0.1, 192.0.2.2 }" in hubrules.rules({bytes([192, 0, 2, 2]), bytes([10, 0, 0, 1])})
+    assert "set host { type ipv4_addr;  }" in hubrules.rules(set())
 
 
 def test_no_state_of_a_connection_lets_a_packet_from_container_to_container() -> None:
     """Nor one that a container makes up: an ICMP error about another's connection is "related" to it."""
-    forward = network.rules(set()).partition("chain forward")[2]
+    forward = hubrules.rules(set()).partition("chain forward")[2]
     assert forward.index('iifname "v*" oifname "v*" reject') < forward.index("ct state established,related accept")
 
 
@@ -141,6 +141,7 @@ def test_host_network_gets_the_hosts_sys_readonly() -> None:
     bind = plan.index(mounts.BindMount("/sys", "sys", recursive=True))
     assert plan[bind + 1] == mounts.ReadOnly("sys")
     assert mounts.Filesystem("sysfs", "sys", 15) not in plan
+    assert isinstance(plan[bind + 2], mounts.FirstOf), "its control groups are its own"
 
 
 def test_stubs_are_planned_once_with_their_parents() -> None:

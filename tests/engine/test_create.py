@@ -14,7 +14,7 @@ import pytest
 
 from containers.keeper import eventlog
 from core.errors import StorageFullError
-from engine import locking, making, spec
+from engine import locking, removing, spec
 from engine.engine import Engine
 from engine.errors import (
     ConflictError,
@@ -132,7 +132,8 @@ def test_what_makes_no_sense_is_refused_in_dockers_words(engine: Engine, host: d
         ({"DeviceCgroupRules": ["c 1:3 rwm"]}, "nobody makes device nodes"),
         ({"DeviceRequests": [{"Count": -1}]}, "GPUs are not looked for"),
         ({"OomKillDisable": True}, "would hang for ever"),
-        ({"PidMode": "host"}, "below its own keeper"),
+        ({"PidMode": "host"}, "sees no process of the host's"),
+        ({"IpcMode": "host"}, "reaches no memory of the host's processes"),
         ({"UsernsMode": "host"}, "a container's root is never the host's"),
         ({"SecurityOpt": ["apparmor=mine"]}, "profiles of AppArmor are not applied"),
         ({"MaskedPaths": ["/etc"]}, "paths of one's own are not done"),
@@ -347,7 +348,7 @@ def test_a_full_disk_does_not_keep_a_container_from_being_removed_with_its_volum
     def full(path: Path, *_: object, **__: object) -> None:
         raise StorageFullError(f"no space left on the disk while writing {path}")
 
-    monkeypatch.setattr(making, "write_atomically", full)
+    monkeypatch.setattr(removing, "write_atomically", full)
     engine.remove("one", volumes=True)
     assert engine.containers(every=True) == []
     assert engine.volumes.listed()["Volumes"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,16 @@ def test_a_follower_ends_at_the_time_that_was_asked_for(tmp_path: Path) -> None:
     moment = note(tmp_path, "a")
     found = EventReader(tmp_path).read(since_ns=1, until_ns=moment + 50_000_000, filters=None, follow=True)
     assert [event["Action"] for event in found] == ["a"]
+
+
+def test_somebody_who_is_stopped_with_the_lock_costs_an_event_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(tmp_path, "start")
+    monkeypatch.setattr(eventlog, "_PATIENCE_S", 0.1)
+    with open(tmp_path / "events" / "lock", "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match="somebody has held"):
+            note(tmp_path, "die")
+    note(tmp_path, "stop")
+    assert [event["action"] for event in eventlog.read(str(tmp_path))] == ["start", "stop"]

@@ -279,6 +279,7 @@ def test_further_hosts() -> None:
     ("name", "harmless", "other"),
     [
         ("IpcMode", "shareable", "host"),
+        ("PidMode", "private", "host"),
         ("CgroupnsMode", "private", "host"),
         ("Runtime", "runc", "kata"),
         ("VolumeDriver", "local", "nfs"),

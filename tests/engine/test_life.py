@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from containers.errors import NotExecutedError
-from engine import locking, state
+from containers.keeper import protocol
+from engine import lifecycle, locking, state
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NameInUseError, UnchangedError
-from tests.toolkit.bounds import eventually
+from tests.toolkit.bounds import eventually, stretched
 
 
 def create(engine: Engine, name: str, *command: str, host: dict[str, Any] | None = None, **body: Any) -> str:
@@ -188,6 +189,30 @@ def test_looking_neither_starts_nor_writes_anything_for_a_container_whose_keeper
     assert not (living.places.run / "nursery.sock").exists() or living.containers() == []
     living.start("one")
     assert living.inspect("one")["State"]["Running"]
+
+
+def test_a_start_that_its_policy_was_quicker_with_has_been_done(
+    living: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at the state and the request, the nursery may have started a container that was killed."""
+    create(living, "one", "sleep", "1000")
+    living.start("one")
+    late = iter([state.State(status="exited")])
+    seen = state.read
+    monkeypatch.setattr(lifecycle, "read", lambda directory: next(late, None) or seen(directory))
+    living.start("one")
+    assert living.inspect("one")["State"]["Running"]
+
+
+def test_two_who_start_at_once_are_both_told_when_it_runs(living: Engine) -> None:
+    for number in range(5):
+        identity = create(living, f"one{number}", "sleep", "1000")
+        with living.keepers.summon(identity) as first, living.keepers.summon(identity) as second:
+            for each in (first, second):
+                protocol.send(each.socket, {"verb": "start"})
+            answers = [each.receive(timeout_s=stretched(30))[0] for each in (first, second)]
+        pid = living.inspect(identity)["State"]["Pid"]
+        assert [answer["pid"] for answer in answers] == [pid, pid]
 
 
 def test_wait_tells_the_next_exit_also_when_it_began_before_the_start(living: Engine) -> None:

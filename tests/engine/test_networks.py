@@ -404,7 +404,10 @@ def test_links_are_names_that_one_container_has_for_another(living: Engine) -> N
     assert living.wait("two") == 0
     assert "1.1" not in said(living, "three", "ping -c 1 -W 1 store", host=host)
     assert living.wait("three") != 0
-    for name in ("one", "two", "three", "db", "old"):
+    by_api = {**host, "Links": ["db:depot"]}
+    assert "depot" in said(living, "four", "ping -c 1 depot", host=by_api)
+    assert living.wait("four") == 0
+    for name in ("one", "two", "three", "four", "db", "old"):
         living.remove(name, force=True)
     living.remove_network("mine")
 

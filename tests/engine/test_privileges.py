@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,9 @@ import pytest
 from containers import finelimits
 from containers.errors import ContainerError, LimitError
 from containers.hierarchies import Hierarchy, own_hierarchies, rare_hierarchies
+from engine import spec
 from engine.engine import Engine
+from engine.errors import NotDoneError
 from tests.toolkit.bounds import eventually
 
 _KEPT: Final = ["sh", "-c", "echo ready; exec sleep 1000"]
@@ -146,6 +150,38 @@ def test_a_device_is_the_containers_roots_and_its_own_node(living: Engine) -> No
     assert (Path("/dev/full").stat().st_uid, Path("/dev/full").stat().st_mode) == (owner.st_uid, owner.st_mode)
 
 
+def test_a_container_that_starts_again_and_again_has_one_node_of_a_device(living: Engine) -> None:
+    devices = [{"PathOnHost": "/dev/full", "PathInContainer": "/dev/other"}]
+    identity = started(living, {"Devices": devices, "RestartPolicy": {"Name": "always"}})
+    first = living.inspect(identity)["State"]["Pid"]
+    keeper = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: bool(living.state(identity).restarts == 1 and living.state(identity).pid))
+    (nodes,) = Path(f"/proc/{keeper}/root{living.places.run}/work").glob("layers*/dev")
+    assert len(list(nodes.iterdir())) == 1
+
+
+def test_a_device_that_has_gone_does_not_hinder_an_update(living: Engine, tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    identity = started(living, {"Devices": [{"PathOnHost": str(node), "PathInContainer": "/dev/other"}]})
+    node.unlink()
+    before = living.inspect(identity)["HostConfig"]
+    told = living.update(identity, {"Memory": 64 << 20, "Privileged": True, "CapAdd": ["SYS_ADMIN"]})
+    assert told == [
+        f"HostConfig.{name} is not changed by an update, and is passed over" for name in ("Privileged", "CapAdd")
+    ]
+    assert living.inspect(identity)["HostConfig"] == {**before, "Memory": 64 << 20}
+
+
+def test_a_container_in_the_host_s_network_sees_its_own_control_groups(living: Engine) -> None:
+    script = "grep ' /sys/fs/cgroup' /proc/mounts | tail -n 1 | cut -d' ' -f3"
+    for host in ({"NetworkMode": "host"}, {"NetworkMode": "host", "Privileged": True}):
+        assert run(living, "sh", "-c", script, host=host)[1] in ("cgroup2\n", "tmpfs\n")
+    script = "mkdir /sys/fs/cgroup/below && echo $$ > /sys/fs/cgroup/below/cgroup.procs && echo grouped"
+    assert run(living, "sh", "-c", script, host={"NetworkMode": "host", "Privileged": True}) == (0, "grouped\n")
+
+
 def test_a_directory_of_devices_is_all_of_them(living: Engine) -> None:
     assert run(living, "ls", "-R", "/dev/net", host={"Devices": [{"PathOnHost": "/dev/net"}]}) == (
         0, "/dev/net:\ntun\n",
@@ -184,6 +220,30 @@ def test_a_profile_of_ones_own_filters_system_calls(living: Engine) -> None:
     assert code == 0
     identity = started(living, {"SecurityOpt": [option]})
     assert "Seccomp:\t2" in Path(f"/proc/{living.inspect(identity)['State']['Pid']}/status").read_text()
+
+
+def test_a_profile_s_flags_are_what_it_is_loaded_with(living: Engine) -> None:
+    """SPEC_ALLOW leaves speculation as it is, which the kernel else forbids to what is filtered, or could."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+    }
+    made = engine_document(living, profile)
+    assert made["extras"]["call_flags"] == 6
+    assert run(living, "grep", "Seccomp:", "/proc/self/status", host=of_profile(profile)) == (0, "Seccomp:\t2\n")
+    for flags in (["SECCOMP_FILTER_FLAG_NEW_LISTENER"], ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], ["x"]):
+        with pytest.raises(NotDoneError, match="nobody listens to a filter here"):
+            run(living, "true", host=of_profile({**profile, "flags": flags}))
+
+
+def of_profile(profile: dict[str, Any]) -> dict[str, Any]:
+    return {"SecurityOpt": [f"seccomp={json.dumps(profile)}"]}
+
+
+def engine_document(engine: Engine, profile: dict[str, Any]) -> dict[str, Any]:
+    """``spec.json`` of a container with a profile."""
+    made = engine.create(None, {"Image": "bb", "HostConfig": of_profile(profile)})
+    return spec.read(engine.places.container(made.id))
 
 
 def test_dockers_own_profile_is_a_filter(living: Engine) -> None:

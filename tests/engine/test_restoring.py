@@ -42,7 +42,25 @@ def beside(name: str, other: str) -> Row:
     ],
 )
 def test_what_is_needed_comes_first(rows: list[Row], groups: list[list[str]]) -> None:
-    assert [[each.id for each in group] for group in in_order(rows)] == groups
+    assert [[each.id for each in group] for group in in_order(rows, {})] == groups
+
+
+def test_what_a_container_is_linked_to_comes_before_it() -> None:
+    rows = [row("web"), row("db"), row("cache")]
+    links = {"web": ["db", "gone"], "db": ["cache"]}
+    assert [[each.id for each in group] for group in in_order(rows, links)] == [["cache"], ["db"], ["web"]]
+
+
+def test_after_a_boot_links_of_the_default_network_are_started_first(living: Engine) -> None:
+    always = {"RestartPolicy": {"Name": "always"}, "NetworkMode": "bridge"}
+    create(living, "db", "sleep", "1000", host=always)
+    create(living, "web", "sleep", "1000", host={**always, "Links": ["db:store"]})
+    for name in ("db", "web"):
+        living.start(name)
+    stop(living)
+    eventually(lambda: not living.containers())
+    assert len(restore(living)) == 2
+    assert {each["Names"][0] for each in living.containers()} == {"/db", "/web"}
 
 
 def test_after_a_boot_policies_are_kept_and_nothing_else_is_started(living: Engine) -> None:

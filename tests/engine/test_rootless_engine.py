@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from containers.rootless import subordinate_ids
 from tests.toolkit.bounds import eventually
 from tests.toolkit.ordinary import User, ordinary_user
 from tests.toolkit.shiplap import BUSYBOX_NAME
@@ -147,6 +148,23 @@ def test_what_a_containers_root_makes_in_a_bind_is_the_users(home: Home) -> None
     place = home.user.folder / "home" / "bound"
     home("run", "--rm", "-v", f"{place}:/b", BUSYBOX_NAME, "sh", "-c", "echo x >/b/made; mkdir /b/below")
     assert {path.stat().st_uid for path in place.iterdir()} == {home.user.uid}
+
+
+def test_what_other_users_make_in_a_bind_is_subordinate_and_can_be_had_back(home: Home) -> None:
+    """The host's root alone may map owners at a mount: docs/volumes.md says what is left without it."""
+    place = home.user.folder / "home" / "given"
+    place.mkdir()
+    home.user.own(place)
+    bind = ("--rm", "-v", f"{place}:/b")
+    first = subordinate_ids("/etc/subuid", home.user.name, home.user.uid)
+    refused = home("run", *bind, "-u", "1000", BUSYBOX_NAME, "touch", "/b/mine", check=False)
+    assert "Permission denied" in refused.stderr
+    given = home("run", *bind, BUSYBOX_NAME, "sh", "-c", "chown 1000:1000 /b; stat -c %u /b")
+    assert given.stdout == "1000\n"  # as PostgreSQL's entrypoint: root gives it away, and goes on as another
+    home("run", *bind, "-u", "1000:1000", BUSYBOX_NAME, "sh", "-c", "echo x >/b/mine; mkdir -m 700 /b/data")
+    assert [(place / name).stat().st_uid for name in ("mine", "data", ".")] == [first + 999] * 3
+    home("run", *bind, BUSYBOX_NAME, "chown", "-R", "0:0", "/b")
+    assert [(place / name).stat().st_uid for name in ("mine", "data", ".")] == [home.user.uid] * 3
 
 
 def test_lost_anchor_is_found_again_by_the_nursery(home: Home) -> None:

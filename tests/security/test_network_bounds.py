@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import network, subnets
+from containers import addresses, hubrules, resolvers
 from containers.errors import NetworkError
 from containers.launcher import Launcher
 from core.rootfs import DirectoryLayer
@@ -91,16 +91,21 @@ def test_networks_that_the_administrator_names_are_too(
         assert runner.perl(CONNECT % INSIDE, network="default").startswith("refused: ")
 
 
-@pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0.1/8", "ten", "fd00::/8", "10.0.0.0/", "10.0.0.0/-1"])
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/33", "10.0.0.1/8", "ten", "fd00::1/8", "fd00::/129", "10.0.0.0/", "10.0.0.0/-1"]
+)
 def test_what_is_no_network_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="no IPv4 network"):
+    with pytest.raises(NetworkError, match="no network that could be denied"):
         Launcher(tmp_path, denied_networks=text)
 
 
 def test_resolvers_stay_reachable_inside_denied_networks() -> None:
-    found = network.nameservers("nameserver 10.1.2.3\nnameserver fd00::1\n# nameserver 10.9.9.9\nsearch x\n")
-    assert list(map(subnets.format_address, found)) == ["10.1.2.3"]
-    rules = network.rules(set(), denied=("10.0.0.0/8",), resolvers=found)
+    found = resolvers.nameservers("nameserver 10.1.2.3\nnameserver fd00::1\n# nameserver 10.9.9.9\nsearch x\n")
+    assert set(map(addresses.unpack, found)) == {"10.1.2.3", "fd00::1"}
+    rules = hubrules.rules(set(), denied=("10.0.0.0/8", "fd00::/8"), resolvers=found)
+    assert "set resolvers6 { type ipv6_addr; elements = { fd00::1 } }" in rules
+    assert ", fd00::/8 }" in rules
+    assert rules.index("@resolvers6 accept") < rules.index("@denied6 reject")
     assert "set resolvers { type ipv4_addr; elements = { 10.1.2.3 } }" in rules
     assert "elements = { 169.254.0.0/16, 10.0.0.0/8 }" in rules
     assert rules.index("@resolvers accept") < rules.index("@denied reject")
