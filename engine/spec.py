@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from containers.spec import layers_to_wire
 from core.digests import DiffID
 from core.files import write_atomically
-from core.rootfs import RootLayer
-from engine.callers import Caller
-from engine.config import Config
-from engine.hostconfig import HostConfig
 from engine.times import text_of
+
+if TYPE_CHECKING:  # they take 50 ms to load, and who looks at containers needs none of them
+    from core.rootfs import RootLayer
+    from engine.callers import Caller
+    from engine.config import Config
+    from engine.hostconfig import HostConfig
 
 FORMAT: Final = 1
 
@@ -96,6 +97,7 @@ def build(
 
 def with_layers(document: dict[str, Any], lowers: Callable[[Sequence[DiffID]], Sequence[RootLayer]]) -> dict[str, Any]:
     """The document with the layers to mount, of its root and of mounted images. lowers: what makes them ready."""
+    from containers.spec import layers_to_wire
 
     def ready(diff_ids: Sequence[str]) -> list[list[str]]:
         layers = lowers([DiffID(diff_id) for diff_id in diff_ids])
