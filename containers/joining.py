@@ -7,7 +7,7 @@
 The parent is the container's own: its keeper, or the launcher. The process that joins is a copy of it, not dumpable, so
 nobody in the container looks into its memory or at its program by /proc. It holds no descriptor of the host's but its
 channel, which closes at execve. Joining control groups of version 1 waits for the kernel: so, once somebody has joined,
-another one waits ahead.
+another one waits ahead for some seconds. Not for ever: it has a megabyte of memory of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from containers.cgroups import Session
     from containers.events import Watching
     from containers.guest import Guest
+
+    class Timer(Protocol):
+        """Something that is to be done later."""
+
+        def cancel(self) -> None: ...
 
     class Streams(Protocol):
         """What a process that joined is to its parent: who has its output, and hears of its end."""
@@ -56,6 +61,7 @@ _ALL_NAMESPACES = (
     | syscalls.CLONE_NEWCGROUP
 )
 _FAILED = 125
+_AHEAD_S = 10.0
 
 
 class Joined:
@@ -101,10 +107,23 @@ class _Ahead:
 
 
 class Joins:
-    """All that joined one container, for as long as that runs. births, session: that the container is of."""
+    """All that joined one container, for as long as that runs.
 
-    def __init__(self, loop: Watching, births: Births, session: Session, guest: Guest) -> None:
+    births, session: that the container is of.
+    later: has something done in so many seconds; None: who waits ahead waits until the container ends.
+    """
+
+    def __init__(
+        self,
+        loop: Watching,
+        births: Births,
+        session: Session,
+        guest: Guest,
+        later: Callable[[float, Callable[[], None]], Timer] | None = None,
+    ) -> None:
         self._loop = loop
+        self._later = later
+        self._tired: Timer | None = None
         self._births = births
         self._session = session
         self._guest = guest
@@ -129,6 +148,8 @@ class Joins:
                 self._ahead = self._forked()
             except OSError:
                 return
+            if self._later is not None:
+                self._tired = self._later(_AHEAD_S, self._send_away)
 
     def start(self, joined: Joined, spec: dict[str, Any], stdio: list[int]) -> None:
         """Have a process join and become the command of ``spec``. Raises ContainerError.
@@ -161,14 +182,26 @@ class Joins:
     def close(self) -> None:
         """The container is ending: nobody joins any more, and what joined is killed by the kernel."""
         self.is_closed = True
-        ahead, self._ahead = self._ahead, None
+        self._send_away()
+
+    def _send_away(self) -> None:
+        """Nobody waits ahead any more."""
+        ahead = self._given_up()
         if ahead is not None:
             ahead.channel.close()  # it ends by that
             self._loop.watch(ahead.pidfd, lambda: self._reap_helper(ahead))
 
+    def _given_up(self) -> _Ahead | None:
+        """The process that waits, which is the caller's from here on."""
+        tired, self._tired = self._tired, None
+        if tired is not None:
+            tired.cancel()
+        ahead, self._ahead = self._ahead, None
+        return ahead
+
     def _taken(self) -> _Ahead | None:
         """The process that waits, if the kernel has not taken it when the container ran out of memory."""
-        ahead, self._ahead = self._ahead, None
+        ahead = self._given_up()
         if ahead is not None and readable(ahead.pidfd, 0):
             ahead.channel.close()
             self._reap_helper(ahead)

@@ -22,7 +22,6 @@ from engine import callers, config, documents, hostconfig, locking, netconfig, p
 from engine.callers import Caller
 from engine.errors import ConflictError, InvalidRequestError, NameInUseError, NoSuchImageError
 from engine.fields import Fields
-from engine.filling import fill
 from engine.mounts import Planned, Planner
 from engine.networks import Networks, WantedEndpoint, allocate
 from engine.places import Places
@@ -233,6 +232,8 @@ class Maker:
         """Let volumes that are empty have what the image has at their places."""
         if not planned.fresh or not layers:
             return
+        from engine.filling import fill
+
         with Views(store.tmp, self._denied_networks) as views:
             view = views.of(layers)
             try:

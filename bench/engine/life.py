@@ -14,7 +14,7 @@ from bench.figures import Figure
 from bench.tools import ToolError
 
 _LIVES: Final = ("sleep", "100000")
-_FURNISHED: Final = ("--health-cmd", "true", "--health-interval", "2s")
+_FURNISHED: Final = ("--health-cmd", "true")
 _FIRST_PORT: Final = 20_000
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20

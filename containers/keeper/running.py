@@ -125,7 +125,7 @@ class Run:
             return
         guest.is_told = True
         self._drop_stdio()
-        self.joins = Joins(self._loop, self._cell.births, self._cell.session, guest)
+        self.joins = Joins(self._loop, self._cell.births, self._cell.session, guest, self._loop.later)
         self._tell_begun()
 
     def _on_exit(self) -> None:

@@ -156,6 +156,14 @@ def test_who_waits_ahead_is_not_counted(box: Box) -> None:
     eventually(lambda: box.ask("stats")["pids"] == 1)
 
 
+def test_nobody_waits_ahead_for_ever(box: Box) -> None:
+    assert box.execute("true")[0] == 0
+    keeper = int(Path(f"/proc/{box.state()['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    children = Path(f"/proc/{keeper}/task/{keeper}/children")
+    eventually(lambda: children.read_text().split() == [str(box.state()["pid"])], timeout_s=60)
+    assert box.execute("echo", "fine") == (0, b"fine\n")
+
+
 def test_who_waits_ahead_and_is_killed_is_replaced(box: Box) -> None:
     assert box.execute("true")[0] == 0
     keeper = int(Path(f"/proc/{box.state()['pid']}/stat").read_text().rpartition(")")[2].split()[1])
