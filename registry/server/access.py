@@ -34,6 +34,21 @@ class Right(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Own:
+    """A right by the registry's own users and settings: it says nothing of hidden repositories.
+
+    Nor does it, where there are such, of the local store, which has their content, too.
+    """
+
+    right: Right
+    settings: ServerSettings
+
+    def covers(self, repository: str, action: str) -> bool:
+        is_ours = self.settings.is_hidden(repository) or (bool(self.settings.hidden) and not repository)
+        return not is_ours and self.right.covers(repository, action)
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """Whoever sent a request.
 
@@ -213,10 +228,11 @@ class Gate:
         grants: tuple[Right, ...] | None = None,
     ) -> Client:
         """grants: an account's; None: those of the registry's user."""
-        grants = (*self._users.grants(EVERYONE), *(self._users.grants(user) if grants is None else grants))
+        own: tuple[Right, ...] = (*self._users.grants(EVERYONE), *(self._users.grants(user) if grants is None else ()))
         if self._settings.anonymous_pull:
-            grants = (*grants, Grant("*", frozenset({"pull"})))
-        return Client(user, grants, login.limit if login else None, claims)
+            own = (*own, Grant("*", frozenset({"pull"})))
+        rights = (*(_Own(right, self._settings) for right in own), *(grants or ()))
+        return Client(user, rights, login.limit if login else None, claims)
 
 
 def _is_local_name(name: str) -> bool:

@@ -95,8 +95,8 @@ class Browser:
         self._listings: OrderedDict[Digest, list[LayerEntry]] = OrderedDict()
 
     def repositories(self) -> list[RepositorySummary]:
-        """All, by name."""
-        return list_repositories(self._registry.store)
+        """All but hidden ones, by name."""
+        return list_repositories(self._registry.store, self._registry.settings.hidden_range)
 
     def tags(self, repository: str) -> list[TagSummary]:
         """The newest first. Raises SpecError 404."""

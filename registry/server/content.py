@@ -128,7 +128,8 @@ class Content:
     def mount(self, repository: str, digest: Digest, *, source: str | None, readable: Callable[[str], bool]) -> bool:
         """Link a blob that another repository has (``source``, or any), or the local store. Returns whether it did.
 
-        readable: whether this client may pull from a repository; asked with "" for the local store's own images.
+        readable: whether this client may pull from a repository; asked with "" for the local store's own images. What is
+        in hidden repositories is none of these.
         """
         if source is None and readable(""):
             with contextlib.suppress(FileNotFoundError):  # removed just now
@@ -144,7 +145,8 @@ class Content:
                 if readable(name):
                     self.link(connection, repository, Blob(digest, Digest(content), size))
                     return True
-            if source is None and digest.algorithm == "sha256" and readable(""):
+            is_hidden = any(self._settings.is_hidden(name) for _, _, name in found)  # and may not be read there
+            if source is None and digest.algorithm == "sha256" and not is_hidden and readable(""):
                 row = connection.execute(
                     "SELECT size FROM sound_blobs WHERE digest = ? AND NOT volatile", (digest,)
                 ).fetchone()

@@ -163,11 +163,12 @@ class Manifests:
         return _page(names, limit)
 
     def repositories(self, *, limit: int | None, last: str, visible: Callable[[str], bool]) -> Page:
-        """Names of repositories after ``last`` that this client may see."""
+        """Names of repositories after ``last`` that this client may see; never hidden ones."""
         names = [
             name
             for (name,) in self._rows.all(
-                "SELECT name FROM registry_repositories WHERE name > ? ORDER BY name", (last,)
+                "SELECT name FROM registry_repositories WHERE name > ? AND NOT (name >= ? AND name < ?) ORDER BY name",
+                (last, *self._settings.hidden_range),
             )
             if visible(name)
         ]

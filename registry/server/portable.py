@@ -68,9 +68,10 @@ class PortableRepository(msgspec.Struct, frozen=True):
 
 
 def list_repositories(registry: Registry) -> list[PortableRepository]:
-    """What there is at one moment."""
+    """What there is at one moment, without hidden repositories."""
+    sql = "SELECT id, name FROM registry_repositories WHERE NOT (name >= ? AND name < ?) ORDER BY name"
     with registry.rows.transaction(durable=False) as connection:
-        names = connection.execute("SELECT id, name FROM registry_repositories ORDER BY name").fetchall()
+        names = connection.execute(sql, registry.settings.hidden_range).fetchall()
         return [_repository(connection, identity, name) for identity, name in names]
 
 

@@ -72,7 +72,7 @@ class Policy:
 
 
 _NO_RULES: Final = Policy("*")
-_NO_SETTINGS: Final = {"access", "other_names", "policies"}
+_NO_SETTINGS: Final = {"access", "other_names", "policies", "hidden"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ class ServerSettings:
     grace_s: how long unreferenced content waits for its manifest.
     upload_expiry_s: since its last byte.
     stalled_s: how long a client may neither send nor take a byte before its connection is closed.
+    hidden: what the names of repositories begin with that belong to the program around the registry; "": none do. No
+        list shows them, only its own accounts reach them (``access.Accounts``), and it decides what is collected.
     """
 
     access: Access = "users"
@@ -103,9 +105,21 @@ class ServerSettings:
     collect_every_s: float = _HOUR_S
     stalled_s: float = 120.0
     policies: tuple[Policy, ...] = field(default=())
+    hidden: str = ""
+
+    def is_hidden(self, repository: str) -> bool:
+        """Whether the repository belongs to the program around the registry."""
+        return bool(self.hidden) and repository.startswith(self.hidden)
+
+    @property
+    def hidden_range(self) -> tuple[str, str]:
+        """The names of hidden repositories: from the first up to, without, the second. Both are empty for none."""
+        return (self.hidden, self.hidden[:-1] + chr(ord(self.hidden[-1]) + 1)) if self.hidden else ("", "")
 
     def policy(self, repository: str) -> Policy:
-        """The rules for a repository: of the first pattern that fits."""
+        """The rules for a repository: of the first pattern that fits; none for a hidden one."""
+        if self.is_hidden(repository):
+            return _NO_RULES
         return next((policy for policy in self.policies if fnmatchcase(repository, policy.pattern)), _NO_RULES)
 
 

@@ -33,8 +33,8 @@ class TagSummary:
     updated_at: float
 
 
-def list_repositories(store: Store) -> list[RepositorySummary]:
-    """All repositories by name."""
+def list_repositories(store: Store, hidden: tuple[str, str] = ("", "")) -> list[RepositorySummary]:
+    """All repositories by name. hidden: ``ServerSettings.hidden_range``; these are left out, and cost nothing."""
     prepare(store.database)
     return [
         RepositorySummary(*row)
@@ -42,7 +42,8 @@ def list_repositories(store: Store) -> list[RepositorySummary]:
             "SELECT r.name, (SELECT count(*) FROM registry_tags t WHERE t.repository = r.id),"
             " (SELECT coalesce(sum(size), 0) FROM (SELECT content, size FROM registry_blobs WHERE repository = r.id"
             " UNION SELECT content, size FROM registry_manifests WHERE repository = r.id))"
-            " FROM registry_repositories r ORDER BY r.name"
+            " FROM registry_repositories r WHERE NOT (r.name >= ? AND r.name < ?) ORDER BY r.name",
+            hidden,
         )
     ]
 

@@ -26,7 +26,8 @@ _GB: Final = 1_000_000_000
 def show_disk() -> Response:
     """The sums that are known at once. The page itself asks later for those of the cache, which take counting."""
     store = registry().store
-    repositories = list_repositories(store)
+    hidden = registry().settings.hidden_range
+    repositories = list_repositories(store, hidden)
     return page(
         "disk.html",
         disk=shutil.disk_usage(store.root),
