@@ -114,6 +114,17 @@ class Store(Closing):
             undo.pop_all()
             return store
 
+    @property
+    def identity(self) -> str:
+        """What tells this store from all others, for as long as it has its database: 32 hexadecimal digits."""
+        row = self.database.one("SELECT value FROM meta WHERE key = 'identity'")
+        if row is None:
+            with self.database.transaction(durable=True) as connection:
+                connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (os.urandom(16).hex(),))
+            row = self.database.one("SELECT value FROM meta WHERE key = 'identity'")
+        assert row is not None
+        return str(row[0])
+
     def act_for(self, domain: Domain) -> None:
         """From now on, look things up and give names for this domain. Until then it is the host's own use."""
         self.holdings.domain = domain

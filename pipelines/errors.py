@@ -81,6 +81,14 @@ class WorkerSickError(PipelineError):
     """The worker takes nothing for now: run after run failed there by the machine's fault."""
 
 
+class LeftToOthersError(PipelineError):
+    """What waits is for the workers of another host first: they have what it needs."""
+
+
+class OutputsAwayError(PipelineError):
+    """What a job before this one made is neither on this host nor in the service's registry."""
+
+
 class StaleAttemptError(PipelineError):
     """The run is no longer this attempt's: it was given to another worker, or has ended."""
 

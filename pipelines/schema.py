@@ -103,8 +103,12 @@ jobs = Table(
     Column(
         "token", String(64), nullable=False, default="", server_default=""
     ),  # a hash; see pipelines.accounts.runtokens
+    Column("host", String(64), nullable=False, default="", server_default=""),  # its worker's; see runs.artifacts
+    Column("left_at", String(64), nullable=False, default="", server_default=""),  # the only host with its outputs
+    Column("to_send", String(64), nullable=False, default="", server_default=""),  # the host that has some to send
     UniqueConstraint("run", "place", name="jobs_of_run"),
     Index("jobs_by_state", "state"),
+    Index("jobs_to_send", "to_send"),
     sqlite_autoincrement=True,  # logs in Redis and tokens have the number, too
 )
 
@@ -179,6 +183,33 @@ schedules = Table(
     Column("found_by", Integer, nullable=False),  # the run that looked at the file
     Column("last_run", Integer),
     Index("schedules_by_time", "due_at"),
+)
+
+artifacts = Table(
+    "artifacts",  # what jobs left in the service's registry; see pipelines.runs.artifacts
+    metadata,
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("name", String(100), primary_key=True),  # of an output for people; else empty
+    Column("repository", String(255), nullable=False),
+    Column("manifest", String(80), nullable=False),
+    Column("content", String(80), nullable=False),  # a layer's diff ID; an image's ID
+    Column("blob", String(80), nullable=False),  # of a layer
+    Column("media_type", String(100), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("until", Float, nullable=False),  # 0: for a while after the run's end
+    Index("artifacts_by_manifest", "repository", "manifest"),
+)
+
+output_tokens = Table(
+    "output_tokens",  # of workers that send or fetch what jobs output; see pipelines.accounts.outputtokens
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False),
+    Column("repository", String(255), nullable=False),
+    Column("project", String(100), nullable=False),  # whose images it reads, too; empty: none
+    Column("expires_at", Float, nullable=False),
+    Index("output_tokens_by_job", "job"),
 )
 
 run_images = Table(
@@ -294,6 +325,7 @@ workers = Table(
     Column("pulse", BigInteger, nullable=False),
     Column("heartbeat_at", Float, nullable=False),
     Column("draining", Boolean, nullable=False),
+    Column("host", String(64), nullable=False, default="", server_default=""),  # images.store.Store.identity
 )
 
 worker_faults = Table(
@@ -471,5 +503,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0020"
+HEAD = "0021"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

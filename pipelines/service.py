@@ -8,6 +8,7 @@ from core.certificates import certificate_places
 from core.closing import Closing
 from core.settings import RegistrySettings, ServiceSettings
 from pipelines.accounts.audit import Audit
+from pipelines.accounts.outputtokens import OutputTokens
 from pipelines.accounts.roles import Roles
 from pipelines.accounts.runtokens import RunTokens
 from pipelines.accounts.sessions import Links, Sessions
@@ -25,6 +26,7 @@ from pipelines.logs.reading import Logs
 from pipelines.owning.grants import Grants
 from pipelines.projects.borders import Borders
 from pipelines.projects.projects import Projects
+from pipelines.runs.artifacts import Artifacts
 from pipelines.runs.claims import Claims
 from pipelines.runs.gates import Gates
 from pipelines.runs.jobs import Jobs
@@ -66,6 +68,7 @@ class Service(Closing):
         self.grants = Grants(database)
         self.borders = Borders(database, self.registries, repositories(settings))
         self.run_tokens = RunTokens(database)
+        self.output_tokens = OutputTokens(database)
         self.runs = Runs(database, self.queue, self.workers, self.secrets, self.borders)
         self.listing = Listing(database, self.runs.explain)
         self.claims = Claims(database, self.live)
@@ -73,6 +76,7 @@ class Service(Closing):
         self.jobs = Jobs(database, self.queue, self.workers)
         self.reports = TestReports(database)
         self.outputs = Outputs(database)
+        self.artifacts = Artifacts(database)
         self.gates = Gates(database, self.queue)
         self.schedules = Schedules(database)
         self.pipelines = Pipelines(database, self.secrets, self.runs)

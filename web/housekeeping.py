@@ -1,4 +1,4 @@
-"""What the web process tidies up now and then: the registry's garbage, and runs and contexts that are out of date.
+"""What the web process tidies up now and then: the registry's garbage, and runs, outputs and contexts out of date.
 
 Workers tidy up runs and contexts, too, each below its own root; clients upload contexts below the web process's.
 """
@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from core.errors import ShiplapError
+from pipelines.keeping.outputs import collect_outputs
 from pipelines.keeping.retention import sweep
 from registry.server.collect import collect
 
@@ -42,8 +43,12 @@ class Housekeeper(threading.Thread):
     def tidy(self) -> None:
         """Tidy up once, now. Raises StorageFullError, DatabaseUnreachableError."""
         swept = sweep(self._service, time.time())
+        outputs = collect_outputs(self._service.database, self._registry, time.time())
         freed = collect(self._registry).freed_bytes
-        _log.info("housekeeping: %d runs, %d contexts, %d bytes of images", swept.runs, swept.contexts, freed)
+        _log.info(
+            "housekeeping: %d runs, %d contexts, %d outputs, %d bytes of images",
+            swept.runs, swept.contexts, outputs, freed,
+        )  # fmt: skip
 
     def stop(self) -> None:
         self._stopped.set()

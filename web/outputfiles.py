@@ -12,11 +12,13 @@ from typing import BinaryIO, Final, NamedTuple, Self
 from urllib.parse import quote
 
 from ci.downloads import Format, NoSuchFileError, OutputFile, archived, listed, opened_file
-from images.errors import MissingBlobError
+from core.digests import Digest
+from images.oci import Descriptor
 from images.store import Store
 from pipelines.errors import NotFoundError
 from pipelines.runs.outputs import FoundOutput
-from web.backing import service
+from registry.server.errors import SpecError
+from web.backing import registry, service
 from web.calls import Streamed
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -38,13 +40,8 @@ class Opened:
         with contextlib.ExitStack() as stack:
             # A session of its own, that ends with this: it keeps the layer from being pruned.
             store = stack.enter_context(Store.open(service().settings.root))
-            try:
-                self.tar: BinaryIO = stack.enter_context(store.layers.open(found.layer))
-            except MissingBlobError:
-                hint = "a worker with a store of its own keeps what its jobs leave; or the disk was cleared by hand"
-                raise NotFoundError(
-                    f"the files of output {found.view.name} of run {found.run} are not on this host", hint=hint
-                ) from None
+            _bring(store, found)
+            self.tar: BinaryIO = stack.enter_context(store.layers.open(found.layer))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -55,6 +52,25 @@ class Opened:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def _bring(store: Store, found: FoundOutput) -> None:
+    """Have the layer in the store: from the registry beside it, where it is on another host. Raises NotFoundError."""
+    if store.layers.has(found.layer):
+        return
+    at = service().artifacts.output(found.run, found.place, found.view.name)
+    if at is None or at.content != found.layer:
+        hint = "its worker sends them to the service's registry once the job has ended: try again in a moment"
+        raise NotFoundError(f"the files of output {found.view.name} of run {found.run} are not on this host", hint=hint)
+    content, blob = registry().content, Digest.parse(at.blob)
+    expected = Descriptor(media_type=at.media_type, digest=blob, size=at.size)
+    try:
+        with store.layers.fetching(found.layer) as is_here:
+            if not is_here:
+                with content.open(content.find(at.repository, blob)) as file:
+                    store.layers.import_compressed(file, diff_id=found.layer, expected=expected, sync=False)
+    except SpecError:
+        raise NotFoundError(f"the files of output {found.view.name} of run {found.run} are not kept any more") from None
 
 
 class _Pieces:

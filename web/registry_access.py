@@ -5,18 +5,19 @@ docker login sends an API token as the password, with any user name; other clien
 are those of the moment. A revoked token opens nothing any more, nor do the signed tokens that it was exchanged for.
 
 Runs have tokens of their own: by these, workers pull and push the images of a run's project, as long as the run goes
-on.
+on. What jobs output has others (``pipelines.accounts.outputtokens``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pipelines.accounts.outputtokens import OutputRights
 from pipelines.accounts.roles import Level, Rights
 from pipelines.accounts.runtokens import RunRights
 from pipelines.accounts.tokens import Token, fingerprint
 from pipelines.errors import TokenError
-from pipelines.owning.ownership import is_cache, owner_of
+from pipelines.owning.ownership import is_cache, is_outputs, owner_of
 from registry.server.access import Account
 from registry.server.users import TOKEN_PREFIX
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _NEEDED: Final[dict[str, Level]] = {"pull": "read", "push": "build", "delete": "maintain"}
 _PREFIX: Final = "api-token/"  # no user of the registry has a slash in their name
 _RUN: Final = "run/"
+_OUTPUTS: Final = "outputs/"
 
 
 class ImageRights(NamedTuple):
@@ -36,15 +38,18 @@ class ImageRights(NamedTuple):
 
     def covers(self, repository: str, action: str) -> bool:
         """Whether the rights allow this action there."""
-        # Build caches are written by runs, each in its own domain, and by administrators.
-        needed = "admin" if action == "push" and is_cache(repository) else _NEEDED.get(action, "admin")
+        # Build caches and outputs are written by runs, each in its own domain, and by administrators.
+        is_runs = is_cache(repository) or is_outputs(repository)
+        needed = "admin" if action == "push" and is_runs else _NEEDED.get(action, "admin")
         if self.rights.may_everywhere(needed):
             return True
         return self.rights.may(owner_of(repository, self.projects.__contains__), needed)
 
 
 class ServiceAccounts:
-    """Accounts by tokens of the service: ``api-token/FINGERPRINT`` and ``run/NUMBER/FINGERPRINT``. Thread-safe.
+    """Accounts by tokens of the service. Thread-safe.
+
+    They are called ``api-token/FINGERPRINT``, ``run/NUMBER/FINGERPRINT`` and ``outputs/FINGERPRINT``.
 
     NUMBER is the job's. The names do not have the token's or the attempt's number: after a restore another one may have
     that.
@@ -53,6 +58,7 @@ class ServiceAccounts:
     def __init__(self, service: Service) -> None:
         self._tokens = service.tokens
         self._run_tokens = service.run_tokens
+        self._output_tokens = service.output_tokens
         self._roles = service.roles
 
     def log_in(self, password: str) -> Account | None:
@@ -62,6 +68,9 @@ class ServiceAccounts:
         rights = self._run_tokens.log_in(password)
         if rights is not None:
             return _run_account(rights)
+        of_outputs = self._output_tokens.log_in(password)
+        if of_outputs is not None:
+            return _outputs_account(of_outputs)
         try:
             token = self._tokens.identify(password)
         except TokenError:
@@ -75,6 +84,9 @@ class ServiceAccounts:
             job, _, known = rest.partition("/")
             rights = self._run_tokens.standing(int(job), known)
             return None if rights is None else _run_account(rights)
+        if kind + slash == _OUTPUTS:
+            of_outputs = self._output_tokens.standing(rest)
+            return None if of_outputs is None else _outputs_account(of_outputs)
         if kind + slash != _PREFIX:
             return None
         try:
@@ -87,6 +99,10 @@ class ServiceAccounts:
         rights = self._roles.of_token(token)
         names = self._roles.project_names() if rights.projects else frozenset()
         return Account(f"{_PREFIX}{known}", (ImageRights(rights, names),))
+
+
+def _outputs_account(rights: OutputRights) -> Account:
+    return Account(f"{_OUTPUTS}{rights.known}", (rights,))
 
 
 def _run_account(rights: RunRights) -> Account:

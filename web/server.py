@@ -22,6 +22,7 @@ from core.processes import end_with_parent
 from core.proxies import TrustedProxies
 from core.settings import GitSettings, OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
+from pipelines.owning.ownership import OUTPUTS
 from registry.server.app import application
 from registry.server.impatience import Impatient
 from registry.server.listening.worker import ListeningWorker
@@ -137,6 +138,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         address.
         """
         from images.store import Store
+        from registry.server.owned import begin
         from registry.server.registry import Registry
         from registry.server.settings import settings_of
 
@@ -147,8 +149,11 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             settings,
             public_url=settings.public_url or self._service_settings.public_url,
             other_names=frozenset({name}) - {urlsplit(self._service_settings.public_url).netloc},
+            hidden=f"{OUTPUTS}/",
         )
-        return Registry.serving(Store.open(root), settings, accounts=ServiceAccounts(service))
+        found = Registry.serving(Store.open(root), settings, accounts=ServiceAccounts(service))
+        begin(found)
+        return found
 
     def _identities(self) -> Provider | None:
         from web.identities import Provider

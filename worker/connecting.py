@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from containers.hubrules import parse_networks
 from core.reach import Reach
@@ -14,11 +14,13 @@ from pipelines.addresses import plain_registries
 from pipelines.model import Claim
 from pipelines.service import Service
 from pipelines.sources.git import reach
-from registry.client import Client, ClientConfig
+from registry.client import Client, ClientConfig, RetryPolicy
+from registry.credentials import Credentials
 from worker.credentials import RunCredentials
 from worker.processresources import WorkerSettings
 
 T = TypeVar("T")
+_TRIES: Final = 4
 
 
 class Insist(Protocol):
@@ -39,17 +41,7 @@ def client_of(
 
     It reaches what the run may reach, and the service's own registry, wherever that is and by any of its names.
     """
-    registries = service.registries()
-    bounds = bounds_of(settings).allowing(*registries)
-    config = replace(
-        ClientConfig.load(
-            RegistrySettings.from_environ(),
-            service.settings.root,
-            insecure=plain_registries(service.settings),
-            reach=bounds,
-        ),
-        login="shiplap grant login",
-    )
+    registries, config = service.registries(), _config(service, settings)
 
     def answers_as_ours(domain: str) -> bool:
         return client.is_ours(config.endpoints(domain, mirrors=False)[0])
@@ -60,3 +52,25 @@ def client_of(
     )  # fmt: skip
     client = Client(config, credentials=lambda domain: insist(lambda: found.find(domain)), cancelled=cancelled)
     return client
+
+
+def outputs_client(token: str, service: Service, settings: WorkerSettings, *, cancelled: threading.Event) -> Client:
+    """A client for what jobs output, by a token of ``pipelines.accounts.outputtokens``: the service's registry alone.
+
+    It gives up soon: what cannot be sent or fetched now is done later.
+    """
+    registries, config = service.registries(), _config(service, settings)
+
+    def find(domain: str) -> Credentials | None:
+        is_ours = domain in registries and client.is_ours(config.endpoints(domain, mirrors=False)[0])
+        return Credentials("outputs", token) if is_ours else None
+
+    client = Client(config, credentials=find, policy=RetryPolicy(_TRIES, 0.3, 3.0), cancelled=cancelled)
+    return client
+
+
+def _config(service: Service, settings: WorkerSettings) -> ClientConfig:
+    bounds = bounds_of(settings).allowing(*service.registries())
+    root, plain = service.settings.root, plain_registries(service.settings)
+    found = ClientConfig.load(RegistrySettings.from_environ(), root, insecure=plain, reach=bounds)
+    return replace(found, login="shiplap grant login")

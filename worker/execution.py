@@ -29,12 +29,14 @@ from pipelines.endings import ended
 from pipelines.errors import (
     DatabaseUnreachableError,
     NothingToBuildError,
+    OutputsAwayError,
     SecretError,
     SourceUnreachableError,
     StaleAttemptError,
     UpstreamError,
 )
 from pipelines.model import Claim, JobState, Run, RunResult
+from pipelines.runs.artifacts import note_left
 from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reports import keep_reports
@@ -65,7 +67,7 @@ _HERE: Final = (
 _OF_THE_BUILD: Final = (PlaceError, UserError)
 """Errors of containers that the image or the Dockerfile causes: they would come again."""
 
-_ELSEWHERE: Final = (DatabaseUnreachableError, SourceUnreachableError, UnreachableError)
+_ELSEWHERE: Final = (DatabaseUnreachableError, OutputsAwayError, SourceUnreachableError, UnreachableError)
 """Errors of servers that are away: these make no worker sick."""
 
 _log = logging.getLogger(__name__)
@@ -188,6 +190,7 @@ class Execution:
                 own_secrets=work.held.own,
                 store=writer.store,
                 times=planned.times,
+                host=self._resources.host,
             )
             writer.end()
 
@@ -201,6 +204,8 @@ class Execution:
             writer.store(connection)
             if done.reports is not None:
                 keep_reports(connection, self._claim, done.reports, time.time())
+            if not done.is_tried_again:
+                note_left(connection, self._claim.number, done.left)
 
         if done.is_tried_again:
             writer.close()

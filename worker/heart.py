@@ -30,6 +30,7 @@ from pipelines.runs.workers import BEAT_S
 from pipelines.service import Service
 from worker.keptrows import settle_kept
 from worker.processresources import WorkerSettings
+from worker.sending import Sending
 
 _ROUND_S: Final = 1.0
 _STUCK_AFTER_S: Final = 10.0
@@ -49,6 +50,8 @@ class Heart:
         self._beaten_at = float("-inf")
         self._swept_at = time.monotonic()
         self._draining = False
+        self._host = ""
+        self._sending = Sending(settings, service)
 
     def run(self) -> None:
         """Returns when the worker has ended. A worker that died leaves its row, which shows that it is lost."""
@@ -84,9 +87,7 @@ class Heart:
         try:
             if (consumes or self._draining) and now - self._beaten_at >= BEAT_S:
                 self._beaten_at = now
-                self._service.workers.beat(
-                    self._settings.name, self._settings.labels, self._settings.concurrency, draining=self._draining
-                )
+                self._beat()
             self._reaper.reap()
             start_due(self._service.schedules, self._service.projects, self._service.runs)
             if now - self._swept_at >= _SWEEP_S:
@@ -96,6 +97,16 @@ class Heart:
                 self._settle_kept()
         except (DatabaseUnreachableError, QueueUnreachableError) as error:
             _log.warning("the reaper waits: %s", error)
+
+    def _beat(self) -> None:
+        if not self._host:
+            with Store.open(self._service.settings.root) as store:
+                self._host = store.identity
+        self._service.workers.beat(
+            self._settings.name, self._settings.labels, self._settings.concurrency,
+            draining=self._draining, host=self._host,
+        )  # fmt: skip
+        self._sending.look(self._host)
 
     def _settle_kept(self) -> None:
         try:

@@ -28,6 +28,7 @@ from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError
 from pipelines.projects.defaultnames import behind_branch
 from pipelines.projects.tags import TagFacts, image_names
+from pipelines.runs.artifacts import KEPT_S, Left
 from pipelines.runs.domains import domain_of, named_by, origin_of_job, run_asks
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import JobBasis
@@ -40,7 +41,8 @@ from worker.connecting import bounds_of
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
 from worker.jobcaches import caches_of
-from worker.keptrows import KEPT_S, kept_name, kept_until, published_name
+from worker.keptrows import kept_name, kept_until, published_name
+from worker.outputs import bring, leave, used_images
 from worker.sharedcache import refuse_cache_names
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
 
@@ -53,6 +55,7 @@ class JobDone(NamedTuple):
     reports: None: it reported nothing.
     exports: what remains to be written to the shared cache.
     has_caches: directories of it are kept for its next runs.
+    left: where what it output is.
     """
 
     outcome: JobOutcome
@@ -60,6 +63,7 @@ class JobDone(NamedTuple):
     reports: JobReports | None = None
     exports: Sequence[CacheExport] = ()
     has_caches: bool = False
+    left: Left = Left()
 
 
 def run_job(work: Work, writer: LogWriter) -> JobDone:
@@ -86,6 +90,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
             pipeline=pipeline_name(basis.plan.file),
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
+        bring(work, domain, given.outputs, used_images(planned.job, given.images), basis.late_at)
         outcome = execute(
             planned,
             given,
@@ -95,15 +100,17 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     if domain.is_fork:
         outcome = _of_a_stranger(outcome)
     is_again = is_tried_again(planned.job.retry, outcome, claim.failures + 1)
+    left = Left()
     if not is_again:  # else nothing tells of it
         _keep(work, outcome, basis)
+        left = leave(work, writer, domain, basis.place, outcome)
     reports = None
     if outcome.reports is not None:
         counts = not domain.is_fork and outcome.state != "reused"
         reports = JobReports(planned.base, basis.plan.commit, counts, outcome.reports)
         outcome = replace(outcome, reports=None)
     exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
-    return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches))
+    return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches), left)
 
 
 def _secrets(work: Work, domain: Domain, basis: JobBasis) -> Sifted:

@@ -3,11 +3,13 @@
 A job's row says it from before the transaction that tells of the job. The end of the run is not known then, and the row
 is kept for as long as the run may take. A run that waits for people takes longer than that: as long as it has not
 ended, its rows' time is moved on. Whoever ends it, a worker on another host, the reaper or somebody who cancels
-it, has no store here. So each host looks now and then which of its runs have ended.
+it, has no store here. So each host looks now and then which of its runs have ended, and which are gone: those that
+retention removed, and those of a removed project.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import select
@@ -15,13 +17,13 @@ from sqlalchemy import select
 from images.kept import Kept
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES
+from pipelines.runs.artifacts import KEPT_S
+from pipelines.runs.numbers import newest_run
 from pipelines.schema import runs
-
-KEPT_S: Final = 7 * 86400.0
-"""How long what a run's jobs made stays after the run has ended: for retries."""
 
 _ENDING_S: Final = 86400.0  # more than what cleans up may take after the run's time is over
 _PREFIX: Final = "run/"
+_PUBLISHED: Final = "output/"
 _AT_ONCE: Final = 500
 
 
@@ -32,7 +34,7 @@ def kept_name(run: int, job: str) -> str:
 
 def published_name(run: int, job: str, output: str) -> str:
     """The row of the store that keeps an output for people: as long as its file says, whatever becomes of the run."""
-    return f"output/{run}/{job}/{output}"
+    return f"{_PUBLISHED}{run}/{job}/{output}"
 
 
 def kept_until(late_at: float, now: float) -> float:
@@ -46,13 +48,12 @@ def kept_until(late_at: float, now: float) -> float:
 def settle_kept(database: Database, kept: Kept, now: float) -> None:
     """Keep what ended runs made for KEPT_S from their end, and what others made until long after now.
 
-    A run that is not known keeps what it had.
-
-    The database may have been restored as it was before the run. Raises DatabaseUnreachableError.
+    What removed runs made is kept no longer, outputs for people neither. A run that is newer than all that the database
+    knows of keeps what it had: the database may have been restored as it was before the run.
+    Raises DatabaseUnreachableError.
     """
-    rows: dict[int, list[str]] = {}
-    for name in kept.names(_PREFIX):
-        rows.setdefault(int(name.split("/")[1]), []).append(name)
+    rows = _by_run(kept.names(_PREFIX))
+    _drop_of_removed(database, kept, {**rows, **_by_run(kept.names(_PUBLISHED))})
     numbers = list(rows)
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
@@ -64,3 +65,22 @@ def settle_kept(database: Database, kept: Kept, now: float) -> None:
                 kept.shorten(rows[run.number], run.finished_at + KEPT_S)
             else:
                 kept.prolong(rows[run.number], kept_until(run.late_at or 0.0, now))
+
+
+def _by_run(names: Iterable[str]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for name in names:
+        found.setdefault(int(name.split("/")[1]), []).append(name)
+    return found
+
+
+def _drop_of_removed(database: Database, kept: Kept, numbers: Iterable[int]) -> None:
+    """Drop all rows of runs that are gone. The newest number is asked for first: a run that is added then is not."""
+    newest, wanted = newest_run(database), sorted(numbers)
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        with database.read() as connection:
+            known = set(connection.execute(select(runs.c.number).where(runs.c.number.in_(some))).scalars())
+        for run in some:
+            if run not in known and run <= newest:
+                kept.drop([*kept.names(f"{_PREFIX}{run}/"), *kept.names(f"{_PUBLISHED}{run}/")])

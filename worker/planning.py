@@ -96,7 +96,8 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> Pipelines
             (pipeline_name(path), _planner(work, found, commit, ref, path, files[path], writer)) for path in chosen
         ]
     if run.trigger.is_part:
-        return Pipelines([(name, _again(take_over(work, planner(run.number), writer))) for name, planner in planners])
+        plans = [(name, take_over(work, found.domain, planner(run.number), writer)) for name, planner in planners]
+        return Pipelines([(name, _again(plan)) for name, plan in plans])
     tells = found.domain.lane == "protected" and ref.startswith(_HEADS) and not run.trigger.retry_of
     return Pipelines(planners, {pipeline_name(path): _times(files[path], path) for path in files} if tells else None)
 

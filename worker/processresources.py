@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from builder.request.limits import StepLimits
 from containers.launcher import Launcher
@@ -40,6 +40,7 @@ class WorkerSettings(NamedTuple):
 class Resources:
     """The service and the launcher, open until ``close``. The launcher is started anew after it has failed.
 
+    host: the identity of the store, which the workers of a host share.
     The launcher's files are in a store session of this process. That session leases nothing: each run opens the store
     for itself.
     """
@@ -52,6 +53,7 @@ class Resources:
         try:
             self.service = self._stack.enter_context(Service.open(settings.service))
             self._store = self._stack.enter_context(Store.open(settings.service.root))
+            self.host: Final = self._store.identity
         except BaseException:
             self._stack.close()
             raise

@@ -11,17 +11,19 @@ from msgspec.structs import replace
 from ci.ends import JobOutcome, Published
 from ci.takeover import Parts, parts_of
 from core.digests import Digest
+from core.trust import Domain
 from images.kept import KeptThings
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import PlannedRun, PlannedWork
 from worker.keptrows import kept_name, kept_until, published_name
+from worker.outputs import bring_from, bring_published
 from worker.work import Work
 
 _SHOWN: Final = 20
 
 
-def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
+def take_over(work: Work, domain: Domain, found: PlannedRun, writer: LogWriter) -> PlannedRun:
     """A plan in which the jobs have results that need not be done again. What these made is kept for this run, too."""
     trigger, service = work.claim.run.trigger, work.resources.service
     other = trigger.retry_of
@@ -42,7 +44,7 @@ def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
     def is_here(name: str) -> bool:
         if name in approvals:
             return bool(approvals[name])
-        row = _kept(work, other, name, succeeded[name])
+        row = _kept(work, domain, other, name, succeeded[name])
         if row is not None:
             rows[name] = row
         return row is not None
@@ -55,26 +57,27 @@ def take_over(work: Work, found: PlannedRun, writer: LogWriter) -> PlannedRun:
     _keep(work, found.plan, {name: rows[name] for name in made if name in rows or is_here(name)})
     _tell(writer, other, parts, approvals)
     jobs = tuple(
-        replace(planned, taken=_taken(work, other, planned.node.name, succeeded, approvals.get(planned.node.name, "")))
-        if planned.node.name in parts.taken
+        replace(planned, taken=_taken(work, domain, other, name, succeeded, approvals.get(name, "")))
+        if name in parts.taken
         else planned
         for planned in found.jobs
-        if planned.node.name not in parts.left_out
+        if (name := planned.node.name) not in parts.left_out
     )
     why = f"run {other} is repeated without it"
     left_out = {**found.plan.left_out, **{str(name): why for name in sorted(parts.left_out)}}
     return replace(found, jobs=jobs, plan=replace(found.plan, left_out=left_out, is_partial=bool(parts.left_out)))
 
 
-def _kept(work: Work, run: int, name: str, outcome: JobOutcome) -> KeptThings | None:
-    """What a job of a run made, held by this session; None: it is not here, or not all of it."""
+def _kept(work: Work, domain: Domain, run: int, name: str, outcome: JobOutcome) -> KeptThings | None:
+    """What a job of a run made, held by this session; None: neither this host nor the registry has all of it."""
     layers = (outcome.outputs,) if outcome.outputs is not None else ()
     images = (Digest.parse(outcome.image),) if outcome.image else ()
     if not layers and not images:
         return KeptThings("", (), (), 0.0)
     row = work.store.kept.get(kept_name(run, name))
-    has_all = row is not None and set(layers) <= set(row.layers) and set(images) <= set(row.images)
-    return row if has_all else None
+    if row is not None and set(layers) <= set(row.layers) and set(images) <= set(row.images):
+        return row
+    return KeptThings("", layers, images, 0.0) if bring_from(work, domain, run, name, outcome) else None
 
 
 def _keep(work: Work, plan: RunPlan, rows: dict[str, KeptThings]) -> None:
@@ -94,7 +97,9 @@ def _approval(work: Work, run: int, planned: PlannedWork) -> str:
     return f"approved by {found.by} in run {found.run}"
 
 
-def _taken(work: Work, run: int, name: str, succeeded: Mapping[str, JobOutcome], approval: str) -> JobOutcome:
+def _taken(
+    work: Work, domain: Domain, run: int, name: str, succeeded: Mapping[str, JobOutcome], approval: str
+) -> JobOutcome:
     """The result of a job of a run, as this run has it."""
     outcome = succeeded[name]
     return replace(
@@ -102,14 +107,15 @@ def _taken(work: Work, run: int, name: str, succeeded: Mapping[str, JobOutcome],
         state="reused",
         reused_from=outcome.reused_from or str(run),
         message=approval or outcome.message,
-        published=tuple(each for each in outcome.published if _keep_published(work, run, name, each)),
+        published=tuple(each for each in outcome.published if _keep_published(work, domain, run, name, each)),
     )
 
 
-def _keep_published(work: Work, run: int, job: str, output: Published) -> bool:
+def _keep_published(work: Work, domain: Domain, run: int, job: str, output: Published) -> bool:
     """Keep an output for people of a job of a run for this one, too, from now on. False: it is not here any more."""
     row = work.store.kept.get(published_name(run, job, output.name))
-    if row is None or output.layer not in row.layers:
+    is_here = row is not None and output.layer in row.layers
+    if not is_here and not bring_published(work, domain, run, job, output.name):
         return False
     name = published_name(work.claim.run.number, job, output.name)
     work.store.kept.keep(name, [output.layer], until=time.time() + output.keep_s)
@@ -118,7 +124,7 @@ def _keep_published(work: Work, run: int, job: str, output: Published) -> bool:
 
 def _tell(writer: LogWriter, run: int, parts: Parts, gates: Collection[str]) -> None:
     for name in sorted(parts.gone):
-        why = "its approval is too old" if name in gates else f"what it made in run {run} is not here any more"
+        why = "its approval is too old" if name in gates else f"what it made in run {run} is not kept any more"
         writer.status(f"{name} is done again: {why}")
     for what, names in (("taken over", parts.taken), ("left out", parts.left_out)):
         if names:

@@ -18,7 +18,7 @@ from core.references import Reference
 from core.trust import Domain, protected
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Run
-from pipelines.owning.ownership import CACHE
+from pipelines.owning.ownership import CACHE, OUTPUTS
 from pipelines.projects.tags import TagFacts, fit_for_tag
 
 _HASH_DIGITS = 12
@@ -55,8 +55,15 @@ def shared_target(read: tuple[CacheFrom, ...]) -> str | None:
 
 
 def refuse_cache_names(names: Iterable[Reference], registry: str) -> None:
-    """Raise InvalidRequestError for an image name among the caches: whoever writes there decides what others build."""
+    """Raise InvalidRequestError for an image name among the caches, or among what jobs output.
+
+    Whoever writes there decides what others build, or get from jobs before them.
+    """
     for name in names:
+        if registry and name.familiar.startswith(f"{registry}/{OUTPUTS}/"):
+            raise InvalidRequestError(
+                f"{name.familiar}: below {registry}/{OUTPUTS}/ is what jobs of runs output", hint="choose another name"
+            )
         if registry and name.familiar.startswith(f"{registry}/{CACHE}/"):
             raise InvalidRequestError(
                 f"{name.familiar}: below {registry}/{CACHE}/ is what workers share", hint="choose another name"

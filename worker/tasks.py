@@ -14,10 +14,11 @@ from typing import Any, Final
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
-from pipelines.errors import DatabaseUnreachableError, WorkerSickError
+from pipelines.errors import DatabaseUnreachableError, LeftToOthersError, WorkerSickError
 from pipelines.jsonlogs import working_on
 from pipelines.model import Claim
 from pipelines.runs.queue import TASK_NAME, celery_app
+from pipelines.runs.waking import wake
 from worker.cacheexport import Outlet
 from worker.execution import Execution
 from worker.pool import leave_pool
@@ -75,7 +76,10 @@ class _PoolProcess:
         claim: Claim | None = None
         try:
             resources = self._open()
-            claim = resources.service.claims.take(self._settings.name, self._settings.labels)
+            claim = resources.service.claims.take(self._settings.name, self._settings.labels, resources.host)
+        except LeftToOthersError:
+            wake(resources.service.database, resources.service.queue)  # this message was for one of them
+            return
         except (DatabaseUnreachableError, WorkerSickError) as error:  # the reaper sends messages anew
             _log.log(logging.INFO if isinstance(error, WorkerSickError) else logging.WARNING, "%s", error)
             time.sleep(_PAUSE_S)

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection, Row
 
 from pipelines.database import Database
 from pipelines.owning.grants import Grant, covers, has_grant, images_of
-from pipelines.owning.ownership import COMMONS, is_cache, owner_of
+from pipelines.owning.ownership import COMMONS, is_cache, is_outputs, owner_of
 from pipelines.schema import jobs, projects, runs
 
 CACHE_S: Final = 600.0
@@ -53,8 +53,11 @@ class RunRights(msgspec.Struct, frozen=True):
     ended: bool = False
 
     def covers(self, repository: str, action: str) -> bool:
-        """Whether the attempt may ``pull`` from or ``push`` to the repository; it may ``delete`` nowhere."""
-        if action not in ("pull", "push"):
+        """Whether the attempt may ``pull`` from or ``push`` to the repository; it may ``delete`` nowhere.
+
+        What jobs output is no image: workers reach it by ``pipelines.accounts.outputtokens``, and no build ever does.
+        """
+        if action not in ("pull", "push") or is_outputs(repository):
             return False
         if owner_of(repository, self.projects.__contains__) == self.project:
             return not self.ended or action == "pull" or is_cache(repository)

@@ -163,9 +163,10 @@ def from_json(line: bytes) -> dict[str, object]:
     }
 
 
-# Not in it: who works, who is signed in, what passes by itself; who sent which files, for they are sent again; and the
-# key's number, for the key itself is.
+# Not in it: who works, who is signed in, what passes by itself; who sent which files, for they are sent again; what the
+# registry has of outputs, for it may be lost; and the key's number, for the key itself is.
 _PASSING: Final = {
     "key_numbers", "senders", "workers", "worker_faults", "sessions", "sign_in_links", "oidc_sign_ins", "throttle",
+    "artifacts", "output_tokens",
 }  # fmt: skip
 assert {table.name for table in TABLES} == metadata.tables.keys() - _PASSING

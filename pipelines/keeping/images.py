@@ -13,6 +13,7 @@ import msgspec
 from core.cancellation import check
 from core.digests import Digest
 from pipelines.errors import BackupError
+from pipelines.owning.ownership import OUTPUTS
 
 if TYPE_CHECKING:
     from core.settings import ServiceSettings
@@ -99,6 +100,6 @@ def _registry(settings: ServiceSettings) -> Iterator[Registry]:
 
     with (
         Store.open(settings.root) as store,
-        contextlib.closing(Registry(store, ServerSettings(access="users"))) as made,
+        contextlib.closing(Registry(store, ServerSettings(access="users", hidden=f"{OUTPUTS}/"))) as made,
     ):
         yield made

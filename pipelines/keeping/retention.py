@@ -49,7 +49,10 @@ def sweep(service: Service, now: float) -> Swept:
             )
             remember(connection, *beyond)
             removed += connection.execute(delete(runs).where(*beyond)).rowcount
-    for swept in (service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit, service.naming):
+    for swept in (
+        service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit, service.naming,
+        service.output_tokens,
+    ):  # fmt: skip
         swept.sweep()
     return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))
 

@@ -1,15 +1,19 @@
 """Which project owns an image repository or a bare repository. The name alone decides, so that no list can be wrong.
 
-In the service's registry, ``PROJECT``, ``PROJECT/…`` and ``cache/PROJECT`` are that project's. A name that is no
-project's is ``default``'s. Below ROOT/git, ``PROJECT.git`` and ``PROJECT/…`` are that project's.
+In the service's registry, ``PROJECT``, ``PROJECT/…``, ``cache/PROJECT`` and ``runs/PROJECT`` are that project's. A name
+that is no project's is ``default``'s. Below ROOT/git, ``PROJECT.git`` and ``PROJECT/…`` are that project's.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
+
+from core.trust import Domain
+from registry.server.names import is_name
 
 COMMONS: Final = "default"
 """The project of runs that name none; it owns whatever has no project's name."""
@@ -24,10 +28,32 @@ def is_cache(repository: str) -> bool:
     return first == CACHE and bool(rest)
 
 
+OUTPUTS: Final = "runs"
+"""The first part of the names of the repositories in which workers keep what the jobs of projects' runs output."""
+
+_FORK_DIGITS: Final = 32  # others choose the names of forks' domains, and must not find two with one repository
+
+
+def is_outputs(repository: str) -> bool:
+    """Whether workers keep there what jobs output: whoever writes it decides what later jobs get."""
+    first, _, rest = repository.partition("/")
+    return first == OUTPUTS and bool(rest)
+
+
+def outputs_of(domain: Domain) -> str:
+    """The repository for what the jobs of this domain output; a fork's pull request has one alone.
+
+    Empty for a project whose name no repository can have.
+    """
+    own = f"/{hashlib.sha256(domain.label.encode('utf-8', 'surrogateescape')).hexdigest()[:_FORK_DIGITS]}"
+    name = f"{OUTPUTS}/{domain.project}{own if domain.is_fork else ''}"
+    return name if is_name(name) else ""
+
+
 def owner_of(repository: str, is_project: Callable[[str], bool]) -> str:
     """The project of a repository of the service's registry. repository: without registry and tag."""
     first, _, rest = repository.partition("/")
-    if is_cache(repository):
+    if is_cache(repository) or is_outputs(repository):
         first = rest.partition("/")[0]
     return first if is_project(first) else COMMONS
 

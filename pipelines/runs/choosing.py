@@ -16,6 +16,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.engine import Connection
 
 from pipelines.runs.faults import Colleague, colleagues, is_due, is_others
+from pipelines.runs.nearness import Nearness
 from pipelines.runs.shares import fairest_first, going_by_project
 from pipelines.schema import jobs, projects, runs
 
@@ -28,17 +29,23 @@ class Choice(NamedTuple):
 
     number: of the job that is held now, together with its run; None for none.
     passed_by: somebody else held a job that might have been the one.
+    is_left: a job was left to another host, which has what it needs.
     """
 
     number: int | None
     passed_by: bool = False
+    is_left: bool = False
 
 
 class Chooser:
-    """Chooses for one worker, once. sparing: leave a job's last attempt to another worker that could have it."""
+    """Chooses for one worker, once.
+
+    host: the worker's; empty: unknown.
+    sparing: leave a job's last attempt to another worker that could have it.
+    """
 
     def __init__(
-        self, connection: Connection, worker: str, labels: Sequence[str], now: float, *, sparing: bool
+        self, connection: Connection, worker: str, labels: Sequence[str], now: float, *, sparing: bool, host: str = ""
     ) -> None:
         self._connection = connection
         self._alone = connection.dialect.name == "sqlite"
@@ -50,17 +57,22 @@ class Chooser:
         self._rejected: list[int] = []
         self._closed: set[str] = set()  # projects that are held or full
         self._passed_by = False
+        self._is_left = False
+        self._near = Nearness(connection, host, now)
 
     def choose(self) -> Choice:
         """The first job in turn that this worker may have and that nobody else holds."""
         while page := self._page():
-            for row in page:
+            left = list(page)
+            while left:
+                row = self._near.nearest(left[0], [each for each in left if each.run == left[0].run])
+                left.remove(row)
                 if row.project not in self._closed and not self._is_others(row) and self._hold(row):
                     return Choice(row.number)
             if len(page) < _PAGE:
                 break
             self._rejected += [row.number for row in page]
-        return Choice(None, self._passed_by)
+        return Choice(None, self._passed_by, self._is_left)
 
     def _page(self) -> Sequence[Any]:
         """The next few candidates, in turn."""
@@ -69,7 +81,8 @@ class Chooser:
         waiting = (
             select(
                 jobs.c.number, runs.c.project, jobs.c.worker_labels, jobs.c.attempt, jobs.c.max_attempts,
-                jobs.c.failed_on, jobs.c.not_before, projects.c.concurrency,
+                jobs.c.failed_on, jobs.c.not_before, projects.c.concurrency, jobs.c.run, jobs.c.name, jobs.c.kind,
+                jobs.c.queued_at,
             )
             .join_from(jobs, runs, runs.c.number == jobs.c.run)
             .join(projects, projects.c.name == runs.c.project)
@@ -81,6 +94,11 @@ class Chooser:
 
     def _is_others(self, row: Any) -> bool:
         """Whether another worker should have the job."""
+        if self._near.is_bound_elsewhere(row):
+            return True
+        if self._near.is_better_elsewhere(row):
+            self._is_left = True
+            return True
         last = self._sparing and row.attempt + 1 >= row.max_attempts
         if not last and row.failed_on == "[]":
             return False

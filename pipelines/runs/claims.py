@@ -24,7 +24,7 @@ from ci.ends import JobOutcome
 from core.trust import Domain
 from pipelines.accounts.runtokens import new_token
 from pipelines.database import Database
-from pipelines.errors import QueueUnreachableError, StaleAttemptError, WorkerSickError
+from pipelines.errors import LeftToOthersError, QueueUnreachableError, StaleAttemptError, WorkerSickError
 from pipelines.logs.lines import LogLine, decode_line, encode_line, text_size
 from pipelines.logs.live import LiveLogs
 from pipelines.logs.store import Line, store_lines
@@ -72,27 +72,31 @@ class Claims:
         self._live = live
         self._clock = clock
 
-    def take(self, worker: str, labels: Sequence[str]) -> Claim | None:
+    def take(self, worker: str, labels: Sequence[str], host: str = "") -> Claim | None:
         """The best job that waits and may run on a worker with ``labels``; None when there is none.
 
         Higher priorities come first, then fair shares (``pipelines.runs.shares``). A project never gets more than its
         concurrency. A claim waits for no other: when others hold all that it finds, it soon looks again.
-        Raises WorkerSickError when the worker is to take nothing for now.
+        host: the worker's; empty: unknown, and every job is as near to it as any other.
+        Raises WorkerSickError when the worker is to take nothing for now, and LeftToOthersError when what waits is for
+        the workers of another host first.
         """
         for _ in range(_TRIES):
-            choice, claim = self._take(worker, labels)
+            choice, claim = self._take(worker, labels, host)
+            if choice.is_left and claim is None:
+                raise LeftToOthersError("another host has what the job needs")
             if claim is not None or not choice.passed_by:
                 return claim
             time.sleep(random.uniform(0, 2 * _TRY_AGAIN_S))  # noqa: S311 - so that those who met do not meet again
         return None
 
-    def _take(self, worker: str, labels: Sequence[str]) -> tuple[Choice, Claim | None]:
+    def _take(self, worker: str, labels: Sequence[str], host: str) -> tuple[Choice, Claim | None]:
         now = self._clock()
         with self._database.write() as connection:
             found = sickness(connection, worker)
             if found is not None and (not may_try(found, now) or has_a_trial(connection, worker)):
                 raise WorkerSickError(f"worker {worker} is sick: {found.why}")
-            choice = Chooser(connection, worker, labels, now, sparing=found is not None).choose()
+            choice = Chooser(connection, worker, labels, now, sparing=found is not None, host=host).choose()
             if choice.number is None:
                 return choice, None
             token, token_hash = new_token(choice.number)
@@ -100,7 +104,7 @@ class Claims:
                 update(jobs)
                 .where(jobs.c.number == choice.number, jobs.c.state == "queued")
                 .values(
-                    state="running", attempt=jobs.c.attempt + 1, worker=worker, started_at=now, reason="",
+                    state="running", attempt=jobs.c.attempt + 1, worker=worker, host=host, started_at=now, reason="",
                     pulse=jobs.c.pulse + 1, lease_until=now + LEASE_S, token=token_hash,
                 )
                 .returning(

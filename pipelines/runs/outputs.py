@@ -14,7 +14,8 @@ from core.digests import DiffID
 from core.trust import of_branch, protected
 from pipelines.database import Database
 from pipelines.errors import NotFoundError
-from pipelines.schema import jobs, runs
+from pipelines.runs.artifacts import output_tag
+from pipelines.schema import artifacts, jobs, runs
 
 _HAVE_OUTCOME = ("succeeded", "reused", "failed")
 
@@ -24,18 +25,20 @@ class OutputView(msgspec.Struct, frozen=True):
 
     files: how many there are, links too. size: bytes.
     until: when it is removed, in seconds since the epoch.
+    artifact: its name in the service's registry, without the host; empty: it is not there.
     """
 
     name: str
     files: int
     size: int
     until: float
+    artifact: str = ""
 
 
 class FoundOutput(NamedTuple):
     """An output, and what its files are read from.
 
-    layer: in the store of the host on which the job ran.
+    layer: in the store of the host on which the job ran, and in the registry once it is there.
     at: when the job ended, in seconds since the epoch.
     """
 
@@ -100,15 +103,22 @@ class Outputs:
 def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...]]:
     columns = (jobs.c.place, jobs.c.name, jobs.c.result, jobs.c.finished_at)
     wanted = select(*columns).where(jobs.c.run == run, jobs.c.kind == "job", jobs.c.state.in_(_HAVE_OUTCOME))
+    sent = select(jobs.c.place, artifacts.c.name, artifacts.c.repository).join(jobs, jobs.c.number == artifacts.c.job)
+    rows = connection.execute(sent.where(jobs.c.run == run, artifacts.c.kind == "output"))
+    there = {(row.place, row.name): row.repository for row in rows}
     found = {}
     for row in connection.execute(wanted.order_by(jobs.c.place)):
         outcome = JobOutcome.from_json(row.result)
-        each = tuple(_output(run, row.place, row.name, one, row.finished_at) for one in outcome.published)
+        each = tuple(
+            _output(run, row.place, row.name, one, row.finished_at, there.get((row.place, one.name), ""))
+            for one in outcome.published
+        )
         if each:
             found[row.place] = each
     return found
 
 
-def _output(run: int, place: int, job: str, found: Published, at: float) -> FoundOutput:
-    view = OutputView(found.name, found.count, found.size, at + found.keep_s)
+def _output(run: int, place: int, job: str, found: Published, at: float, repository: str) -> FoundOutput:
+    artifact = f"{repository}:{output_tag(run, place, found.name)}" if repository else ""
+    view = OutputView(found.name, found.count, found.size, at + found.keep_s, artifact)
     return FoundOutput(run, place, job, view, found.layer, at)

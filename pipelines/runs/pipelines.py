@@ -85,12 +85,14 @@ class JobBasis(msgspec.Struct, frozen=True):
     before: by job, in the order of the file, all that have to end before it.
     outcomes: of the jobs that ended, and have one.
     late_at: when the run's time is over.
+    place: the claimed job's, in its run.
     """
 
     plan: RunPlan
     late_at: float
     before: dict[str, frozenset[str]]
     outcomes: dict[str, JobOutcome]
+    place: int
 
 
 Times: TypeAlias = Mapping[str, Sequence[Schedule] | None]
@@ -117,6 +119,7 @@ class Pipelines:
         own_secrets: Mapping[str, bytes],
         store: Callable[[Connection], None],
         times: Times | None = None,
+        host: str = "",
     ) -> list[int]:
         """Make a claimed run that of the first pipeline, and a run for each of the others; the claim ends with it.
 
@@ -125,6 +128,7 @@ class Pipelines:
         own_secrets: that came with the run; each of the runs gets them.
         store: stores the rest of the planning's log.
         times: when the pipelines run by themselves; None: this commit says nothing of that.
+        host: which has what jobs take over from another run.
         Returns the numbers of the runs, in order; none when the run was cancelled while it was planned.
         Raises StaleAttemptError.
         """
@@ -140,7 +144,7 @@ class Pipelines:
             found = first(claim.run.number)
             if mark:
                 note_handed_over(connection, claim.run, [_context(mark, name) for name, _ in planned], now)
-            self._become(connection, claim, found, mark, now)
+            self._become(connection, claim, found, mark, now, host)
             for _, plan in others:
                 numbers.append(self._add(connection, claim, plan, mark, own_secrets, now))
             self._begin_held(connection, claim.run.number)
@@ -174,7 +178,9 @@ class Pipelines:
                 )
             ).all()
         outcomes = {row.name: JobOutcome.from_json(row.result) for row in ended}
-        return JobBasis(plans.decode(row.plan), row.late_at, jobs_before([each.node for each in graph]), outcomes)
+        before = jobs_before([each.node for each in graph])
+        place = next(each.place for each in graph if each.number == claim.number)
+        return JobBasis(plans.decode(row.plan), row.late_at, before, outcomes, place)
 
     def results(self, run: int) -> dict[str, JobOutcome | None]:
         """By job of a run's pipeline, what came of it; None: it did not succeed. Empty for a run that is gone."""
@@ -249,7 +255,9 @@ class Pipelines:
             found = [plans.decode(row.plan) for row in connection.execute(wanted)]
         return [plan for plan in found if not plan.reason]
 
-    def _become(self, connection: Connection, claim: Claim, found: PlannedRun, mark: str, now: float) -> None:
+    def _become(
+        self, connection: Connection, claim: Claim, found: PlannedRun, mark: str, now: float, host: str
+    ) -> None:
         """Let the claimed run be a pipeline's. Its first job has ended by that."""
         number = claim.run.number
         state, reason, result = _end_of_planning(found)
@@ -261,7 +269,7 @@ class Pipelines:
         connection.execute(
             this.values(kind="plan", name=PLANNING, state=state, reason=reason, result=result, finished_at=now)
         )
-        self._describe(connection, claim.run, number, found, mark, now)
+        self._describe(connection, claim.run, number, found, mark, now, host)
 
     def _add(
         self,
@@ -307,7 +315,7 @@ class Pipelines:
         return number
 
     def _describe(
-        self, connection: Connection, asked: Run, number: int, found: PlannedRun, mark: str, now: float
+        self, connection: Connection, asked: Run, number: int, found: PlannedRun, mark: str, now: float, host: str = ""
     ) -> None:
         """Write down the pipeline of a run and its jobs, and let them begin. asked: the run that was submitted."""
         context = _context(mark, found.pipeline) if mark else ""
@@ -337,7 +345,7 @@ class Pipelines:
                 "spec": msgspec.json.encode(work.spec).decode(),
                 "node": node_document(work.node),
                 "group_name": str(work.node.group),
-                **_beginning(work.taken, asked.trigger.retry_of, now),
+                **_beginning(work.taken, asked.trigger.retry_of, now, host),
                 "max_attempts": asked.max_attempts,
                 "worker_labels": msgspec.json.encode(check_labels((*asked.worker_labels, *work.labels))).decode(),
                 "queued_at": now,
@@ -363,12 +371,22 @@ def _is_cancelled(connection: Connection, claim: Claim, now: float) -> bool:
     return True
 
 
-def _beginning(taken: JobOutcome | None, repeated: int, now: float) -> dict[str, object]:
-    """The columns of a job that say how it begins. taken: its result where it has that of the run that is repeated."""
+def _beginning(taken: JobOutcome | None, repeated: int, now: float, host: str) -> dict[str, object]:
+    """The columns of a job that say how it begins.
+
+    taken: its result where it has that of the run that is repeated. host: has what that made, and is to send it.
+    """
     if taken is None:
-        return {"state": "waiting", "reason": "", "result": None, "finished_at": None}
+        nowhere = {"host": "", "left_at": "", "to_send": ""}
+        return {"state": "waiting", "reason": "", "result": None, "finished_at": None, **nowhere}
+    is_left = taken.outputs is not None or bool(taken.image)
+    there = {
+        "host": host,
+        "left_at": host if is_left else "",
+        "to_send": host if is_left or taken.published else "",
+    }
     reason = taken.message or f"taken over from run {repeated}"  # other words than of what is reused in a run
-    return {"state": taken.state, "reason": reason, "result": taken.to_json(), "finished_at": now}
+    return {"state": taken.state, "reason": reason, "result": taken.to_json(), "finished_at": now, **there}
 
 
 def _end_of_planning(found: PlannedRun) -> tuple[RunState, str, str]:

@@ -36,13 +36,16 @@ class Workers:
         self._seen: dict[str, tuple[int, float]] = {}  # name -> (pulse, when it came)
         self._lock = threading.Lock()
 
-    def beat(self, name: str, labels: Sequence[str], concurrency: int, *, draining: bool = False) -> None:
-        """Note that the worker is well."""
+    def beat(
+        self, name: str, labels: Sequence[str], concurrency: int, *, draining: bool = False, host: str = ""
+    ) -> None:
+        """Note that the worker is well. host: the identity of its store; empty: unknown."""
         values: dict[str, Any] = {
             "labels": msgspec.json.encode(tuple(labels)).decode(),
             "concurrency": concurrency,
             "heartbeat_at": self._clock(),
             "draining": draining,
+            "host": host,
         }
         with self._database.write() as connection:
             changed = connection.execute(

@@ -80,7 +80,7 @@ def before_jobs(settings: ServiceSettings) -> None:
 
 def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
     before_jobs(settings)
-    assert migrate(settings) == ["0014", "0015", "0016", "0017", "0018", "0019"]
+    assert migrate(settings) == ["0014", "0015", "0016", "0017", "0018", "0019", "0020", "0021"]
     with Service.open(settings) as service:
         found = service.runs.list()
         assert [(run.number, run.state, run.attempt, run.priority) for run in found] == [
@@ -141,7 +141,15 @@ def test_nothing_refers_to_what_is_not_there_after_the_migration(settings: Servi
 def test_migration_is_refused_where_foreign_keys_would_take_the_logs_along(settings: ServiceSettings) -> None:
     before_jobs(settings)
     if not settings.database_url.startswith("sqlite:"):
-        assert migrate(settings) == ["0014", "0015", "0016", "0017", "0018", "0019"]  # PostgreSQL makes no table anew
+        assert migrate(settings) == [
+            "0014",
+            "0015",
+            "0016",
+            "0017",
+            "0018",
+            "0019",
+            "0021",
+        ]  # PostgreSQL makes no table anew
         return
     with pytest.raises(RuntimeError, match="foreign keys have to be off"):
         at(settings, "0014")

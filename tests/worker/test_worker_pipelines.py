@@ -13,6 +13,7 @@ from images.store import Store
 from pipelines.logs.lines import decode_line
 from pipelines.logs.store import read_lines
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, Trigger
+from pipelines.runs.artifacts import KEPT_S
 from pipelines.runs.pipelines import PLANNING
 from pipelines.runs.reports import History
 from pipelines.schema import jobs, schedules
@@ -20,7 +21,7 @@ from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
 from tests.toolkit.service import FOR_ALL, Workforce, finished
-from worker.keptrows import KEPT_S, kept_name, settle_kept
+from worker.keptrows import kept_name, settle_kept
 
 CHAIN = """
 jobs:
@@ -422,7 +423,7 @@ jobs:
         PLANNING: "succeeded", "make": "succeeded", "side": "reused", "bad": "failed",
     }  # fmt: skip
     told = log(service, third.number, PLANNING)
-    assert f"make is done again: what it made in run {again.number} is not here any more" in told
+    assert f"make is done again: what it made in run {again.number} is not kept any more" in told
     assert {"x", "v=1"} <= set(log(service, third.number, "bad"))
 
 
