@@ -128,8 +128,8 @@ class Content:
     def mount(self, repository: str, digest: Digest, *, source: str | None, readable: Callable[[str], bool]) -> bool:
         """Link a blob that another repository has (``source``, or any), or the local store. Returns whether it did.
 
-        readable: whether this client may pull from a repository; asked with "" for the local store's own images. What is
-        in hidden repositories is none of these.
+        readable: whether this client may pull from a repository; asked with "" for the local store's own images. What
+        hidden repositories have is not among these.
         """
         if source is None and readable(""):
             with contextlib.suppress(FileNotFoundError):  # removed just now
