@@ -28,7 +28,7 @@ from pipelines.logs.lines import LogLine, decode_line, encode_line
 from pipelines.model import Claim, GitSource, HookSettings, Project, RunRequest, RunResult, Trigger
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reaper import Reaper
-from pipelines.schema import jobs, runs
+from pipelines.schema import HEAD, jobs, runs
 from pipelines.service import Service
 from pipelines.statuses.outbox import list_statuses
 from tests.pipelines.test_borders import at
@@ -141,15 +141,7 @@ def test_nothing_refers_to_what_is_not_there_after_the_migration(settings: Servi
 def test_migration_is_refused_where_foreign_keys_would_take_the_logs_along(settings: ServiceSettings) -> None:
     before_jobs(settings)
     if not settings.database_url.startswith("sqlite:"):
-        assert migrate(settings) == [
-            "0014",
-            "0015",
-            "0016",
-            "0017",
-            "0018",
-            "0019",
-            "0021",
-        ]  # PostgreSQL makes no table anew
+        assert len(migrate(settings)) == int(HEAD) - 13  # PostgreSQL makes no table anew
         return
     with pytest.raises(RuntimeError, match="foreign keys have to be off"):
         at(settings, "0014")
