@@ -8,17 +8,19 @@ What comes of it is like any other job's node; planning and execution know no pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from ci import matrix as matrices
 from ci.checks import check_part
 from ci.document import MappingNode, Node, Scalar, SequenceNode, read_document
 from ci.errors import CiError, PipelineFileError
 from ci.jobnodes import job_nodes, read_job, read_jobs, with_variables
+from ci.language import services
 from ci.language.jobs import NEVER_REPLACED, NEVER_REPLACED_IN_MAPS, WITHOUT_EXPORTS
 from ci.language.limits import MAX_JOBS
 from ci.language.names import PartPlace
 from ci.language.parts import PART
+from ci.language.services import defined
 from ci.language.shapes import Reading, Text, Unreadable, misplaced
 from ci.model import Fits, Job, Pipeline
 from ci.problems import Problems
@@ -139,12 +141,12 @@ def _read(data: bytes, filename: str) -> Part:
             values = PART.read(root, reading)
         except Unreadable:
             values = {"jobs": root.get("jobs")}
-        nodes = job_nodes(values.get("jobs"), None, None, {}, reading)
+        nodes = job_nodes(values.get("jobs"), None, None, defined(root.get("services")), reading)
     jobs, broken = read_jobs(nodes, reading)
     for job in jobs.values():
         if job.use is not None:
             problems.error(_span(job.use), "a part uses no parts", hint="the pipeline may use both")
-    pipeline = Pipeline(filename, {}, jobs, params=values.get("params", {}))
+    pipeline = Pipeline(filename, {}, jobs, params=values.get("params", {}), services=values.get("services", {}))
     check_part(pipeline, broken, nodes, problems)
     return Part(pipeline, nodes, problems)
 
@@ -198,9 +200,29 @@ class _Moving:
             return node
         if key == "needs":
             return SequenceNode(tuple(self._prefixed(item) for item in _items(node)), node.span)
-        if key == "image" and isinstance(node, MappingNode) and node.get("job") is not None:
-            return MappingNode(tuple((name, self._prefixed(value)) for name, value in node.entries), node.span)
+        if key == "services" and isinstance(node, MappingNode):
+            entries = tuple((name, self._of_service(value, axes)) for name, value in node.entries)
+            return MappingNode(entries, node.span)
+        if key == "image" and _is_of_a_job(node):
+            return self._image(node)
         return self._in(node, NEVER_REPLACED_IN_MAPS.get(key, frozenset()), axes)
+
+    def _image(self, node: MappingNode) -> Node:
+        """An image that a job of the part has made."""
+        return MappingNode(tuple((name, self._prefixed(value)) for name, value in node.entries), node.span)
+
+    def _of_service(self, node: Node, axes: frozenset[str]) -> Node:
+        """The definition of a service, in the place of its name."""
+        if not isinstance(node, MappingNode):
+            return node
+        entries = []
+        for key, value in node.entries:
+            if key.text == "image" and _is_of_a_job(value):
+                entries.append((key, self._image(value)))
+            else:
+                kept = key.text in services.NEVER_REPLACED
+                entries.append((key, value if kept else self._in(value, frozenset(), axes)))
+        return MappingNode(tuple(entries), node.span)
 
     def _in(self, node: Node, kept: frozenset[str], axes: frozenset[str]) -> Node:
         """A value with the part's names in it replaced. kept: keys of a map whose values stay as they are."""
@@ -245,7 +267,11 @@ class _Moving:
     @staticmethod
     def _is_first(job: Job) -> bool:
         """Whether no other job of the part is always before it."""
-        return all(need.is_optional for need in job.needs) and not (job.image is not None and job.image.job)
+        return all(need.is_optional for need in job.needs) and not any(image.job for image in job.images)
+
+
+def _is_of_a_job(image: Node) -> TypeGuard[MappingNode]:
+    return isinstance(image, MappingNode) and image.get("job") is not None
 
 
 def _references(node: MappingNode, keys: frozenset[str]) -> list[Placeholder]:

@@ -139,7 +139,7 @@ def expanded(node: Node, definitions: Mapping[str, Node], reading: Reading) -> M
 
 def _there_are(definitions: Mapping[str, Node]) -> str:
     if not definitions:
-        return "a pipeline defines them in `services`; a part has none"
+        return "the file defines them in `services`; a part and who uses it have each their own"
     return f"there are {', '.join(definitions)}"
 
 

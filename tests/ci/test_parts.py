@@ -250,7 +250,7 @@ def test_a_part_uses_no_parts_not_even_itself() -> None:
         ("jobs: {a: *b}", "p.yml:1:11: error: "),
         ("jobs: {a: {build: .}}\non: push", "p.yml:2:1: error: "),
         ("jobs: {a: {build: .}}\nenv: {A: b}", "p.yml:2:1: error: "),
-        ("jobs: {a: {image: 'x:1', run: x, services: [db]}}", 'no service "db" (a pipeline defines them in `services`'),
+        ("jobs: {a: {image: 'x:1', run: x, services: [db]}}", 'no service "db" (the file defines them in `services`'),
         ("params: {A: {default: x, type: number}}\njobs: {a: {build: .}}", "p.yml:1:23: error: expected a number"),
         ("x" * 600_000, "p.yml: error: the file has more than 524288 bytes"),
     ],

@@ -95,9 +95,39 @@ def test_values_are_put_into_services_job_by_job(parsed: Callable[[str], ParsedF
     assert own.ready == Ready(command=("/bin/sh", "-c", "test -e /x"))
 
 
-def test_a_part_has_no_services() -> None:
-    """Its jobs name none, for a part defines none: it is refused, and never ignored."""
+USER = "services: {db: {image: 'b:1'}}\njobs: {p: {use: ./part.yml}, c: {image: 'b:1', run: x, services: [db]}}"
+
+
+def test_a_part_has_services_of_its_own() -> None:
+    """It sees none of who uses it, nor they its: two of one name are two."""
     part = b"jobs: {a: {image: 'b:1', run: x, services: [db]}}"
-    text = "services: {db: {image: 'b:1'}}\njobs: {p: {use: ./part.yml}, c: {image: 'b:1', run: x, services: [db]}}"
     with pytest.raises(PipelineFileError, match='no service "db"'):
-        parse_pipeline(text.encode(), read_part=lambda _: part)
+        parse_pipeline(USER.encode(), read_part=lambda _: part)
+    own = b"services: {db: {image: 'of-the-part:2', env: {A: '${PARAM}'}}}\nparams: {PARAM: {default: one}}\n" + part
+    parsed = parse_pipeline(USER.encode(), read_part=lambda _: own)
+    jobs = {job.name: job.job for job in plan(parsed, Event("push")).jobs}
+    assert {name: [str(each.image.reference) for each in job.services] for name, job in jobs.items()} == {
+        "p/a": ["of-the-part:2"], "c": ["b:1"],
+    }  # fmt: skip
+    assert dict(jobs["p/a"].services[0].env) == {"A": "one"}
+    with pytest.raises(PipelineFileError, match='no service "own"'):
+        parse_pipeline(USER.replace("[db]}}", "[own]}}").encode(), read_part=lambda _: own.replace(b"db", b"own"))
+
+
+def test_services_of_a_part_are_moved_with_its_jobs() -> None:
+    """Images that its jobs make are the part's; what they export has its place; secrets are names, and stay so."""
+    part = b"""
+services: {app: {image: {job: make}, env: {OF: '${make.DIGEST}'}, secrets: ['${PARAM}'], args: ['${PARAM}']}}
+params: {PARAM: {default: one}}
+jobs: {make: {build: .}, a: {image: 'b:1', run: x, services: [app]}}
+"""
+    with pytest.raises(PipelineFileError, match="the name of a secret"):
+        parse_pipeline(b"jobs: {p: {use: ./part.yml, needs: z}, z: {image: b, run: x}}", read_part=lambda _: part)
+    good = part.replace(b"secrets: ['${PARAM}']", b"secrets: [KEY]")
+    text = b"jobs: {p: {use: ./part.yml, needs: z}, z: {image: 'b:1', run: x}}"
+    planned = {job.name: job for job in plan(parse_pipeline(text, read_part=lambda _: good), Event("push")).jobs}
+    assert (planned["p/make"].needs, planned["p/a"].needs) == (("z",), ("p/make",))
+    (app,) = planned["p/a"].settled({}, {"p/make": {"DIGEST": "sha256:1"}}).services
+    assert (app.image.job, app.env, app.args) == ("p/make", {"OF": "sha256:1"}, ("one",))
+    again = PlannedJob.from_data(planned["p/a"].to_data(), {})
+    assert again.settled({}, {"p/make": {"DIGEST": "sha256:1"}}).services == (app,)

@@ -76,5 +76,18 @@ def test_graph_shows_which_jobs_an_event_would_run(tmp_path: Path) -> None:
     assert shown["left_out"] == {}
 
 
+def test_graph_shows_the_services_of_jobs(tmp_path: Path) -> None:
+    services = "services: {db: {image: 'b:1'}, web: {image: 'b:1'}}\n"
+    text = (
+        f"{services}jobs: {{a: {{image: 'b:1', run: x, services: [db, web]}}, b: {{image: 'b:1', run: y, needs: a}}}}"
+    )
+    (tmp_path / ".shiplap.yml").write_text(text)
+    assert [line.split() for line in shiplap(tmp_path, "graph").stdout.splitlines()] == [
+        ["JOB", "DOES", "NEEDS", "SERVICES"], ["a", "run", "db,", "web"], ["b", "run", "a"],
+    ]  # fmt: skip
+    shown = json.loads(shiplap(tmp_path, "graph", "--json").stdout)
+    assert [job["services"] for job in shown["jobs"]] == [["db", "web"], []]
+
+
 def test_schema_is_json(tmp_path: Path) -> None:
     assert json.loads(shiplap(tmp_path, "schema").stdout)["title"] == "Shiplap pipeline"

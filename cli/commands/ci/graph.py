@@ -68,8 +68,9 @@ def _only_file() -> Path:
 
 def _print(planned: Plan) -> None:
     if planned.jobs:
-        rows = [(job.name, _kind(job.job), ", ".join(job.needs)) for job in planned.jobs]
-        click.echo(table(("JOB", "DOES", "NEEDS"), rows))
+        rows = [(job.name, _kind(job.job), ", ".join(job.needs), ", ".join(_services(job.job))) for job in planned.jobs]
+        columns = 4 if any(row[-1] for row in rows) else 3
+        click.echo(table(("JOB", "DOES", "NEEDS", "SERVICES")[:columns], [row[:columns] for row in rows]))
     else:
         click.echo(f"nothing is run: {harmless(planned.reason, colours=False)}")
     for name, reason in planned.left_out.items():
@@ -80,6 +81,10 @@ def _kind(job: Job) -> str:
     return next(kind for kind in KINDS if getattr(job, kind) is not None)
 
 
+def _services(job: Job) -> list[str]:
+    return [str(service.name) for service in job.services]
+
+
 def _print_json(planned: Plan) -> None:
     jobs = [
         {
@@ -88,6 +93,7 @@ def _print_json(planned: Plan) -> None:
             "does": _kind(job.job),
             "needs": list(job.needs),
             "matrix": dict(job.combination),
+            "services": _services(job.job),
         }
         for job in planned.jobs
     ]
