@@ -89,6 +89,8 @@ def body(*, may_be_empty: bool = False) -> dict[str, Any]:
         raise bad(f"unsupported Content-Type header ({kind}): must be 'application/json'")
     try:
         found = json.loads(data)
+        if b"\\u" in data:
+            json.dumps(found, ensure_ascii=False).encode()  # raises for halves of characters, which nothing can keep
     except (ValueError, RecursionError) as error:
         raise bad(f"invalid JSON: {error}") from error
     if found is None:

@@ -16,7 +16,14 @@ from engine.errors import (
     NotFoundError,
     UnchangedError,
 )
-from images.errors import AmbiguousImageError, ImageInUseError, ImageNotFoundError, InvalidArchiveError
+from images.errors import (
+    AmbiguousImageError,
+    CompressedDataError,
+    ImageInUseError,
+    ImageNotFoundError,
+    InvalidArchiveError,
+    InvalidLayerError,
+)
 from registry import errors as registry_errors
 
 
@@ -49,6 +56,8 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int], ...]] = (
     (InvalidRequestError, 400),
     (InvalidReferenceError, 400),
     (InvalidArchiveError, 400),
+    (InvalidLayerError, 400),
+    (CompressedDataError, 400),
     (AmbiguousImageError, 400),
     (registry_errors.UnauthorizedError, 401),
     (registry_errors.DeniedError, 403),

@@ -97,7 +97,10 @@ class Server(BaseApplication):  # type: ignore[misc]
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
         return versioned(create_app(self._settings))
 
-    def _announce(self, _arbiter: Any) -> None:
+    def _announce(self, arbiter: Any) -> None:
+        arbiter.systemd = True  # which keeps it from removing sockets' files: they are systemd's, or ours
+        for listener in arbiter.LISTENERS:
+            listener.sock.set_inheritable(False)  # a keeper that had it would let clients wait for nobody
         self._listeners.ready()
         self._manager.ready()
 

@@ -11,6 +11,7 @@ from engine.errors import InvalidRequestError
 from engine.inside import CONFINED, Tree, described, no_such_path, open_parent, work
 from images.apply import apply_layer
 from images.diff import write_moving_file, write_tree
+from images.errors import InvalidLayerError
 from images.tarheaders import DIRECTORY
 from images.tarreader import TarReader
 from images.tarwriter import TarWriter
@@ -48,7 +49,10 @@ def copy_in(tree: Tree, path: str, tar: BinaryIO, *, owners: bool, no_overwrite:
             raise InvalidRequestError("extraction point is not a directory") from error
         if no_overwrite:
             _refuse_overwriting(directory, tar)
-        apply_layer(tar, directory, overlay=False, owners=owners, devices=False)
+        try:
+            apply_layer(tar, directory, overlay=False, owners=owners, devices=False)
+        except InvalidLayerError as error:
+            raise InvalidRequestError(error.message, hint=error.hint) from error
         return {}
 
     work(tree, unpack)

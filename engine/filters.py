@@ -24,7 +24,7 @@ def checked(filters: Any, known: Iterable[str]) -> dict[str, list[str]]:
             raise InvalidRequestError(f"invalid filter '{name}'")
         if isinstance(values, Mapping):
             values = [value for value, wanted in values.items() if wanted]
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
             raise InvalidRequestError(f"invalid filter '{name}': expected a list of texts")
         found[name] = list(values)
     return found

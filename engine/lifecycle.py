@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from containers.errors import KeeperError, StateError
+from containers.keeper import protocol
 from containers.switch import open_switch
 from core.cancellation import check
 from engine import hostconfig, locking, sharing, spec, wiring
@@ -36,6 +37,8 @@ _END_S: Final = 60.0
 """How long a keeper may take to end after its container: it syncs a file, and closes."""
 
 _KILL: Final = 9
+_KILLED_S: Final = 10.0
+"""How long a process may take to end by SIGKILL: one that the kernel holds up ends later."""
 
 
 class Lifecycle:
@@ -139,7 +142,10 @@ class Lifecycle:
         self._note(row, "restart")
 
     def kill(self, ref: str, signal: str = "KILL") -> None:
-        """Send a signal to its first process. Raises ConflictError when it does not run."""
+        """Send a signal to its first process; after SIGKILL it has ended when this returns, as docker's clients expect.
+
+        Raises ConflictError when it does not run.
+        """
         row, state = self._found(ref)
         try:
             number = signal_number(signal or "KILL")
@@ -148,8 +154,13 @@ class Lifecycle:
         if not state.is_up:
             raise _cannot_kill(ref, row)
         try:
-            with self._keepers.connect_to_end(row.id) as keeper:
+            with self._keepers.connect_to_end(row.id) as keeper, self._keepers.connect_to_end(row.id) as waiter:
+                if number == _KILL:
+                    protocol.send(waiter.socket, {"verb": "wait", "condition": "next-exit"})
                 keeper.ask("signal", {"number": number})
+                if number == _KILL:
+                    with contextlib.suppress(KeeperError, TimeoutError):
+                        waiter.receive(timeout_s=_KILLED_S)
         except (KeeperError, StateError) as error:
             raise _cannot_kill(ref, row) from error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import flask
 
 from dockerapi import answering, asking
+from engine.engine import Engine
+from engine.errors import ContainerNotFoundError
 
 bp = flask.Blueprint("networks", __name__)
 
@@ -19,8 +21,20 @@ def listed() -> flask.Response:
 @bp.get("/networks/<ref>")
 def inspect(ref: str) -> flask.Response:
     """One, with the containers that are in it."""
-    found = {**asking.engine().networks.inspect(ref), "EnableIPv4": True}
+    engine = asking.engine()
+    found = {**engine.networks.inspect(ref), "EnableIPv4": True}
+    found["Containers"] = {
+        identity: place for identity, place in found["Containers"].items() if _is_running(engine, identity)
+    }
     return answering.document(found, kind="network")
+
+
+def _is_running(engine: Engine, identity: str) -> bool:
+    """Docker lists those alone that have an address now."""
+    try:
+        return engine.state(identity).has_process
+    except ContainerNotFoundError:
+        return False
 
 
 @bp.post("/networks/create")

@@ -17,7 +17,10 @@ from core.settings import GitSettings, OidcSettings, RegistrySettings, ServiceSe
 
 _COMPOSE: Final = Path(__file__).resolve().parents[2] / "compose"
 _SERVICES: Final = sorted((_COMPOSE / "systemd").glob("*.service"))
-_UNITS: Final = [*_SERVICES, *sorted((_COMPOSE / "systemd").glob("*.timer"))]
+_UNITS: Final = [
+    *_SERVICES,
+    *(unit for kind in ("socket", "timer") for unit in sorted((_COMPOSE / "systemd").glob(f"*.{kind}"))),
+]
 _runtime = runpy.run_path(str(_COMPOSE / "runtime_requirements.py"))
 
 
@@ -218,8 +221,8 @@ def test_workers_find_log_ins_elsewhere_than_in_the_home_that_is_hidden(name: st
     assert "Environment=DOCKER_CONFIG=/etc/shiplap/docker" in lines
 
 
-_BOUNDED: Final = [unit for unit in _SERVICES if unit.stem != "shiplap-restore"]
-"""What that one starts outlives it, and would inherit its bounds: containers have their own."""
+_BOUNDED: Final = [unit for unit in _SERVICES if unit.stem not in ("shiplap-restore", "shiplap-engine")]
+"""What those start outlives them, and would inherit its bounds: containers have their own."""
 
 
 @pytest.mark.parametrize("unit", _BOUNDED, ids=lambda unit: unit.stem)

@@ -1,0 +1,149 @@
+"""Requests that no client of docker's sends: they get an answer, and the next one does, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.toolkit.bounds import stretched
+from tests.toolkit.engineapi import Api
+from tests.toolkit.shiplap import BUSYBOX_NAME
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+NAME = "mistreated"
+
+
+@pytest.fixture(scope="module")
+def mistreated(api: Api) -> Iterator[Api]:
+    api.docker("run", "-d", "--name", NAME, BUSYBOX_NAME, "sleep", "1000", check=True)
+    yield api
+    api.docker("rm", "-f", NAME)
+
+
+def ask(api: Api, request: bytes, *, ends: bool = True) -> bytes:
+    """What comes back, to the end."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(stretched(60))
+        client.connect(str(api.socket))
+        client.sendall(request)
+        if ends:
+            client.shutdown(socket.SHUT_WR)
+        found = b""
+        while piece := client.recv(1 << 16):
+            found += piece
+    return found
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(None, 2)[1])
+
+
+def post(path: str, body: bytes, kind: str = "application/json") -> bytes:
+    head = f"POST {path} HTTP/1.0\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+BODIES = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "a list": b"[1]",
+    "a text": b'"x"',
+    "deep": b"[" * 100_000,
+    "no UTF-8": b'{"Image": "\xff"}',
+    "NUL": b'{"Image": "\\u0000", "Name": "\\u0000", "Container": "\\u0000", "Cmd": ["\\u0000"]}',
+    "surrogate": b'{"Image": "\\ud800", "Name": "\\ud800", "Container": "\\ud800", "Cmd": ["\\ud800"]}',
+    "numbers": b'{"Image": 1, "Cmd": 2, "Name": 3, "Container": 4, "Labels": 5, "HostConfig": 6, "Tty": 7}',
+    "lists": b'{"Image": [], "Cmd": [[]], "Name": [], "Container": [], "Labels": [], "HostConfig": [], "Detach": []}',
+    "huge number": b'{"Image": "busybox", "Memory": 1e400, "StopTimeout": 99999999999999999999, "Cmd": ["x"]}',
+}
+PATHS = (
+    "/containers/create", f"/containers/{NAME}/update", f"/containers/{NAME}/exec", "/exec/x/start", "/commit",
+    "/networks/create", "/networks/bridge/connect", "/volumes/create", "/auth",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=list(BODIES))
+def test_bodies(mistreated: Api, body: bytes) -> None:
+    for path in PATHS:
+        answer = ask(mistreated, post(path, body))
+        unreachable = (500,) if path == "/auth" else ()  # there may be no network
+        assert status(answer) in (200, 201, 400, 401, 404, 409, *unreachable), (path, answer, mistreated.log()[-3000:])
+        if status(answer) >= 400:
+            assert "message" in json.loads(answer.partition(b"\r\n\r\n")[2])
+    for network in ("", "mistreated"):
+        mistreated.docker("network", "rm", network)
+    mistreated.docker("volume", "prune", "-f")
+
+
+def test_a_body_that_is_too_large_is_not_read(mistreated: Api) -> None:
+    head = b"POST /containers/create HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
+    assert status(ask(mistreated, head)) == 400
+
+
+HEADS = (
+    b"GET /containers/json?limit=x HTTP/1.0\r\n\r\n", b"GET /containers/json?filters=x HTTP/1.0\r\n\r\n",
+    b"GET /containers/json?filters=%7B%22status%22%3A1%7D HTTP/1.0\r\n\r\n",
+    b"GET /v1.23/info HTTP/1.0\r\n\r\n",
+    b"GET /v9/info HTTP/1.0\r\n\r\n", b"GET /v1.2.3/info HTTP/1.0\r\n\r\n", b"GET /v1.99999999/info HTTP/1.0\r\n\r\n",
+    b"GET /images//json HTTP/1.0\r\n\r\n", b"GET /images/%00/json HTTP/1.0\r\n\r\n",
+    b"GET /images/..%2f..%2fetc/json HTTP/1.0\r\n\r\n", b"GET /exec/..%2f..%2fspec.json/json HTTP/1.0\r\n\r\n",
+    b"GET /volumes/..%2f..%2f HTTP/1.0\r\n\r\n", b"DELETE /volumes/..%2f.. HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/archive?path= HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/archive?path=%00 HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/archive?path=../../../../../../../etc/shadow HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/logs HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/logs?stdout=1&since=x HTTP/1.0\r\n\r\n",
+    b"POST /containers/mistreated/resize?h=x&w=1 HTTP/1.0\r\n\r\n",
+    b"POST /containers/mistreated/resize?h=-1&w=99999999 HTTP/1.0\r\n\r\n",
+    b"POST /containers/mistreated/attach?stream=1&detachKeys=nonsense HTTP/1.0\r\n\r\n",
+    b"POST /containers/mistreated/wait?condition=x HTTP/1.0\r\n\r\n",
+    b"POST /containers/mistreated/kill?signal=x HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/top?ps_args=--nonsense HTTP/1.0\r\n\r\n",
+    b"POST /images/create?fromImage=%2F%2F HTTP/1.0\r\n\r\n", b"POST /images/create HTTP/1.0\r\n\r\n",
+    b"POST /images/create?fromSrc=http://127.0.0.1/ HTTP/1.0\r\n\r\n",
+    b"POST /images/create?fromSrc=- HTTP/1.0\r\nContent-Length: 4\r\n\r\nnope",
+    b"POST /images/load HTTP/1.0\r\nContent-Length: 4\r\n\r\nnope",
+    b"PUT /containers/mistreated/archive?path=/ HTTP/1.0\r\nContent-Length: 4\r\n\r\nnope",
+    b"GET /nothing HTTP/1.0\r\n\r\n", b"PATCH /containers/json HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/json?platform=%7B HTTP/1.0\r\n\r\n",
+    b"POST /build HTTP/1.0\r\n\r\n", b"POST /session HTTP/1.0\r\n\r\n", b"POST /grpc HTTP/1.0\r\n\r\n",
+    b"GET /containers/mistreated/attach/ws HTTP/1.0\r\n\r\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads(mistreated: Api, head: bytes) -> None:
+    answer = ask(mistreated, head)
+    assert status(answer) in (200, 400, 404, 501), (answer, mistreated.log()[-3000:])
+    assert b"root:" not in answer
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(64),
+        os.urandom(4096),
+        b"GET /" + b"a" * 100_000,
+        b"\x16\x03\x01",
+    ],
+    ids=["HTTP/2", "noise", "a long line", "TLS"],
+)
+def test_what_is_no_http(mistreated: Api, garbage: bytes) -> None:
+    try:
+        answer = ask(mistreated, garbage)
+        assert not answer or status(answer) >= 400
+    except ConnectionError:
+        pass
+    assert mistreated.answers()
+
+
+def test_an_upgrade_of_what_cannot_be_upgraded_is_an_answer(mistreated: Api) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    assert status(ask(mistreated, b"POST /containers/nobody/attach?stream=1 HTTP/1.1\r\nHost: x\r\n" + upgrade)) == 404
+    exec_start = b"POST /exec/" + b"0" * 64 + b"/start HTTP/1.1\r\nHost: x\r\n" + upgrade
+    assert status(ask(mistreated, exec_start)) == 404
