@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from containers.keeper import eventlog
-from core.references import Reference
-from engine.errors import InvalidRequestError, NoSuchImageError
-from engine.filters import checked, labels_match
-from engine.making import resolve
-from engine.times import asked_moment
+from engine.imagefilters import created, matching
+from engine.imagefilters import found as found
 from images.oci import parse_time
 from images.store import Store
 
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from engine.engine import Engine
     from images.summary import Image
 
-_KNOWN: Final = ("dangling", "label", "before", "since", "reference", "until")
 _CONFIG: Final[Mapping[str, Any]] = {
     "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
     "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None, "Image": "", "Volumes": None,
@@ -38,14 +34,6 @@ def opened(engine: Engine) -> Iterator[Store]:
         yield store
 
 
-def found(store: Store, name: str) -> Image:
-    """An image by name or ID. Raises NoSuchImageError, in docker's words."""
-    try:
-        return resolve(store, name, None)
-    except InvalidRequestError as error:
-        raise NoSuchImageError(error.message) from error
-
-
 def note(engine: Engine, action: str, identity: str, name: str = "", labels: Mapping[str, str] | None = None) -> None:
     """Write down that something happened to an image."""
     eventlog.append(str(engine.places.run), "image", action, identity, {**(labels or {}), "name": name or identity})
@@ -56,7 +44,7 @@ def listed(store: Store, filters: Any, *, shared: bool, users: Mapping[str, int]
 
     shared: measure what they share. users: how many containers are of each; None does not tell.
     """
-    images = _matching(store, store.images.list(), checked(filters, _KNOWN))
+    images = matching(store, store.images.list(), filters)
     sizes: dict[str, int] = {}
     if shared:
         layers = Counter(diff_id for image in store.images.list() for diff_id in set(image.diff_ids))
@@ -136,57 +124,6 @@ def history(store: Store, image: Image) -> list[dict[str, Any]]:
     ]
 
 
-def created(image: Image) -> int:
-    """When it was made, in seconds since the epoch."""
-    return int(parse_time(image.config.created)) if image.config.created else int(image.created_at)
-
-
 def digests(store: Store, image: Image) -> list[str]:
     """What registries call it: NAME@DIGEST."""
     return [f"{each.familiar_name}@{each.digest}" for each in store.images.digests(image.id)]
-
-
-def _matching(store: Store, images: list[Image], wanted: Mapping[str, Sequence[str]]) -> list[Image]:
-    if dangling := wanted.get("dangling"):
-        if dangling[-1].lower() not in ("1", "0", "true", "false"):
-            raise InvalidRequestError(f"invalid filter 'dangling=[{dangling[-1]}]'")
-        is_wanted = dangling[-1].lower() in ("1", "true")
-        images = [image for image in images if (not image.names) == is_wanted]
-    if labels := wanted.get("label"):
-        images = [image for image in images if labels_match(labels, image.config.config.labels)]
-    for bound in wanted.get("before", ()):
-        moment = created(found(store, bound))
-        images = [image for image in images if created(image) < moment]
-    for bound in wanted.get("since", ()):
-        moment = created(found(store, bound))
-        images = [image for image in images if created(image) > moment]
-    for text in wanted.get("until", ()):
-        until = asked_moment(text) / 1e9
-        images = [image for image in images if created(image) < until]
-    if patterns := wanted.get("reference"):
-        images = _referenced(images, patterns)
-    return images
-
-
-def _referenced(images: list[Image], patterns: Sequence[str]) -> list[Image]:
-    """Those that have a name like one of these, with only such names."""
-    chosen = []
-    for image in images:
-        names = tuple(name for name in image.names if any(_is_like(name, pattern) for pattern in patterns))
-        if names:
-            chosen.append(image._replace(names=names))
-    return chosen
-
-
-def _is_like(name: Reference, pattern: str) -> bool:
-    """As Go's path.Match: ``*`` and ``?`` stand for anything but a slash; with or without tag, short or whole."""
-    import fnmatch
-
-    shown = (name.familiar, name.familiar_name, str(name), name.name)
-    return any(
-        text.count("/") == pattern.count("/")
-        and all(
-            fnmatch.fnmatchcase(part, wanted) for part, wanted in zip(text.split("/"), pattern.split("/"), strict=True)
-        )
-        for text in shown
-    )

@@ -236,6 +236,29 @@ STORIES = {
         volume rm data other
         volume ls -q
         """,
+    "images looked at": """
+        create --name i1 --network none BASE true
+        commit -c 'LABEL kind=first' -m 'the first' i1 team/first:1
+        tag team/first:1 team/first:2
+        commit -c 'LABEL kind=other' i1 other
+        images --format '{{.Repository}}:{{.Tag}} {{.Size}} {{.Containers}}' --filter label=kind=first
+        images --format '{{.Repository}} {{.Tag}} {{.Digest}}' --filter reference='team/*'
+        images --format '{{.Tag}}' --filter reference='team/*:1'
+        images --format '{{.Repository}}' --filter reference='team'
+        images --format '{{.Repository}}' team/first
+        images --filter dangling=true -q
+        images --filter dangling=maybe
+        images --filter nothing=1
+        images --filter since=nothing-there
+        images --format '{{.Nothing}}'
+        images --format 'table {{.Repository}}\t{{.Tag}}' --filter label=kind=other
+        image inspect -f '{{.Os}} {{index .Config.Labels "kind"}} {{json .RepoTags}}' team/first:2
+        image inspect -f '{{.Os}}' nothing-there
+        history --format '{{.Comment}}|{{.Size}}' -H=false other
+        history --no-trunc --format '{{.CreatedBy}}' nothing-there
+        rm i1
+        rmi team/first:1 team/first:2 other
+        """,
     "files in and out": """
         create --name s9 --network none BASE sh -c 'echo new >/made'
         cp s9:/bin/busybox HERE/out
@@ -352,7 +375,7 @@ STORIES = {
 
 _ERRORS_DIFFER = (
     "run -d --name s6 --network none nothing-like", "run --pull never", "run --nothing", "run -m 1k", "ps -n x",
-    "kill -s NOTHING", "rmi ", "run --rm --dns nowhere",
+    "kill -s NOTHING", "rmi ", "images --format '{{.Nothing}}'", "image inspect", "history", "run --rm --dns nowhere",
 )  # fmt: skip
 """Whose errors say the same in other words; the others have docker's, but for its prefix."""
 

@@ -110,6 +110,40 @@ def test_ls_quiet_prints_each_id_once(shiplap_here: Command, ids: dict[str, str]
     assert len(shiplap_here("images", "-q").split()) == 2
 
 
+def test_ls_prints_what_a_template_says(shiplap_here: Command, ids: dict[str, str]) -> None:
+    form = "{{.Repository}}:{{.Tag}} {{.ID}} {{.CreatedSince}} {{.Platform}} {{.Containers}} {{.Digest}}"
+    lines = shiplap_here("image", "ls", "--no-trunc", "--format", form).splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["<none>:<none>", "app:latest", "team/app:1"]
+    (line,) = (line for line in lines if line.startswith("app"))
+    assert f" {ids['app']} " in line
+    assert line.endswith(f" ago {Platform.host()} N/A <none>")
+    assert shiplap_here("images", "--format", "{{.Tag}}", "team/app") == "1\n"
+    assert shiplap_here("image", "ls", "--digests").split()[2] == "DIGEST"
+    assert "can't evaluate field Names" in shiplap_here("image", "ls", "--format", "{{.Names}}", code=1)
+
+
+def test_ls_keeps_to_filters(shiplap_here: Command, ids: dict[str, str]) -> None:
+    def found(*filters: str) -> list[str]:
+        return shiplap_here("image", "ls", "-q", "--no-trunc", *(f"--filter={each}" for each in filters)).split()
+
+    assert found("dangling=true") == [ids["unnamed"]]
+    assert found("dangling=false") == found("reference=app") == found("reference=team/*") == [ids["app"]]
+    assert found("reference=t*") == found("label=a") == found("dangling=true", "reference=app") == []
+    assert found("until=2020-01-01T00:00:00Z") == []
+    assert sorted(found("until=2025-01-01T00:00:00Z")) == sorted(ids.values())
+    assert found("since=app") == found("before=app") == []
+    assert "invalid filter 'nothing'" in shiplap_here("image", "ls", "--filter", "nothing=1", code=1)
+
+
+def test_history_prints_what_a_template_says(shiplap_here: Command, ids: dict[str, str]) -> None:
+    del ids
+    assert shiplap_here("history", "--format", "{{.CreatedBy}}|{{.Comment}}", "app").splitlines() == [
+        'CMD ["serve"]|', "COPY f / # buildkit|buildkit.dockerfile.v0",
+    ]  # fmt: skip
+    said = shiplap_here("history", "--human=false", "app").splitlines()
+    assert re.search(r"2024-05-06 \d\d:\d\d:08 .* 10240 ", said[2])
+
+
 def test_inspect_has_dockers_members(shiplap_here: Command, ids: dict[str, str]) -> None:
     (document,) = json.loads(shiplap_here("image", "inspect", "app"))
     assert document["Id"] == ids["app"]
@@ -117,6 +151,10 @@ def test_inspect_has_dockers_members(shiplap_here: Command, ids: dict[str, str])
     assert document["Config"] == {"Cmd": ["serve"], "Env": ["A=1"]}
     assert document["RootFS"]["Type"] == "layers"
     assert len(document["RootFS"]["Layers"]) == 1
+
+
+def test_inspect_prints_what_a_template_says(shiplap_here: Command, ids: dict[str, str]) -> None:
+    assert shiplap_here("image", "inspect", "-f", "{{.Id}} {{index .Config.Cmd 0}}", "app") == f"{ids['app']} serve\n"
 
 
 def test_inspect_shows_what_it_found_and_fails_for_the_rest(shiplap_here: Command, ids: dict[str, str]) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.containers.command import container_command
+from cli.containers.formats import format_option
+from cli.containers.imagerows import HISTORY, history_rows
 from cli.options import json_option
 from cli.progress.text import cut, one_line, size_text
 from cli.store import open_store
@@ -20,17 +23,20 @@ if TYPE_CHECKING:
 _CREATED_BY_WIDTH = 45
 
 
-@click.command("history")
+@container_command("history")
 @click.argument("name", metavar="IMAGE")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image ID.")
 @click.option("--no-trunc", is_flag=True, help="Print commands and IDs in full.")
+@click.option("-H", "--human/--no-human", default=True, help="Sizes and ages for people.  [default: on]")
+@format_option
 @json_option
 @click.pass_obj
-def command(root: str | None, *, name: str, quiet: bool, no_trunc: bool, as_json: bool) -> None:
+def command(root: str | None, *, name: str, quiet: bool, no_trunc: bool, human: bool, form: str, as_json: bool) -> None:
     """Show how an image was made.
 
     Newest first, with the size that each step added.
     """
+    HISTORY.check(form)
     with open_store(root) as store:
         image = store.images.resolve(name)
         entries = store.images.history(image)[::-1]
@@ -38,6 +44,9 @@ def command(root: str | None, *, name: str, quiet: bool, no_trunc: bool, as_json
         print_json([_document(entry) for entry in entries])
     elif quiet:
         click.echo(image.id if no_trunc else image.id.short)
+    elif form or not human:
+        rows = list(history_rows(image, entries, no_trunc=no_trunc, human=human))
+        click.echo(HISTORY.lines(rows, form), nl=False)
     else:
         header = ("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT")
         click.echo(table(header, list(_rows(image, entries, no_trunc=no_trunc))))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.containers.filters import filter_option, read_filters
+from cli.containers.formats import format_option
+from cli.containers.imagerows import IMAGES, WITH_DIGESTS, image_rows
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.store import open_store
@@ -23,17 +26,48 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="[NAME[:TAG]]", required=False)
 @click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
 @click.option("--no-trunc", is_flag=True, help="Print IDs in full.")
+@click.option("--digests", is_flag=True, help="With what registries call them.")
 @click.option("-a", "--all", "show_all", is_flag=True, hidden=True, help="As docker's; all images are always listed.")
+@filter_option
+@format_option
 @json_option
 @click.pass_obj
-def command(root: str | None, *, name: str | None, quiet: bool, no_trunc: bool, show_all: bool, as_json: bool) -> None:
+def command(
+    root: str | None,
+    *,
+    name: str | None,
+    quiet: bool,
+    no_trunc: bool,
+    digests: bool,
+    show_all: bool,
+    filters: Sequence[str],
+    form: str,
+    as_json: bool,
+) -> None:
     """List images.
 
-    NAME selects by name, with * and ? as wildcards. An image for several platforms has a line for each.
+    NAME selects by name, with * and ? as wildcards. An image for several platforms has a line for each. Filters are
+    docker's: before, dangling, label, reference, since, until.
+
+    \b
+    shiplap image ls --filter dangling=true --format '{{.ID}} {{.CreatedAt}}'
     """
     del show_all
+    wanted = read_filters(filters)
+    listing = WITH_DIGESTS if digests else IMAGES
+    listing.check(form)
     with open_store(root) as store:
         images = store.images.list()
+        if wanted:
+            from engine.imagefilters import matching
+
+            images = matching(store, images, wanted)
+        if (form or digests) and not quiet:
+            chosen = [image._replace(names=tuple(filter(None, _names(image, name)))) for image in images]
+            shown = [image for image in chosen if image.names or name is None]
+            lines = listing.lines(image_rows(store, shown, no_trunc=no_trunc), form)
+            click.echo(lines, nl=False)
+            return
     if as_json:
         print_json([_document(image) for image in images if any(True for _ in _names(image, name))])
         return
