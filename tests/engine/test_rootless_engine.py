@@ -213,3 +213,23 @@ def test_working_directory_may_have_been_removed(home: Home) -> None:
     shows = "from cli.main import main; raise SystemExit(main(['ps', '--format', '{{.Names}}']))"
     script = f'mkdir gone; cd gone; rmdir ../gone; exec {python} -P -c "$0"'
     assert "web" in home.user("sh", "-c", script, shows, env=home.env).stdout
+
+
+def test_a_root_that_is_gone_takes_what_it_had_in_memory_along(privileged: None, busybox_tar: Path) -> None:
+    """Also the process that keeps the user's namespaces."""
+    with ordinary_user(f"shiplapg{os.getpid()}") as user:
+        for name in ("run", "home"):
+            (user.folder / name).mkdir(mode=0o700, exist_ok=True)
+            user.own(user.folder / name)
+        base = user.folder / "home" / "busybox.tar"
+        base.write_bytes(busybox_tar.read_bytes())
+        user.own(base)
+        home = Home(user)
+        home("image", "import", "busybox.tar", BUSYBOX_NAME)
+        home("run", "-d", "--name", "one", BUSYBOX_NAME, "sleep", "1000")
+        home("rm", "-f", "one")
+        root = Path((home.run / "root").read_text())
+        assert len(home.anchors()) == 1
+        shutil.rmtree(root)
+        eventually(lambda: list((user.folder / "run" / "shiplap").iterdir()) == [], timeout_s=60)
+        assert home.anchors() == []
