@@ -27,7 +27,11 @@ _MARKS = ("user.delegate", "trusted.delegate")
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP)
 _ELSEWHERE = "0"  # a process of an outer PID namespace, which has no number here
 _SYSTEMD = "/run/systemd/system"
+_RESTORE = "shiplap-restore.service"
+"""The unit in compose/systemd whose end stops all containers, each by its own signal and time."""
+
 _SCOPE = ("--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--slice=shiplap.slice")
+_ENDS_LATER = ("-p", f"Before={_RESTORE}")  # at a shutdown what was before ends after
 _ROUNDS = 100  # in each, what was forked during the one before is moved
 
 
@@ -61,15 +65,16 @@ def has_systemd() -> bool:
 def scope() -> list[str]:
     """What to put before a command that is to be in a scope of its own, where control groups may be made.
 
-    A scope outlives the session that it was asked for in. Empty where there is no systemd that could be asked, as for
+    A scope outlives the session that it was asked for in. At a shutdown systemd ends it after the unit that stops its
+    containers in order. Empty where there is no systemd that could be asked, as for
     a user who has no manager of their own: after su(1), say.
     """
     if not has_systemd():
         return []
     if os.geteuid() == 0 and is_initial():
-        return ["systemd-run", *_SCOPE]
+        return ["systemd-run", *_SCOPE, *_ENDS_LATER]
     manager = f"{os.environ.get('XDG_RUNTIME_DIR', '')}/systemd/private"
-    return ["systemd-run", "--user", *_SCOPE] if os.access(manager, os.W_OK) else []
+    return ["systemd-run", "--user", *_SCOPE, *_ENDS_LATER] if os.access(manager, os.W_OK) else []
 
 
 def make_room(folder: str) -> bool:

@@ -44,6 +44,7 @@ def test_roots_scope_is_the_systems(manager: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(delegation, "is_initial", lambda: True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert delegation.scope()[:2] == ["systemd-run", "--scope"]
+    assert "Before=shiplap-restore.service" in delegation.scope()  # which stops the containers at a shutdown
 
 
 def test_lingering_is_looked_for_by_the_users_name(manager: Path, tmp_path: Path) -> None:
