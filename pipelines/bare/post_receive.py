@@ -107,6 +107,7 @@ def delivery(settings: dict[str, str], before: str, after: str, ref: str) -> dic
         "after": after,
         "title": title_of(after),
         "author": os.environ.get("SHIPLAP_PUSHER") or user_name(),
+        "default_branch": default_branch(),
     }
     body = json.dumps(push)
     number = hashlib.sha256(f"{after} {ref} {time.time_ns()}".encode(errors="replace")).hexdigest()
@@ -146,6 +147,16 @@ def title_of(commit: str) -> str:
     asked = ["git", "log", "-1", "--format=%s", commit, "--"]
     done = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     return done.stdout.decode(errors="replace").strip()[:200]
+
+
+def default_branch() -> str:
+    """The repository's; empty where it does not say so in the usual way. The service then asks for it."""
+    try:
+        with open("HEAD", encoding="utf-8", errors="replace") as file:
+            found = re.fullmatch(r"ref: refs/heads/(\S{1,200})\s*", file.read(MAX_ANSWER))
+    except OSError:
+        return ""
+    return found[1] if found and found[1] != ".invalid" else ""
 
 
 def keep(what: dict[str, object], name: str, answers: dict[str, dict[str, object]]) -> bool:

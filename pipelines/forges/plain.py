@@ -1,7 +1,7 @@
 """A bare repository without a forge, whose post-receive hook sends what ../../docs/webhooks.md shows.
 
 X-Shiplap-Event: push           {"repository": URL, "ref": "refs/heads/main", "before": ID, "after": ID,
-X-Shiplap-Delivery: ID           "title": …, "author": …}      the last two are optional
+X-Shiplap-Delivery: ID           "title": …, "author": …, "default_branch": …}      the last three are optional
 X-Shiplap-Signature: sha256=…
 """
 
@@ -23,6 +23,7 @@ class _Push(msgspec.Struct, frozen=True):
     before: str = ""
     title: str = ""
     author: str = ""
+    default_branch: str = ""
 
 
 class _Ping(msgspec.Struct, frozen=True):
@@ -62,7 +63,9 @@ def _pushed(push: _Push) -> Event:
         return Ignored(f"{push.ref} was deleted")
     title, author = first_line(push.title), push.author
     if branch := branch_of(push.ref):
-        return Push(branch, commit_or_none(push.before), commit, None, title, author)
+        return Push(
+            branch, commit_or_none(push.before), commit, None, title, author, default_branch=push.default_branch
+        )
     if tag := tag_of(push.ref):
         return Tag(tag, commit, title, author)
     return Ignored(f"{push.ref} is no branch and no tag")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pipelines.bare import post_receive
 from pipelines.bare.post_receive import follow, is_final
+from pipelines.forges.events import Push
+from pipelines.forges.plain import Plain
 from tests.toolkit.scripted import Held, scripted
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n-\n"
@@ -130,3 +134,29 @@ def test_only_a_page_of_the_service_s_own_takes_a_push() -> None:
     assert is_final(202, '{"outcome": "built"}')
     assert not is_final(200, "{}")
     assert not is_final(200, "welcome")
+
+
+@pytest.mark.parametrize(
+    ("head", "branch"),
+    [
+        ("ref: refs/heads/main\n", "main"),
+        ("ref: refs/heads/a/b\n", "a/b"),
+        ("ref: refs/heads/.invalid\n", ""),  # as git writes it where refs are in a table
+        ("1" * 40 + "\n", ""),
+        ("ref: refs/heads/" + "x" * 300 + "\n", ""),
+        (None, ""),
+    ],
+)
+def test_default_branch_is_what_the_repository_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str | None, branch: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if head is not None:
+        (tmp_path / "HEAD").write_text(head)
+    settings = {"REPOSITORY": "file:///r", "HOOK_URL": "http://localhost/hooks/a", "HOOK_SECRET": "s"}
+    told = post_receive.delivery(settings, "0" * 40, "0" * 40, "refs/heads/x")
+    headers = {str(name).lower(): str(value) for name, value in cast("dict[str, str]", told["headers"]).items()}
+    body = str(told["body"]).replace(f'"after": "{"0" * 40}"', f'"after": "{"1" * 40}"')
+    (push,) = Plain().parse(headers, body.encode()).events
+    assert isinstance(push, Push)
+    assert (push.branch, push.default_branch) == ("x", branch)
