@@ -9,6 +9,7 @@ def install(app: flask.Flask) -> None:
     """Give the application all endpoints."""
     from dockerapi.endpoints import (
         archive,
+        builds,
         containers,
         events,
         execs,
@@ -23,6 +24,7 @@ def install(app: flask.Flask) -> None:
     )
 
     for module in (
-        system, containers, streams, waits, execs, archive, images, transfers, networks, volumes, events, refused,
+        system, containers, streams, waits, execs, archive, images, transfers, builds, networks, volumes, events,
+        refused,
     ):  # fmt: skip
         app.register_blueprint(module.bp)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import flask
 
-from core.errors import InvalidReferenceError, ShiplapError
+from core.errors import InvalidReferenceError
 from core.references import Reference
 from dockerapi import answering, asking, imagedocs
 from dockerapi.endpoints.archive import streamed
-from dockerapi.errors import bad, message_of, not_done
+from dockerapi.errors import bad, not_done
 from dockerapi.versions import has
 from engine.errors import NoSuchImageError
 from engine.filters import checked
@@ -208,9 +207,3 @@ def import_tar() -> flask.Response:
         image = import_rootfs(store, flask.request.stream, document, names)
     imagedocs.note(engine, "import", str(image.id), names[0].familiar if names else "")
     return answering.pieces(iter([answering.encoded({"status": str(image.id)})]))
-
-
-def failed(error: ShiplapError) -> dict[str, Any]:
-    """An error within a stream of JSON."""
-    text = message_of(error)
-    return {"errorDetail": {"message": text}, "error": text}

@@ -53,12 +53,11 @@ def swarm(_rest: str = "") -> flask.Response:
     raise ApiError(503, _NO_SWARM)
 
 
-@bp.post("/build")
 @bp.post("/build/prune")
 @bp.post("/build/cancel")
 def build() -> flask.Response:
-    """Builds are the command line's so far."""
-    raise not_done("builds over the API are not done yet: shiplap build, and shiplap cache prune, are")
+    """The build cache is the command line's so far."""
+    raise not_done("this is not done over the API yet: shiplap cache prune is")
 
 
 @bp.post("/session")

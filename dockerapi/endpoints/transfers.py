@@ -9,22 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from typing import Any, Final
 
 import flask
 
-from core.errors import ShiplapError
 from core.references import Reference
 from core.settings import RegistrySettings
 from dockerapi import answering, asking, imagedocs
-from dockerapi.endpoints.images import failed, import_tar
+from dockerapi.endpoints.images import import_tar
 from dockerapi.errors import ApiError, bad
+from dockerapi.lines import Lines, streamed
 from engine.engine import Engine
 from images.oci import decode_index
 from registry.client import (
+    FINAL_STATES,
     Client,
     ClientConfig,
     LayerProgress,
@@ -38,11 +38,10 @@ from registry.client.finding import Finder
 from registry.client.lazy import RegistryLayers
 from registry.client.repository import is_index
 from registry.credentials import Credentials
-from registry.errors import NotFoundError, UnauthorizedError
+from registry.errors import UnauthorizedError
 
 bp = flask.Blueprint("transfers", __name__)
 
-_MOST_WAITING: Final = 10_000
 _BAR: Final = 50
 
 
@@ -53,19 +52,19 @@ def create() -> flask.Response:
         return import_tar()
     reference = _reference(asking.text("fromImage"), asking.text("tag"))
     engine, platform = asking.engine(), asking.platform()
-    config, credentials = _config(engine), _given()
+    config, credentials = client_config(engine), _given()
 
-    def work(lines: _Lines) -> None:
+    def work(lines: Lines) -> None:
         with imagedocs.opened(engine) as store, _client(config, credentials, lines.cancelled) as client:
             store.layers.source = RegistryLayers(store, client)
-            pulled = pull(reference, store, client=client, platform=platform, monitor=lines)
+            pulled = pull(reference, store, client=client, platform=platform, monitor=_Progress(lines, _PULLING))
             lines.put({"status": f"Digest: {pulled.digest}"})
             done = "Downloaded newer image for" if pulled.fresh else "Image is up to date for"
             lines.put({"status": f"Status: {done} {reference.familiar}"})
             labels = pulled.image.config.config.labels
         imagedocs.note(engine, "pull", reference.familiar, reference.familiar, labels)
 
-    return _streamed(work)
+    return streamed(work)
 
 
 @bp.post("/images/<path:name>/push")
@@ -73,26 +72,26 @@ def send(name: str) -> flask.Response:
     """Send an image to the registry that its name begins with."""
     reference = _reference(name, asking.text("tag"))
     engine, platform = asking.engine(), asking.platform()
-    config, credentials = _config(engine), _given()
+    config, credentials = client_config(engine), _given()
     with imagedocs.opened(engine) as store:
         imagedocs.found(store, reference.familiar)
 
-    def work(lines: _Lines) -> None:
+    def work(lines: Lines) -> None:
         with imagedocs.opened(engine) as store, _client(config, credentials, lines.cancelled) as client:
             store.layers.source = RegistryLayers(store, client)
-            pushed = push(reference, store, client=client, platform=platform, monitor=lines)
+            pushed = push(reference, store, client=client, platform=platform, monitor=_Progress(lines, _PUSHING))
             aux = {"Tag": reference.tag or "", "Digest": str(pushed.digest), "Size": pushed.size_bytes}
             lines.put({"progressDetail": {}, "aux": aux})
         imagedocs.note(engine, "push", reference.familiar, reference.familiar)
 
-    return _streamed(work)
+    return streamed(work)
 
 
 @bp.get("/distribution/<path:name>/json")
 def distribution(name: str) -> flask.Response:
     """What a registry has by a name."""
     reference = _reference(name, "")
-    with _client(_config(asking.engine()), _given(), threading.Event()) as client:
+    with _client(client_config(asking.engine()), _given(), threading.Event()) as client:
         tag = reference.digest or reference.tag
         assert tag is not None
         raw, _ = Finder(reference, client, NullTransferMonitor()).manifest(tag)
@@ -113,89 +112,37 @@ def auth() -> flask.Response:
     given = _credentials(body)
     domain = registry_domain(str(asking.member(body, "serveraddress") or "docker.io"))
     try:
-        accepted = verify(domain, given, config=_config(asking.engine()))
+        accepted = verify(domain, given, config=client_config(asking.engine()))
     except UnauthorizedError as error:
         raise ApiError(401, f"Get {domain}: {error.message}") from error
     return answering.document({"Status": "Login Succeeded", "IdentityToken": accepted.identity_token})
 
 
-class _Lines:
-    """Progress as lines of JSON. Given from the thread that works, taken by the one that answers.
+class _Progress:
+    """What a transfer's monitor is told, as docker's lines. words: docker's for states of layers."""
 
-    cancelled: set when the client went away.
-    """
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue(_MOST_WAITING)
-        self.cancelled = threading.Event()
-
-    def put(self, line: dict[str, Any] | BaseException | None) -> None:
-        """Add a line, an error, or the end. Lines that nobody takes are dropped when there are too many."""
-        while not self.cancelled.is_set():
-            try:
-                self._queue.put(line, timeout=0.5)
-                return
-            except queue.Full:
-                if isinstance(line, dict) and "progressDetail" in line:
-                    return
-
-    def get(self) -> dict[str, Any] | BaseException | None:
-        """The next line."""
-        return self._queue.get()
+    def __init__(self, lines: Lines, words: Mapping[str, str]) -> None:
+        self._lines = lines
+        self._words = words
 
     def layer(self, progress: LayerProgress) -> None:
         """As a transfer's monitor."""
-        line: dict[str, Any] = {"status": _STATES.get(progress.state, progress.state), "progressDetail": {}}
+        line: dict[str, Any] = {"status": self._words.get(progress.state, progress.state), "progressDetail": {}}
         if progress.detail:
             line["status"] += f" {progress.detail}"
-        if progress.current_bytes and progress.total_bytes:
+        if progress.current_bytes and progress.total_bytes and progress.state not in FINAL_STATES:
             line["progressDetail"] = {"current": progress.current_bytes, "total": progress.total_bytes}
             line["progress"] = _bar(progress.current_bytes, progress.total_bytes)
-        self.put({**line, "id": progress.id})
+        self._lines.put({**line, "id": progress.id})
 
     def message(self, text: str) -> None:
         """As a transfer's monitor."""
         tag, colon, rest = text.partition(": Pulling from ")
-        self.put({"status": f"Pulling from {rest}", "id": tag} if colon else {"status": text})
+        self._lines.put({"status": f"Pulling from {rest}", "id": tag} if colon else {"status": text})
 
 
-_STATES: Final = {"Waiting": "Pulling fs layer"}
-
-
-def _streamed(work: Callable[[_Lines], None]) -> flask.Response:
-    """Answer with what a thread says. An error before anything was said is an answer of its own."""
-    lines = _Lines()
-
-    def run() -> None:
-        try:
-            work(lines)
-            lines.put(None)
-        except Exception as error:
-            # The outermost layer of this thread: whoever answers tells it.
-            lines.put(error)
-
-    threading.Thread(target=run, name="transfer", daemon=True).start()
-    first = lines.get()
-    if isinstance(first, NotFoundError):
-        raise ApiError(404, first.message)
-    if isinstance(first, BaseException):
-        raise first
-
-    def read() -> Iterator[bytes]:
-        line: dict[str, Any] | BaseException | None = first
-        try:
-            while line is not None:
-                if isinstance(line, ShiplapError):
-                    yield answering.encoded(failed(line))
-                    return
-                if isinstance(line, BaseException):
-                    raise line
-                yield answering.encoded(line)
-                line = lines.get()
-        finally:
-            lines.cancelled.set()
-
-    return answering.pieces(read())
+_PULLING: Final = {"Waiting": "Pulling fs layer"}
+_PUSHING: Final = {"Waiting": "Preparing", "Compressing": "Preparing"}
 
 
 def _reference(name: str, tag: str) -> Reference:
@@ -205,7 +152,8 @@ def _reference(name: str, tag: str) -> Reference:
     return Reference.parse(f"{name}{separator}{tag}" if tag else name).with_default_tag()
 
 
-def _config(engine: Engine) -> ClientConfig:
+def client_config(engine: Engine) -> ClientConfig:
+    """How registries are reached from the caller's engine."""
     return ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
 
 
@@ -226,6 +174,18 @@ def _given() -> Credentials | None:
         raise bad("invalid X-Registry-Auth header: expected an object")
     given = _credentials(found)
     return given if given != Credentials() else None
+
+
+def credentials_of_config() -> dict[str, Credentials]:
+    """Those of ``X-Registry-Config``, by domain: of several registries, for a build. Raises ApiError."""
+    header = flask.request.headers.get("X-Registry-Config", "")
+    if not header:
+        return {}
+    try:
+        found = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+        return {registry_domain(host): _credentials(each) for host, each in found.items()}
+    except (ValueError, AttributeError, binascii.Error) as error:
+        raise bad(f"invalid X-Registry-Config header: {error}") from error
 
 
 def _credentials(document: dict[str, Any]) -> Credentials:

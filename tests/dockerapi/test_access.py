@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,16 @@ class House:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def docker(self, uid: int, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    def docker(
+        self, uid: int, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """docker's command line as somebody, who is in the group as far as the kernel is asked."""
         who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={GROUP}", "--inh-caps=-all"] if uid else []
         ran = subprocess.run(
             [*who, "docker", *words],
             input=stdin,
             capture_output=True,
-            env={**self.api.environment, "HOME": "/nowhere", "DOCKER_CONFIG": "/nowhere"},
+            env={**self.api.environment, "HOME": "/nowhere", "DOCKER_CONFIG": "/nowhere", **(env or {})},
             cwd="/",
             timeout=stretched(120),
         )
@@ -331,3 +333,35 @@ def _tar_with(name: str) -> bytes:
     with tarfile.open(fileobj=file, mode="w") as tar:
         tar.addfile(tarfile.TarInfo(name))
     return file.getvalue()
+
+
+def test_a_members_build_reads_nothing_of_roots(house: House, treasure: Path) -> None:
+    import io
+    import tarfile
+
+    texts = (
+        f"FROM bb\nRUN echo works; cat {treasure}/gold || true",
+        "FROM bb\nCOPY way /got\nRUN cat /got",
+        "FROM bb\nCOPY dir/gold /got\nRUN cat /got",
+        f"FROM bb\nADD file://{treasure}/gold /got\nRUN cat /got",
+        f"FROM bb\nADD file://{treasure.parent}/sealed /got\nRUN cat /got",
+        f"FROM bb\nRUN --mount=type=bind,source=way,target=/m cat /m; cat {treasure}/gold",
+        "FROM bb\nRUN --security=insecure cat /proc/1/environ",
+        "FROM bb\nRUN --network=host id",
+    )
+    for text in texts:
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            member = tarfile.TarInfo("Dockerfile")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+            for name, target in (("way", f"{treasure}/gold"), ("dir", str(treasure))):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = tarfile.SYMTYPE, target
+                tar.addfile(link)
+        ran = house.docker(MEMBER, "build", "--no-cache", "-", stdin=file.getvalue(), env={"DOCKER_BUILDKIT": "0"})
+        told = ran.stdout.replace(text, "").replace(f"{treasure}/gold", "").replace("/gold", "")
+        assert "gold" not in told, (text, ran.stdout)
+        assert "as it was" not in told, (text, ran.stdout)
+        if "echo works" in text:
+            assert "Successfully built" in ran.stdout, ran.stderr

@@ -1,0 +1,84 @@
+"""A body that a thread makes while it works: progress as lines of JSON, and errors among them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import flask
+
+from core.errors import ShiplapError
+from dockerapi import answering
+from dockerapi.errors import ApiError, message_of
+from registry.errors import NotFoundError
+
+_MOST_WAITING: Final = 10_000
+
+
+class Lines:
+    """Progress as lines of JSON. Given from the thread that works, taken by the one that answers.
+
+    cancelled: set when the client went away.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue(_MOST_WAITING)
+        self.cancelled = threading.Event()
+
+    def put(self, line: dict[str, Any] | BaseException | None) -> None:
+        """Add a line, an error, or the end. Lines that nobody takes are dropped when there are too many."""
+        while not self.cancelled.is_set():
+            try:
+                self._queue.put(line, timeout=0.5)
+                return
+            except queue.Full:
+                if isinstance(line, dict) and "progressDetail" in line:
+                    return
+
+    def get(self) -> dict[str, Any] | BaseException | None:
+        """The next line."""
+        return self._queue.get()
+
+
+def streamed(work: Callable[[Lines], None]) -> flask.Response:
+    """Answer with what a thread says. An error before anything was said is an answer of its own."""
+    lines = Lines()
+
+    def run() -> None:
+        try:
+            work(lines)
+            lines.put(None)
+        except Exception as error:
+            # The outermost layer of this thread: whoever answers tells it.
+            lines.put(error)
+
+    threading.Thread(target=run, name="transfer", daemon=True).start()
+    first = lines.get()
+    if isinstance(first, NotFoundError):
+        raise ApiError(404, first.message)
+    if isinstance(first, BaseException):
+        raise first
+
+    def read() -> Iterator[bytes]:
+        line: dict[str, Any] | BaseException | None = first
+        try:
+            while line is not None:
+                if isinstance(line, ShiplapError):
+                    yield answering.encoded(failed(line))
+                    return
+                if isinstance(line, BaseException):
+                    raise line
+                yield answering.encoded(line)
+                line = lines.get()
+        finally:
+            lines.cancelled.set()
+
+    return answering.pieces(read())
+
+
+def failed(error: ShiplapError) -> dict[str, Any]:
+    """An error within a stream of JSON."""
+    text = message_of(error)
+    return {"errorDetail": {"message": text}, "error": text}
