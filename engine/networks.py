@@ -83,8 +83,13 @@ class Networks:
             raise InvalidRequestError(f"invalid network name: {name!r}")
         if asked.text("Driver") not in ("", "bridge"):
             raise NotDoneError(f"networks of the driver {asked.text('Driver')} are not done; bridge is")
-        if asked.flag("Ingress") or asked.has("ConfigFrom"):
-            raise NotDoneError("networks of swarms are not done")
+        if asked.flag("Ingress") or asked.flag("ConfigOnly") or asked.inner("ConfigFrom").text("Network"):
+            raise NotDoneError("networks of swarms, and networks that only configure others, are not done")
+        if asked.text("Scope") not in ("", "local"):
+            raise NotDoneError(f"networks of the scope {asked.text('Scope')} are not done: one is of this machine")
+        addresses = asked.inner("IPAM")
+        if addresses.text("Driver") not in ("", "default") or addresses.pairs("Options"):
+            raise NotDoneError("drivers that give out addresses, and their options, are not done")
         if name in _PREDEFINED:
             raise ConflictError(f"operation is not permitted on predefined {name} network ")
         row = self._made(name, asked)

@@ -116,17 +116,18 @@ def read(body: Fields) -> Privileges:
 
 
 def _capabilities(added: list[str], dropped: list[str]) -> frozenset[str]:
-    add, drop = ({_capability(name) for name in names} for names in (added, dropped))
+    add = {_capability(name, "CapAdd") for name in added}
+    drop = {_capability(name, "CapDrop") for name in dropped}
     if "ALL" in add:
         return ALL_CAPABILITIES - drop if "ALL" not in drop else ALL_CAPABILITIES
     kept = frozenset[str]() if "ALL" in drop else DEFAULT_CAPABILITIES - drop
     return kept | (add - {"ALL"})
 
 
-def _capability(name: str) -> str:
+def _capability(name: str, member: str) -> str:
     full = name.upper() if name.upper() == "ALL" else f"CAP_{name.upper().removeprefix('CAP_')}"
     if full != "ALL" and full not in ALL_CAPABILITIES:
-        raise InvalidRequestError(f'invalid capability: "{name}"')
+        raise InvalidRequestError(f'invalid {member}: unknown capability: "{full}"')
     return full
 
 

@@ -68,7 +68,9 @@ def processes_of(first: int, others: Iterable[int] = ()) -> set[int]:
         if _namespace(int(name), "pid") == namespace:
             ours.add(int(name))
     views = {_namespace(other, "mnt") for other in others if other != first and _namespace(other, "pid") == namespace}
-    return {pid for pid in ours if _namespace(pid, "mnt") not in views} if views else ours
+    if not views:
+        return ours
+    return {pid for pid in ours if _namespace(pid, "mnt") not in {"", *views}}  # what has ended may have been either's
 
 
 def _namespace(pid: int, kind: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cli.containers.body import create_body
 from cli.containers.images import ready_image
 from cli.containers.opening import gather, opened
 from cli.errors import CommandError
@@ -30,18 +29,15 @@ class Made(NamedTuple):
 def made(
     root: str | None,
     image: str,
-    arguments: Sequence[str],
+    body: Mapping[str, Any],
     options: Mapping[str, Any],
     insecure: Sequence[str],
-    *,
-    detached: bool = False,
 ) -> Iterator[Made]:
     """A new container of these options, and within, its engine. Raises ShiplapErrors, OSError.
 
-    options: values by name, of ``options.CREATE_OPTIONS``. detached: see ``create_body``.
+    body: of ``create_body``. options: values by name, of ``options.CREATE_OPTIONS``.
     """
     platform = Platform.parse(options["platform"]) if options["platform"] else None
-    body = create_body(image, arguments, options, detached=detached)
     _check_id_file(options["cidfile"])
     gather(root)
     with open_store(root, insecure) as store:

@@ -58,10 +58,10 @@ def gather(root: str | None) -> None:
 
 
 class NoMatterError(Exception):
-    """What ``for_all`` is to say of a name without counting it as failed. error: what was wrong."""
+    """What ``for_all`` is to say of a name without counting it as failed. error: what was wrong; None: nothing."""
 
-    def __init__(self, error: ShiplapError) -> None:
-        super().__init__(error.message)
+    def __init__(self, error: ShiplapError | None) -> None:
+        super().__init__(error.message if error else "")
         self.error = error
 
 
@@ -92,7 +92,8 @@ def _told(name: str, error: ShiplapError | NoMatterError | None) -> int:
         click.echo(name)
         return 0
     if isinstance(error, NoMatterError):
-        say(describe(error.error))
+        if error.error is not None:
+            say(describe(error.error))
         return 0
     say(describe(error))
     return 1

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.containers.attaching import Streams, attached
+from cli.containers.body import create_body
 from cli.containers.making import Made, made
 from core.errors import ShiplapError
 
@@ -17,7 +18,8 @@ def run_detached(
     root: str | None, image: str, arguments: Sequence[str], options: Mapping[str, Any], insecure: Sequence[str]
 ) -> int:
     """Start a container, and print its ID. Raises ShiplapErrors."""
-    with made(root, image, arguments, options, insecure, detached=True) as created:
+    body = create_body(image, arguments, options, detached=True)
+    with made(root, image, body, options, insecure) as created:
         with _removed_when_it_fails(created, options):
             created.engine.start(created.id)
         click.echo(created.id)
@@ -35,7 +37,7 @@ def run_attached(
 ) -> int:
     """Start a container, and stay attached to its end, or until the detach keys come. Returns docker's exit code."""
     asked = [stream.lower() for stream in options["attach"]]
-    with made(root, image, arguments, options, insecure) as created:
+    with made(root, image, create_body(image, arguments, options), options, insecure) as created:
         streams = Streams(
             stdin=options["interactive"] and (not asked or "stdin" in asked),
             stdout=not asked or "stdout" in asked,

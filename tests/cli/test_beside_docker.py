@@ -342,6 +342,35 @@ STORIES = {
         restart -s TERM -t 0 l2
         rm -f l2
         """,
+    "values that make no sense": """
+        create --network none --mount type=volume,dst=/x,bad=1 BASE true
+        create --network none --shm-size bad BASE true
+        create --network none --restart on-failure:x BASE true
+        create --network none --ulimit bad=1 BASE true
+        create --network none --cap-add NOTHING BASE true
+        create --network none --cap-drop NOTHING BASE true
+        create --network none --cpus 99 BASE true
+        create --network none --oom-score-adj 5000 BASE true
+        create --network none -v a:b BASE true
+        create --network none --health-interval 1ms --health-cmd true BASE true
+        run --rm --network none --volumes-from nobody BASE true
+        run --rm --network none -v /etc/hostname:/x:ro BASE sh -c 'echo a > /x'
+        run --rm --network none --read-only BASE touch /x
+        run --rm --network none --ulimit nofile=10:20 BASE sh -c 'ulimit -n; ulimit -Hn'
+        run --rm --network none -u nobody --group-add 12 BASE id
+        run --rm --network none -e A=1 --env B= BASE sh -c 'echo $A-$B-$HOME-$PATH'
+        """,
+    "networks by their options": """
+        network create --label a=b --scope local net1
+        network inspect -v -f '{{.Name}} {{.Scope}} {{json .Labels}}' net1
+        network ls --filter label=a=b --format '{{.Name}} {{.Driver}} {{.Scope}}'
+        network create --gateway 10.1.2.3 net2
+        network rm -f net1 nothing
+        network rm nothing
+        network connect nothing nobody
+        network disconnect nothing nobody
+        network prune -f --filter bad=1
+        """,
     "whose processes": """
         run -d --name p1 --network none BASE sleep 1000
         run -d --name p2 --network none --ipc shareable BASE sh -c 'echo hi >/dev/shm/x; exec sleep 1000'
@@ -375,7 +404,8 @@ STORIES = {
 
 _ERRORS_DIFFER = (
     "run -d --name s6 --network none nothing-like", "run --pull never", "run --nothing", "run -m 1k", "ps -n x",
-    "kill -s NOTHING", "rmi ", "images --format '{{.Nothing}}'", "image inspect", "history", "run --rm --dns nowhere",
+    "kill -s NOTHING", "create --network none --shm-size", "create --network none --ulimit", "rmi ",
+    "images --format '{{.Nothing}}'", "image inspect", "history", "run --rm --dns nowhere",
 )  # fmt: skip
 """Whose errors say the same in other words; the others have docker's, but for its prefix."""
 

@@ -84,7 +84,7 @@ def test_entrypoint_and_command_as_docker_merges_them(engine: Engine, body: dict
         ({"RestartPolicy": {"Name": "often"}}, "invalid restart policy: unknown policy 'often'"),
         ({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 1}}, "can only be used with 'on-failure'"),
         ({"AutoRemove": True, "RestartPolicy": {"Name": "always"}}, "can't create 'AutoRemove' container with restart"),
-        ({"CapAdd": ["NOTHING"]}, 'invalid capability: "NOTHING"'),
+        ({"CapAdd": ["NOTHING"]}, 'invalid CapAdd: unknown capability: "CAP_NOTHING"'),
         ({"LogConfig": {"Type": "syslog"}}, "no log driver named 'syslog' is registered"),
         ({"LogConfig": {"Config": {"max-pumpkin": "1"}}}, "unknown log opt 'max-pumpkin' for json-file"),
         ({"SecurityOpt": ["pumpkin=1"]}, 'invalid --security-opt 2: "pumpkin=1"'),

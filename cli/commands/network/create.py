@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -22,6 +23,14 @@ from cli.options import pairs
 @click.option("--label", "labels", metavar="NAME[=VALUE]", multiple=True, help="Set a label.")
 @click.option("-o", "--opt", "driver_options", metavar="NAME=VALUE", multiple=True, help="An option of the driver.")
 @click.option("--attachable", is_flag=True, help="As every network is.")
+@click.option("--scope", metavar="SCOPE", default="", help="Only local is there.")
+@click.option("--ip-range", "ranges", metavar="CIDR", multiple=True, help="Refused: addresses are of the whole subnet.")
+@click.option("--aux-address", "auxiliary", metavar="NAME=ADDRESS", multiple=True, help="Refused, as --ip-range.")
+@click.option("--ipam-driver", metavar="DRIVER", default="default", help="Only default is there.")
+@click.option("--ipam-opt", "ipam_options", metavar="NAME=VALUE", multiple=True, help="Refused: it is for drivers.")
+@click.option("--config-only", is_flag=True, help="Refused: no network configures another.")
+@click.option("--config-from", metavar="NETWORK", default="", help="Refused, as --config-only.")
+@click.option("--ingress", is_flag=True, help="Refused: it is for swarms.")
 @click.pass_obj
 def command(
     root: str | None,
@@ -35,14 +44,33 @@ def command(
     labels: Sequence[str],
     driver_options: Sequence[str],
     attachable: bool,
+    scope: str,
+    ranges: Sequence[str],
+    auxiliary: Sequence[str],
+    ipam_driver: str,
+    ipam_options: Sequence[str],
+    config_only: bool,
+    config_from: str,
+    ingress: bool,
 ) -> None:
     """Make a network.
 
     Containers in it reach each other by their names. Prints its ID.
     """
     if len(gateways) > len(subnets):
-        raise CommandError("every --gateway needs a --subnet of its own")
+        raise CommandError("every ip-range or gateway must have a corresponding subnet", hint="--subnet")
     gateways = [*gateways, *[""] * (len(subnets) - len(gateways))]
+    pools: list[dict[str, Any]] = [
+        {"Subnet": subnet, "Gateway": gateway} for subnet, gateway in zip(subnets, gateways, strict=True)
+    ]
+    if ranges or auxiliary:
+        pools[:1] = [
+            {
+                **(pools[0] if pools else {}),
+                "IPRange": ",".join(ranges),
+                "AuxiliaryAddresses": pairs(auxiliary, "--aux-address"),
+            }
+        ]
     body = {
         "Name": name,
         "Driver": driver,
@@ -51,11 +79,11 @@ def command(
         "Attachable": attachable,
         "Labels": pairs(labels, "--label"),
         "Options": pairs(driver_options, "--opt"),
-        "IPAM": {
-            "Config": [
-                {"Subnet": subnet, "Gateway": gateway} for subnet, gateway in zip(subnets, gateways, strict=True)
-            ]
-        },
+        "Scope": scope,
+        "ConfigOnly": config_only,
+        "ConfigFrom": {"Network": config_from} if config_from else None,
+        "Ingress": ingress,
+        "IPAM": {"Driver": ipam_driver, "Options": pairs(ipam_options, "--ipam-opt"), "Config": pools},
     }
     with opened(root) as engine:
         click.echo(engine.networks.create(body)["Id"])

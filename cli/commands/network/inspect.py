@@ -14,9 +14,11 @@ from cli.containers.opening import opened
 @container_command("inspect")
 @click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
 @click.option("-f", "--format", "form", metavar="FORM", default="", help="json, or a Go template.")
+@click.option("-v", "--verbose", is_flag=True, help="As docker's, for swarms: nothing more, here.")
 @click.pass_obj
-def command(root: str | None, *, names: Sequence[str], form: str) -> int:
+def command(root: str | None, *, names: Sequence[str], form: str, verbose: bool) -> int:
     """Show all about networks, as JSON."""
+    del verbose
     template = template_of(form)
     with opened(root) as engine:
         return print_inspected(names, engine.networks.inspect, template)
