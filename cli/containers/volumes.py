@@ -49,12 +49,10 @@ def mount(text: str) -> dict[str, Any]:
         if not equals and name in _FLAGS:
             value = "true"
         elif not equals:
-            raise CommandError(
-                f"invalid argument {_shown(text)} for --mount: invalid field '{field}' must be a key=value pair"
-            )
+            raise _wrong(text, f"invalid field '{field}' must be a key=value pair")
         known = _MEMBERS.get(name)
         if known is None:
-            raise CommandError(f"invalid argument {_shown(text)} for --mount: unexpected key '{name}' in '{field}'")
+            raise _wrong(text, f"unexpected key '{name}' in '{field}'")
         known(found, value, name)
     _check(found, text)
     return found
@@ -64,18 +62,20 @@ def _fields(text: str) -> list[str]:
     try:
         return next(csv.reader([text], strict=True), [])
     except csv.Error as error:
-        raise CommandError(f"invalid argument {_shown(text)} for --mount: {error}") from error
+        raise _wrong(text, f"{error}") from error
 
 
 def _check(found: Mapping[str, Any], text: str) -> None:
     kind = found["Type"]
     if not found.get("Target"):
-        raise CommandError(f"invalid argument {_shown(text)} for --mount: target is required")
+        raise _wrong(text, "target is required")
     for member, only in _GROUPS:
         if found.get(member) and kind != only:
-            raise CommandError(
-                f"invalid argument {_shown(text)} for --mount: cannot mix '{only}-*' options with mount type '{kind}'"
-            )
+            raise _wrong(text, f"cannot mix '{only}-*' options with mount type '{kind}'")
+
+
+def _wrong(text: str, why: str) -> CommandError:
+    return CommandError(f'invalid argument {_shown(text)} for "--mount" flag: {why}')
 
 
 def _shown(text: str) -> str:
