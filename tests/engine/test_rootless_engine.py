@@ -117,6 +117,7 @@ def test_command_does_what_roots_does(home: Home, words: str, expected: str) -> 
         (f"run -d -m 64m {BUSYBOX_NAME} true", "this host cannot limit memory"),
         ("update -m 64m web", "systemd-run --user --scope"),
         ("pause web", "there is no freezer among its control groups"),
+        (f"run --rm --pid container:web {BUSYBOX_NAME} true", "takes control groups"),
     ],
 )
 def test_what_the_kernel_keeps_from_a_user_is_refused_with_the_reason(home: Home, words: str, reason: str) -> None:
@@ -165,6 +166,14 @@ def test_what_other_users_make_in_a_bind_is_subordinate_and_can_be_had_back(home
     assert [(place / name).stat().st_uid for name in ("mine", "data", ".")] == [first + 999] * 3
     home("run", *bind, BUSYBOX_NAME, "chown", "-R", "0:0", "/b")
     assert [(place / name).stat().st_uid for name in ("mine", "data", ".")] == [home.user.uid] * 3
+
+
+def test_a_container_shares_another_one_s_memory(home: Home) -> None:
+    write = "echo shared >/dev/shm/x; exec sleep 1000"
+    home("run", "-d", "--name", "giver", "--ipc", "shareable", BUSYBOX_NAME, "sh", "-c", write)
+    ask = ("--rm", "--ipc", "container:giver", BUSYBOX_NAME, "cat", "/dev/shm/x")
+    eventually(lambda: home("run", *ask, check=False).stdout == "shared\n")
+    home("rm", "-f", "giver")
 
 
 def test_lost_anchor_is_found_again_by_the_nursery(home: Home) -> None:
