@@ -133,7 +133,8 @@ class Hub:
             said = self._failures[failed]
             raise NetworkError(f"{failed} failed to set up the containers' network: {said}", hint=remedy(failed, said))
         if not self.ready and not self.starting:
-            self._ways = {family: self._link.has_default_route(family) for family in (AF_INET, AF_INET6)}
+            by4 = self._link.has_default_route() or bool(self._link.routes())  # or to a network without a way out of it
+            self._ways = {AF_INET: by4, AF_INET6: self._link.has_default_route(AF_INET6)}
             self.ready = True
         return follows
 
