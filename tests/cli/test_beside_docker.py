@@ -405,7 +405,6 @@ STORIES = {
 _ERRORS_DIFFER = (
     "run -d --name s6 --network none nothing-like", "run --pull never", "run --nothing", "run -m 1k", "ps -n x",
     "kill -s NOTHING", "create --network none --shm-size", "create --network none --ulimit", "rmi ",
-    "kill -s NOTHING", "create --network none --shm-size", "create --network none --ulimit", "rmi ",
     "images --format '{{.Nothing}}'", "image inspect", "history", "run --rm --dns nowhere",
 )  # fmt: skip
 """Whose errors say the same in other words; the others have docker's, but for its prefix."""
