@@ -122,7 +122,8 @@ def _isolate(work: str) -> None:
     gc.disable()
     os.setsid()
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    if os.getpid() == 1:  # else it has no PID namespace of its own, and /proc is the right one already
+        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     syscalls.mount("tmpfs", work, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
     os.umask(0o022)
     os.mkdir(f"{work}/{STAGING}")
