@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +139,8 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         address.
         """
         from images.store import Store
-        from registry.server.owned import begin
         from registry.server.registry import Registry
+        from registry.server.schema import hide, prepare
         from registry.server.settings import settings_of
 
         root = self._service_settings.root
@@ -151,9 +152,10 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             other_names=frozenset({name}) - {urlsplit(self._service_settings.public_url).netloc},
             hidden=f"{OUTPUTS}/",
         )
-        found = Registry.serving(Store.open(root), settings, accounts=ServiceAccounts(service))
-        begin(found)
-        return found
+        store = Store.open(root)
+        prepare(store.database)
+        hide(store.database, settings.hidden, time.time())  # also for the commands that open it beside us
+        return Registry.serving(store, settings, accounts=ServiceAccounts(service))
 
     def _identities(self) -> Provider | None:
         from web.identities import Provider

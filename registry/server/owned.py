@@ -1,8 +1,8 @@
 """Hidden repositories, from the side of the program around the registry that they belong to: it says what goes.
 
 It asks for what was pushed before some time, some at a time, and has removed what it does not want. What was pushed
-again since stays, and so does what was there before the names were hidden (``begin``): that is somebody's image. Blobs
-that no manifest names go with the next collection.
+again since stays, and so does what was there before the names were hidden (``schema.hide``): that is somebody's image.
+Blobs that no manifest names go with the next collection.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 from registry.server.content import drop_if_empty
 from registry.server.manifests import delete_manifest
 from registry.server.registry import Registry
+from registry.server.schema import hidden
 
 _AT_ONCE: Final = 500
-_SINCE: Final = "registry_hidden_since"
 _MANIFESTS: Final = """
 SELECT digest FROM registry_manifests WHERE repository = ? AND digest > ? AND pushed_at < ? AND pushed_at >= ?
 ORDER BY digest LIMIT ?
@@ -24,12 +24,6 @@ _TAGS: Final = """
 SELECT name FROM registry_tags WHERE repository = ? AND (lower(name), name) > (lower(?), ?)
 AND updated_at < ? AND updated_at >= ? ORDER BY lower(name), name LIMIT ?
 """
-
-
-def begin(registry: Registry) -> None:
-    """Note, once, since when names are hidden."""
-    with registry.rows.transaction() as connection:
-        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_SINCE, repr(registry.clock())))
 
 
 def repositories(registry: Registry) -> list[tuple[int, str]]:
@@ -77,5 +71,5 @@ def remove(registry: Registry, repository: int, digests: Sequence[str], names: S
 
 
 def _since(registry: Registry) -> float:
-    row = registry.rows.one("SELECT value FROM meta WHERE key = ?", (_SINCE,))
-    return float(row[0]) if row else registry.clock()
+    found = hidden(registry.store.database)
+    return found[1] if found is not None else registry.clock()

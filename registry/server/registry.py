@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from core.settings import RegistrySettings
@@ -13,7 +14,7 @@ from registry.server.attempts import Attempts
 from registry.server.content import Content
 from registry.server.manifests import Manifests
 from registry.server.rows import Rows
-from registry.server.schema import prepare
+from registry.server.schema import hidden, prepare
 from registry.server.settings import ServerSettings
 from registry.server.tokens import TokenSigner, load_key
 from registry.server.uploads import Uploads
@@ -39,8 +40,12 @@ class Registry:
         """upstream: asks the registries that are mirrored here; None: nothing is. It is closed with this.
 
         accounts: who else gets in, not being a user of the registry.
+        Repositories that a program around it has hidden are so for whoever opens it (``schema.hide``).
         """
         prepare(store.database)
+        found = hidden(store.database)
+        if found is not None and not settings.hidden:
+            settings = replace(settings, hidden=found[0])
         directory = store.root / "serve"
         self.store = store
         self.settings = settings

@@ -18,6 +18,7 @@ from images.database import Database
 from registry.server.errors import ServerSettingsError
 
 _KEY: Final = "registry_schema"
+_HIDDEN: Final = "registry_hidden"
 
 # One script per version; a released script is never changed, a new one is appended.
 _MIGRATIONS: Final = (
@@ -109,6 +110,23 @@ def prepare(database: Database) -> None:
             for statement in statements(script):
                 connection.execute(statement)
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(SCHEMA_VERSION)))
+
+
+def hidden(database: Database) -> tuple[str, float] | None:
+    """What the names of the repositories begin with that belong to the program around, and since when, in seconds since
+    the epoch; None: none do.
+    """
+    row = database.one("SELECT value FROM meta WHERE key = ?", (_HIDDEN,))
+    if row is None:
+        return None
+    prefix, _, since = str(row[0]).partition(" ")
+    return prefix, float(since)
+
+
+def hide(database: Database, prefix: str, now: float) -> None:
+    """Let repositories belong to the program around from now on, whoever opens the registry; the first time counts."""
+    with database.transaction(durable=True) as connection:
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_HIDDEN, f"{prefix} {now!r}"))
 
 
 def _version(row: tuple[str] | None) -> int:

@@ -28,6 +28,7 @@ from pipelines.schema import artifacts, jobs, output_tokens, runs, workers
 from pipelines.service import Service
 from registry.server.content import Blob
 from registry.server.registry import Registry
+from registry.server.schema import hide
 from registry.server.settings import ServerSettings
 from tests.pipelines.test_pipelines import LAYER, begun, node
 from worker.keptrows import kept_name, published_name, settle_kept
@@ -230,8 +231,7 @@ def test_token_ends_by_itself_when_it_is_forgotten_and_with_its_run(service: Ser
 def registry(service: Service) -> Iterator[Registry]:
     with Store.open(service.settings.root) as store:
         made = Registry(store, ServerSettings(hidden="runs/"))
-        with store.database.transaction() as connection:
-            connection.execute("INSERT INTO meta VALUES ('registry_hidden_since', '0.0')")
+        hide(store.database, "runs/", 0.0)
         yield made
         made.close()
 

@@ -35,6 +35,7 @@ def show_output(number: int, place: int, name: str) -> Response:
         "run_output.html",
         run=run,
         found=found,
+        host=request.host,
         base=f"/runs/{number}/jobs/{place}/outputs/{name}",
         directory=directory,
         steps=_steps(directory),

@@ -20,6 +20,7 @@ from registry.server.app import application
 from registry.server.collect import collect
 from registry.server.portable import list_repositories as portable
 from registry.server.registry import Registry
+from registry.server.schema import hide
 from registry.server.settings import Policy, Retention, ServerSettings
 from registry.server.survey import list_repositories
 from registry.server.users import ACTIONS, EVERYONE, Grant
@@ -46,7 +47,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         made.users.set_password("bob", PASSWORD, new=True)
         for user in ("bob", EVERYONE):
             made.users.grant(user, "*", ACTIONS)
-        owned.begin(made)
+        hide(store.database, "runs/", time.time())
         yield made
         made.close()
 
@@ -130,7 +131,19 @@ def test_images_that_had_such_names_before_are_not_theirs(registry: Registry) ->
     client = Client(application(registry))
     digest = put(client, "runs/old", b"an image")
     with registry.rows.transaction() as connection:
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'registry_hidden_since'", (repr(time.time() + 1),))
+        value = f"runs/ {time.time() + 1!r}"
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'registry_hidden'", (value,))
     (key, _), *_ = owned.repositories(registry)
     assert [*owned.manifests(registry, key, time.time() + 9), *owned.tags(registry, key, time.time() + 9)] == []
     assert client.get(f"/v2/runs/old/manifests/{digest}", headers=INSIDE).status_code == 200
+
+
+def test_they_are_so_for_whoever_opens_the_registry(registry: Registry) -> None:
+    """A command that collects by the rules beside the service, say."""
+    client = Client(application(registry))
+    digest = put(client, "runs/app", b"output")
+    other = Registry(registry.store, ServerSettings(policies=(RULES,)))
+    assert other.settings.is_hidden("runs/app")
+    assert collect(other, grace_s=0).manifests == 0
+    other.close()
+    assert client.get(f"/v2/runs/app/manifests/{digest}", headers=INSIDE).status_code == 200
