@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,8 +20,12 @@ from core.settings import ServiceSettings
 from images.store import Store
 from images.tarwriter import TarWriter
 from pipelines.model import Project
+from pipelines.runs.artifacts import Artifact, note_artifacts
 from pipelines.schema import jobs, runs
 from pipelines.service import Service
+from registry.server.content import Blob
+from registry.server.registry import Registry
+from registry.server.settings import ServerSettings
 from tests.web.conftest import Api
 from tests.web.guard.signing import sign_in
 from tests.web.test_jobs_api import claimed, nothing, planned
@@ -209,3 +216,39 @@ def test_who_may_not_see_the_project_sees_none_of_it(client: FlaskClient, servic
         f"/api/v1/runs/{run}/jobs/2/outputs", "/api/v1/projects/app/latest?branch=main&job=docs/make",
     ):  # fmt: skip
         assert client.get(path).status_code in (403, 404), path
+
+
+@pytest.fixture
+def registry(api: Api, settings: ServiceSettings) -> Iterator[Registry]:
+    """Beside the application."""
+    with Store.open(settings.root) as store, contextlib.closing(Registry(store, ServerSettings())) as made:
+        api.client.application.extensions["shiplap-registry"] = made
+        yield made
+
+
+def test_an_output_that_is_on_another_host_comes_from_the_registry(
+    api: Api, service: Service, settings: ServiceSettings, registry: Registry, run: int, tmp_path: Path
+) -> None:
+    """It is imported by its digest once, and told of where it is."""
+    with Store.open(tmp_path / "elsewhere") as other, Store.open(settings.root) as store:
+        layer = stored(other)
+        blob = other.layers.compressed(layer, "zstd", 1)
+        store.kept.drop(["output/1/make/site"])
+        store.images.prune(cache=True)
+        assert not store.layers.has(layer)
+        api("GET", f"/runs/{run}/jobs/2/outputs/site", status=404)
+        data = other.blobs.read_checked(blob.digest)
+        registry.content.put_bytes(
+            data,
+            lambda connection, found: registry.content.link(
+                connection, "runs/app", Blob(blob.digest, found, len(data))
+            ),
+        )
+    sent = Artifact("output", "site", "runs/app", "m", str(layer), str(blob.digest), blob.media_type, blob.size, 4e9)
+    with service.database.write() as connection:
+        note_artifacts(connection, service.jobs.number(run, 2), [sent])
+    files = api("GET", f"/runs/{run}/jobs/2/outputs/site")["files"]
+    assert len(files) == 4
+    (view,) = api("GET", f"/runs/{run}/jobs/2/outputs")["outputs"]
+    assert view["artifact"] == f"runs/app:{run}-2-site"
+    assert api.send("GET", f"/runs/{run}/jobs/2/outputs/site/file?path=site/index.html").get_data() == b"<h1>Hi!\n\n"
