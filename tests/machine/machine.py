@@ -106,7 +106,7 @@ class Machine:
 
     def later(self, command: str) -> None:
         """Run a command that ends its agent, and wait until that answers again."""
-        self(f"systemd-run --on-active=1 {command}")
+        self(f"systemd-run --on-active=1 --timer-property=AccuracySec=100ms {command}")
         self.until_up(_BOOT_S)
 
     def console(self) -> str:
