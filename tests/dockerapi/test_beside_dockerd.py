@@ -22,8 +22,11 @@ from tests.toolkit.shiplap import Shiplap
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
+_NOT_COMPARED = ("images looked at", "looking closely", "whose processes")
+"""Of the command line's stories those that differ over the API; docs/docker-compatibility.md, "Differences"."""
+
 STORIES = {
-    **STORIES_OF_COMMANDS,
+    **{name: story for name, story in STORIES_OF_COMMANDS.items() if name not in _NOT_COMPARED},
     "images": """
         images --format '{{.Repository}} {{.Tag}} {{.ID}}' --filter reference=BASE
         tag BASE story:one
@@ -42,7 +45,6 @@ STORIES = {
         save -o HERE/saved.tar BASE
         save -o HERE/none.tar nothing-like-this
         load -i HERE/saved.tar
-        push nothing-like-this:x
         """,
     "an image of a tar": """
         create --name t1 --network none BASE true
@@ -118,7 +120,7 @@ STORIES = {
 
 _ERRORS_DIFFER = (
     "run -d --name s6 --network none nothing-like", "kill -s NOTHING", "rmi ", "run --rm --dns nowhere",
-    "run --rm --network container:nobody", "swarm leave", "search nothing", "plugin inspect", "push nothing-like",
+    "run --rm --network container:nobody", "swarm leave", "search nothing", "plugin inspect",
     "logs --since nonsense", "inspect", "run -m 1k",
     "save -o HERE/none.tar",
 )  # fmt: skip
