@@ -418,6 +418,8 @@ def _check_outputs(job: Job, problems: Problems) -> None:
             continue
         if output.on != "success":
             problems.error(_span(output.on), "what is taken of failures is for people, and has a `name`")
+        if output.preview:
+            problems.error(_span(output.path), "what a mark opens is for people, and has a `name`")
         if output.keep_s != OUTPUTS_KEPT_S:
             problems.error(_span(output.path), "only what is for people is kept for a time, and has a `name`")
 

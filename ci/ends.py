@@ -24,6 +24,7 @@ class Published(Struct, frozen=True):
     layer: has its files, and nothing else.
     count: how many files and links; size: bytes of these files.
     keep_s: how long it is kept, from the job's end.
+    preview: whether a mark at the commit opens it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Published(Struct, frozen=True):
     count: int
     size: int
     keep_s: float
+    preview: bool = False
 
 
 class JobOutcome(Struct, frozen=True, omit_defaults=True):

@@ -159,6 +159,7 @@ class Output(Struct, frozen=True):
     name: under which people find them; entries of one name are one download. Empty: they are for jobs alone.
     on: of which end of the job they are taken; of all but ``success`` they are for people alone.
     keep_s: how long people find them.
+    preview: whether a mark at the commit opens what has this name.
     """
 
     path: str
@@ -167,6 +168,7 @@ class Output(Struct, frozen=True):
     name: str = ""
     on: OutputOn = "success"
     keep_s: float = OUTPUTS_KEPT_S
+    preview: bool = False
 
     def is_for_jobs(self) -> bool:
         """Whether later jobs get it: what is taken of failures, too, is for people alone."""

@@ -149,6 +149,7 @@ class ServiceSettings(NamedTuple):
     shared_cache: whether workers share the build cache through ``registry``.
     shared_cache_mounts: IDs of cache mounts that the runs of all projects have in common, but for forks.
     metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
+    outputs_url: the host on which scripts of HTML pages that jobs made may run; empty: they run nowhere.
     """
 
     root: Path
@@ -166,6 +167,7 @@ class ServiceSettings(NamedTuple):
     shared_cache: bool = True
     shared_cache_mounts: tuple[str, ...] = ()
     metrics_token: str = ""
+    outputs_url: str = ""
 
     @property
     def key_file(self) -> Path:
@@ -198,7 +200,28 @@ class ServiceSettings(NamedTuple):
             _switch(env, "SHIPLAP_SHARED_CACHE", default=True),
             _listed(env.get("SHIPLAP_SHARED_CACHE_MOUNTS", "")),
             _secret(env, "SHIPLAP_METRICS_TOKEN"),
+            _outputs_url(env),
         )
+
+
+def _outputs_url(env: Mapping[str, str]) -> str:
+    """``SHIPLAP_OUTPUTS_URL``. Cookies know no ports, so the host is another one than the service's."""
+    url = env.get("SHIPLAP_OUTPUTS_URL", "").rstrip("/")
+    if not url:
+        return ""
+    from urllib.parse import urlsplit  # not at the top: every command imports this module
+
+    parts, public = urlsplit(url), urlsplit(env.get("SHIPLAP_PUBLIC_URL", ""))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+        raise SettingsError(
+            f"SHIPLAP_OUTPUTS_URL is {url!r}", hint="it is a scheme and a host: https://outputs.example.org"
+        )
+    if parts.hostname == public.hostname:
+        raise SettingsError(
+            f"SHIPLAP_OUTPUTS_URL and SHIPLAP_PUBLIC_URL have the same host, {parts.hostname}",
+            hint="scripts of jobs need a host of their own, to which no cookie of the service goes",
+        )
+    return url
 
 
 class FetchSettings(NamedTuple):

@@ -265,6 +265,13 @@ _SERVICE: Final = Group(
             "serve, web",
         ),
         Variable(
+            "SHIPLAP_OUTPUTS_URL",
+            "the host on which scripts in previews of outputs run; without it, they run nowhere",
+            "`http(s)://HOST[:PORT]`, whose host is not that of `SHIPLAP_PUBLIC_URL`",
+            "",
+            "serve, web",
+        ),
+        Variable(
             "SHIPLAP_METRICS_TOKEN",
             "what `/metrics` asks for; without it, nothing",
             "a text, sent as `Authorization: Bearer …`",

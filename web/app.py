@@ -25,6 +25,7 @@ from web.loghub import Hub
 from web.metrics import exposition
 from web.openapi import document
 from web.pages.installing import PAGES, install
+from web.pages.outputs import previewed
 from web.requestlog import log_requests
 from web.views import (
     admin,
@@ -98,7 +99,7 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
             response.headers.setdefault(name, value)
         return response
 
-    for blueprint in (receive.blueprint, follow.blueprint, badge.blueprint):
+    for blueprint in (receive.blueprint, follow.blueprint, badge.blueprint, previewed):
         app.register_blueprint(blueprint)
     install(app)
     guard(app, service, {page.name for page in PAGES})

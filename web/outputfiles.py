@@ -142,6 +142,39 @@ def sent_file(found: FoundOutput, path: str) -> Streamed:
     return Streamed(_Pieces(opened, pieces), headers)
 
 
+def beginning(found: FoundOutput, path: str, most: int) -> tuple[str, bool]:
+    """The first bytes of a file as text, and whether there are more. Raises NotFoundError."""
+    with Opened(found) as opened:
+        try:
+            size, pieces = opened_file(opened.tar, path)
+        except NoSuchFileError as error:
+            raise NotFoundError(error.message, hint=error.hint) from error
+        data = bytearray()
+        for piece in pieces:
+            data += piece
+            if len(data) >= most:
+                break
+    return data[:most].decode(errors="replace"), size > most
+
+
+def entry_of(found: FoundOutput) -> str:
+    """The file by which an output is opened: the page called index nearest to the top, or the one file that there is.
+
+    Empty: there is none. Raises NotFoundError.
+    """
+    nearest, only, count = "", "", 0
+    with Opened(found) as opened:
+        for file in listed(opened.tar):
+            if file.kind == "directory":
+                continue
+            count += 1
+            only = file.path
+            is_page = file.path.rpartition("/")[2] in ("index.html", "index.htm")
+            if is_page and (not nearest or file.path.count("/") < nearest.count("/")):
+                nearest = file.path
+    return nearest or (only if count == 1 else "")
+
+
 def sent_archive(found: FoundOutput, form: Format) -> Streamed:
     """All of an output. Raises NotFoundError."""
     opened = Opened(found)

@@ -34,6 +34,7 @@ from web.guard.proxies import BehindProxies
 from web.hooks.pending import PendingThread
 from web.hooks.statuses import status_thread
 from web.housekeeping import Housekeeper
+from web.previews import OutputsHost
 from web.registry_access import ServiceAccounts
 from web.settings import WebSettings
 
@@ -130,6 +131,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         repositories = GitServing(service, GitSettings.from_environ(), lambda: hub.stopping)
         wsgi = with_registry(app, Impatient(application(registry), stalled_s))
         wsgi = with_repositories(wsgi, Impatient(repositories, stalled_s))
+        wsgi = OutputsHost(wsgi, self._service_settings.outputs_url)
         return _Application(BehindProxies(wsgi, self._service_settings.trusted_proxies), hub)
 
     def _registry(self, service: Service) -> Registry:

@@ -14,7 +14,7 @@ from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
 from ci.model import Job, Output
 from ci.workspace.errors import OutputsError
-from ci.workspace.naming import keep_times
+from ci.workspace.naming import is_marked, keep_times
 from ci.workspace.workspace import Workspace
 from core.cancellation import asking
 from core.events import StepOutput
@@ -61,5 +61,5 @@ class Publishing:
             with self._store.layers.open(layer) as tar:
                 count, size = counted(tar)
             if count:
-                found.append(Published(name, layer, count, size, keep_s))
+                found.append(Published(name, layer, count, size, keep_s, is_marked(entries)))
         return tuple(found)

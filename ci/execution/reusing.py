@@ -35,6 +35,7 @@ class Reuse:
     def __init__(self, name: str, job: Job, key: JobKey, given: Given, tools: JobTools) -> None:
         self._key = key
         self._keep_s = keep_times(job.outputs)
+        self._marked = frozenset(str(output.name) for output in job.outputs if output.preview)
         self._given = given
         self._results = Results(tools.store, tools.domain, f"job {given.facts.get('SHIPLAP_PROJECT', '')} {name}")
         self._began = time.time()
@@ -56,7 +57,10 @@ class Reuse:
             return Earlier(None, (MissReason("no-cache"),))
         found = self._results.find(self._key)
         if found is not None and found.published:  # how long people find them now, the file of today says
-            published = (replace(each, keep_s=self._keep_s.get(each.name, each.keep_s)) for each in found.published)
+            published = (
+                replace(each, keep_s=self._keep_s.get(each.name, each.keep_s), preview=each.name in self._marked)
+                for each in found.published
+            )
             found = replace(found, published=tuple(published))
         changes = () if found is not None else tuple(self._results.changes(self._key, before=self._began))
         return Earlier(found, changes)

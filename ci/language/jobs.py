@@ -162,7 +162,7 @@ _OUTPUT: Final = Either(
         "optional": Key(Flag(), "whether there may be no such file"),
         "name": Key(Words("a name of letters, digits, `.`, `_` and `-`", r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
                           is_verbatim=True), "for people, too, by this name"),
-        "preview": Key(None, "a mark at the commit that opens it"),
+        "preview": Key(Flag(), "whether a mark at the commit opens what has this name"),
         "on": Key(Choice("success", "failure", "always"), "the end that it is taken of; but for `success`, for people"),
         "keep": Key(Duration("365d"), "how long people find it", "keep_s"),
     }),

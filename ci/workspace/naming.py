@@ -53,6 +53,11 @@ def keep_times(outputs: Sequence[Output]) -> dict[str, float]:
     return found
 
 
+def is_marked(entries: Sequence[Output]) -> bool:
+    """Whether a mark at the commit opens what these entries of one name are."""
+    return any(output.preview for output in entries)
+
+
 def wanted(outputs: Sequence[Output]) -> list[Wanted]:
     """The entries for which a file has to be there."""
     return [

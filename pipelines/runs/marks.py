@@ -18,12 +18,14 @@ from pipelines.endings import repeated
 from pipelines.forges.events import StatusState
 from pipelines.model import FIRST_PLACE, JobState, Run
 from pipelines.runs.graphs import GraphRow, Moved, culprit
-from pipelines.schema import statuses
+from pipelines.runs.previews import HAVE_OUTCOME, previews_of
+from pipelines.schema import jobs, statuses
 from pipelines.statuses.outbox import add_status, failed_line, state_of
-from pipelines.statuses.wording import cut, one_line, with_line
+from pipelines.statuses.wording import cut, one_line, preview_words, with_line
 
 _LONGEST: Final = 255
 _DIGITS: Final = 8
+_PREVIEW: Final = '"preview":true'
 _OF_JOBS: Final[Mapping[JobState, StatusState]] = {
     "waiting": "pending", "blocked": "pending", "queued": "pending", "running": "running", "succeeded": "success",
     "reused": "success", "failed": "failure", "skipped": "cancelled", "left out": "success", "cancelled": "cancelled",
@@ -52,6 +54,7 @@ def note_pipeline(connection: Connection, run: Run, moved: Moved, now: float) ->
         _note_run(connection, run, moved, now)
     if moved.plan.statuses == "jobs":
         _note_jobs(connection, run, moved, now)
+    _note_previews(connection, run, now)
 
 
 def of_job(pipeline: str, job: str) -> str:
@@ -61,6 +64,20 @@ def of_job(pipeline: str, job: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
     return f"{name[: _LONGEST - _DIGITS - 1]}~{digest}"
+
+
+def _note_previews(connection: Connection, run: Run, now: float) -> None:
+    """Have the commit marked with what jobs want to be opened, as soon as it is there."""
+    ended = (jobs.c.run == run.number, jobs.c.kind == "job", jobs.c.state.in_(HAVE_OUTCOME))
+    wanted = select(jobs.c.place, jobs.c.result).where(*ended, jobs.c.result.contains(_PREVIEW, autoescape=True))
+    found = connection.execute(wanted.order_by(jobs.c.place)).all()
+    known = _last_states(connection, run) if found else {}
+    for row in found:
+        for name in previews_of(row.result):
+            context = of_job(run.trigger.context, name)
+            if context not in known:
+                known[context] = "success"
+                add_status(connection, run, context, "success", preview_words(name), now, job=row.place)
 
 
 def _note_run(connection: Connection, run: Run, moved: Moved, now: float) -> None:

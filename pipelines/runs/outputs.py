@@ -15,9 +15,8 @@ from core.trust import of_branch, protected
 from pipelines.database import Database
 from pipelines.errors import NotFoundError
 from pipelines.runs.artifacts import output_tag
+from pipelines.runs.previews import HAVE_OUTCOME
 from pipelines.schema import artifacts, jobs, runs
-
-_HAVE_OUTCOME = ("succeeded", "reused", "failed")
 
 
 class OutputView(msgspec.Struct, frozen=True):
@@ -26,6 +25,7 @@ class OutputView(msgspec.Struct, frozen=True):
     files: how many there are, links too. size: bytes.
     until: when it is removed, in seconds since the epoch.
     artifact: its name in the service's registry, without the host; empty: it is not there.
+    preview: whether its author had it marked at the commit, to be opened.
     """
 
     name: str
@@ -33,6 +33,7 @@ class OutputView(msgspec.Struct, frozen=True):
     size: int
     until: float
     artifact: str = ""
+    preview: bool = False
 
 
 class FoundOutput(NamedTuple):
@@ -102,7 +103,7 @@ class Outputs:
 
 def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...]]:
     columns = (jobs.c.place, jobs.c.name, jobs.c.result, jobs.c.finished_at)
-    wanted = select(*columns).where(jobs.c.run == run, jobs.c.kind == "job", jobs.c.state.in_(_HAVE_OUTCOME))
+    wanted = select(*columns).where(jobs.c.run == run, jobs.c.kind == "job", jobs.c.state.in_(HAVE_OUTCOME))
     sent = select(jobs.c.place, artifacts.c.name, artifacts.c.repository).join(jobs, jobs.c.number == artifacts.c.job)
     rows = connection.execute(sent.where(jobs.c.run == run, artifacts.c.kind == "output"))
     there = {(row.place, row.name): row.repository for row in rows}
@@ -120,5 +121,5 @@ def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...
 
 def _output(run: int, place: int, job: str, found: Published, at: float, repository: str) -> FoundOutput:
     artifact = f"{repository}:{output_tag(run, place, found.name)}" if repository else ""
-    view = OutputView(found.name, found.count, found.size, at + found.keep_s, artifact)
+    view = OutputView(found.name, found.count, found.size, at + found.keep_s, artifact, found.preview)
     return FoundOutput(run, place, job, view, found.layer, at)

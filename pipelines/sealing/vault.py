@@ -188,6 +188,11 @@ class Secrets:
         purpose = hmac.digest(self.keys.current(), b"a secret's value, in the key of a build's step", "sha256")
         return hmac.digest(purpose, value, "sha256").hex()
 
+    def signature(self, value: bytes) -> str:
+        """Hexadecimal digits that only this service can make for a value: of an address that it gave out."""
+        purpose = hmac.digest(self.keys.current(), b"an address that the service gave out", "sha256")
+        return hmac.digest(purpose, value, "sha256").hex()
+
     def check_key(self) -> None:
         """Raises SecretError unless this host's key is the service's."""
         with self._database.read() as connection:

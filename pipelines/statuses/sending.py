@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Row
 
+from ci.ends import JobOutcome
 from core.errors import ShiplapError
 from pipelines.database import Database
 from pipelines.errors import NotFoundError, SecretError
@@ -25,8 +26,9 @@ from pipelines.forges.known import FORGES
 from pipelines.model import Project
 from pipelines.projects.projects import Projects
 from pipelines.projects.repositories import repository_path
-from pipelines.schema import runs, statuses
+from pipelines.schema import jobs, runs, statuses
 from pipelines.statuses.transport import Transport
+from pipelines.statuses.wording import preview_words
 
 _ROUND_S: Final = 1.0
 _BATCH: Final = 4
@@ -114,10 +116,22 @@ class StatusSender:
         project, token = self._target(row.project)
         forge = FORGES[project.hook.forge]
         url = project.hook.repository
-        page = self._url_of(row.run) + (f"?job={row.job}" if row.job else "")
+        page = self._url_of(row.run) + (self._below(row) if row.job else "")
         status = Status(row.state, row.context, row.description, page, self._branch(row.run))
         call = forge.status_call(repository_path(url), row.commit, status, token)
         self._transport.send(project.hook.api_url or forge.default_api(url), call)
+
+    def _below(self, row: Row[Any]) -> str:
+        """What of a run's page a mark opens: a job, or the preview of one that the mark is called after."""
+        if row.state == "success":
+            wanted = select(jobs.c.result).where(jobs.c.run == row.run, jobs.c.place == row.job)
+            with self._database.read() as connection:
+                result = connection.execute(wanted).scalar() or ""
+            if '"preview":true' in result:
+                for each in JobOutcome.from_json(result).published:
+                    if each.preview and row.description == preview_words(each.name):
+                        return f"/jobs/{row.job}/outputs/{each.name}/open"
+        return f"?job={row.job}"
 
     def _target(self, name: str) -> tuple[Project, str]:
         try:

@@ -43,3 +43,8 @@ def one_line(text: str) -> str:
 def cut(text: str, length: int = _MAX_DESCRIPTION) -> str:
     """The beginning of a text that is too long."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def preview_words(name: str) -> str:
+    """What the mark of an output says that a click opens. name: the output's."""
+    return f"open {name}"

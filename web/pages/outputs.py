@@ -1,23 +1,29 @@
-"""Pages of outputs for people: their files to look through and to save, and links to a branch's newest."""
+"""Pages of outputs for people: their files to look at and to save, and links to a branch's newest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final, cast, get_args
+from urllib.parse import quote
 
 from flask import Blueprint, Response, redirect, request
 
 from ci.downloads import Format
 from pipelines.errors import NotFoundError
+from web import previews
 from web.backing import service
 from web.calls import Streamed
-from web.outputfiles import files_in, sent_archive, sent_file
+from web.outputfiles import beginning, entry_of, files_in, sent_archive, sent_file
 from web.pages.frame import page
 
 of_runs: Final = Blueprint("run_output_pages", __name__)
 of_projects: Final = Blueprint("project_output_pages", __name__)
+previewed: Final = Blueprint("previews", __name__)
 
 _SHOWN: Final = 1000
+_SHOWN_BYTES: Final = 256 << 10
+"""Of a text, on its page."""
+
 _LONGEST_BRANCH: Final = 8
 """Parts of a branch's name, between slashes, that a link is tried with."""
 
@@ -41,6 +47,7 @@ def show_output(number: int, place: int, name: str) -> Response:
         steps=_steps(directory),
         files=files,
         more=count - len(files),
+        kind_of=previews.kind_of,
     )
 
 
@@ -48,6 +55,40 @@ def show_output(number: int, place: int, name: str) -> Response:
 def save_file(number: int, place: int, name: str, path: str) -> Response:
     """One file, to be saved: nothing of it is shown here."""
     return _sent(sent_file(service().outputs.get(number, place, name), path))
+
+
+@of_runs.get("/runs/<int:number>/jobs/<int:place>/outputs/<name>/open")
+def open_output(number: int, place: int, name: str) -> Response:
+    """What an output is opened by: its page that is nearest to the top, or its one file; else what is in it."""
+    found = service().outputs.get(number, place, name)
+    path = entry_of(found)
+    base = f"/runs/{number}/jobs/{place}/outputs/{name}"
+    return _to(f"{base}/look/{quote(path)}" if path else base)
+
+
+@of_runs.get("/runs/<int:number>/jobs/<int:place>/outputs/<name>/look/<path:path>")
+def look_at_file(number: int, place: int, name: str, path: str) -> Response:
+    """A file to look at: an image, the beginning of a text; a page of HTML has an address of its own."""
+    run = service().runs.get(number)
+    found = service().outputs.get(number, place, name)
+    kind = previews.kind_of(path)
+    if not kind:
+        raise NotFoundError(f"{path[:200]} is not shown, only saved")
+    if kind == "page":
+        return _to(previews.address(found, path, runs_scripts=True))
+    text, is_cut = beginning(found, path, _SHOWN_BYTES) if kind == "text" else ("", False)
+    return page(
+        "run_output_file.html",
+        run=run,
+        found=found,
+        base=f"/runs/{number}/jobs/{place}/outputs/{name}",
+        path=path,
+        steps=_steps(path),
+        kind=kind,
+        text=text,
+        is_cut=is_cut,
+        shown_at=previews.address(found, path, runs_scripts=False),
+    )
 
 
 @of_runs.get("/runs/<int:number>/jobs/<int:place>/outputs/<name>/archive.<form>")
@@ -80,6 +121,14 @@ def save_latest(name: str, rest: str) -> Response:
         f"no run that succeeded has {rest[:200]}",
         hint="/projects/PROJECT/latest/BRANCH/JOB/PATH",
     )
+
+
+@previewed.get("/o/<ticket>/<name>/")
+@previewed.get("/o/<ticket>/<name>/<path:path>")
+def show_file(ticket: str, name: str, path: str = "") -> Response:
+    """A file as a browser shows it, for whoever has the address. It has no session, and asks for none."""
+    found = previews.sent(ticket, name, path, request.environ)
+    return Response(found.pieces, headers=dict(found.headers))
 
 
 def _readings(parts: list[str]) -> Iterator[tuple[str, str, str]]:

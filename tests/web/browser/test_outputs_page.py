@@ -26,7 +26,7 @@ def test_an_output_is_looked_through_and_saved(page: Page, site: Site) -> None:
     page.get_by_role("link", name="site/").click()
     expect(page.get_by_text(EVIL.decode())).to_be_visible()
     with page.expect_download() as saved:
-        page.get_by_role("link", name="index.html").click()
+        page.get_by_role("link", name="Save index.html").click()
     assert saved.value.path().read_bytes() == b"<h1>Hi!\n\n"
     with page.expect_download() as saved:
         page.get_by_role("link", name="zip").click()

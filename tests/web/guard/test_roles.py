@@ -20,9 +20,9 @@ from web.pages.installing import PAGES
 OPEN: Final = {"openapi", "healthz", "readyz", "metrics", "static"}
 """For everybody, tokens or not: no data of runs is in them."""
 
-BY_THEMSELVES: Final = {"hooks", "follow", "badge"}
+BY_THEMSELVES: Final = {"hooks", "follow", "badge", "previews"}
 """Blueprints whose requests come from elsewhere: a forge and a bare repository's hook sign their own, a badge is public
-where the project says so."""
+where the project says so, a preview is for whoever has an address that the service signed."""
 
 PUBLIC_PAGES: Final = {"login.show_login", "login.log_in", "login.show_welcome", "login.welcome"}
 
