@@ -149,6 +149,7 @@ class ServiceSettings(NamedTuple):
     shared_cache: whether workers share the build cache through ``registry``.
     shared_cache_mounts: IDs of cache mounts that the runs of all projects have in common, but for forks.
     metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
+    project_outputs_max: bytes of outputs for people that a host keeps for one project; 0: as many as the disk has.
     outputs_url: the host on which scripts of HTML pages that jobs made may run; empty: they run nowhere.
     """
 
@@ -168,6 +169,7 @@ class ServiceSettings(NamedTuple):
     shared_cache_mounts: tuple[str, ...] = ()
     metrics_token: str = ""
     outputs_url: str = ""
+    project_outputs_max: int = 0
 
     @property
     def key_file(self) -> Path:
@@ -201,6 +203,7 @@ class ServiceSettings(NamedTuple):
             _listed(env.get("SHIPLAP_SHARED_CACHE_MOUNTS", "")),
             _secret(env, "SHIPLAP_METRICS_TOKEN"),
             _outputs_url(env),
+            _size(env, "SHIPLAP_PROJECT_OUTPUTS_MAX", 0),
         )
 
 

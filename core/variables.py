@@ -265,6 +265,13 @@ _SERVICE: Final = Group(
             "serve, web",
         ),
         Variable(
+            "SHIPLAP_PROJECT_OUTPUTS_MAX",
+            "what a host keeps of a project's outputs for people; a job that exceeds it fails",
+            "a size as in `20g`; 0 is no bound",
+            "0",
+            "serve, web, worker",
+        ),
+        Variable(
             "SHIPLAP_OUTPUTS_URL",
             "the host on which scripts in previews of outputs run; without it, they run nowhere",
             "`http(s)://HOST[:PORT]`, whose host is not that of `SHIPLAP_PUBLIC_URL`",

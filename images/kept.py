@@ -99,6 +99,14 @@ class Kept:
         rows = self._database.all(sql, (len(prefix), prefix))
         return [name for (name,) in rows]
 
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """By the names of rows that begin so, the bytes of the layers that they keep; shared ones count for each."""
+        sql = """SELECT kept.name, coalesce(sum(layers.size), 0) FROM kept
+            LEFT JOIN kept_objects ON kept_objects.name = kept.name AND NOT is_image
+            LEFT JOIN layers ON layers.diff_id = object
+            WHERE substr(kept.name, 1, ?) = ? GROUP BY kept.name"""
+        return dict(self._database.all(sql, (len(prefix), prefix)))
+
     def _read(self, name: str) -> KeptThings | None:
         row = self._database.one("SELECT until FROM kept WHERE name = ?", (name,))
         if row is None:

@@ -43,6 +43,7 @@ from worker.imagelabels import annotations_of
 from worker.jobcaches import caches_of
 from worker.keptrows import kept_name, kept_until, published_name
 from worker.outputs import bring, leave, used_images
+from worker.outputsquota import within_quota
 from worker.sharedcache import refuse_cache_names
 from worker.work import Work, client_for, in_registry, is_trusted, names_a_registry, privacy_of
 
@@ -99,6 +100,8 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     outcome = replace(outcome, message=writer.masked(outcome.message))
     if domain.is_fork:
         outcome = _of_a_stranger(outcome)
+    most = service.settings.project_outputs_max
+    outcome = within_quota(service.database, work.store.kept, claim.run.project, outcome, most)
     is_again = is_tried_again(planned.job.retry, outcome, claim.failures + 1)
     left = Left()
     if not is_again:  # else nothing tells of it

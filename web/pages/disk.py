@@ -8,9 +8,10 @@ from typing import Any, Final
 from flask import Blueprint, Response, redirect, request
 
 from pipelines.errors import InvalidRequestError
+from pipelines.runs.keptoutputs import taken_by_project
 from registry.server.collect import collect
 from registry.server.survey import list_repositories
-from web.backing import registry
+from web.backing import registry, service
 from web.guard import require
 from web.pages import words
 from web.pages.frame import page
@@ -18,6 +19,9 @@ from web.pages.frame import page
 blueprint: Final = Blueprint("disk_pages", __name__)
 
 _SHOWN: Final = 100
+_PROJECTS: Final = 5
+"""Those whose outputs take most."""
+
 _GB: Final = 1_000_000_000
 
 
@@ -28,12 +32,17 @@ def show_disk() -> Response:
     store = registry().store
     hidden = registry().settings.hidden_range
     repositories = list_repositories(store, hidden)
+    outputs = taken_by_project(service().database, store.kept)
     return page(
         "disk.html",
         disk=shutil.disk_usage(store.root),
         root=store.root,
         registry_bytes=sum(repository.size_bytes for repository in repositories),
         repositories=len(repositories),
+        outputs=sorted(outputs.items(), key=lambda pair: -pair[1])[:_PROJECTS],
+        outputs_bytes=sum(outputs.values()),
+        output_projects=len(outputs),
+        outputs_max=service().settings.project_outputs_max,
         notice=_notice(),
     )
 

@@ -107,3 +107,13 @@ def _picture(page: Page, name: str) -> None:
     """For whoever looks at how it looks."""
     if place := os.environ.get("SHIPLAP_LOOK"):
         page.screenshot(path=str(Path(place) / f"{name}.png"))
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_the_disk_page_has_what_outputs_take(page: Page, run: int, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto("/disk")
+    tile = page.locator(".tile", has=page.get_by_role("heading", name="Outputs for people"))
+    expect(tile.get_by_text("runs that are gone").or_(tile.get_by_role("link")).first).to_be_visible()
+    _picture(page, f"disk-{width}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

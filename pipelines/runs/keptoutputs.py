@@ -1,0 +1,44 @@
+"""What outputs for people take of a host's store, by project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sqlalchemy import select
+
+from images.kept import Kept
+from pipelines.database import Database
+from pipelines.schema import runs
+
+PUBLISHED: Final = "output/"
+"""How the names of the store's rows begin that keep outputs for people; then come the run, the job and the output."""
+
+_AT_ONCE: Final = 500
+
+
+def taken_by_project(database: Database, kept: Kept) -> Mapping[str, int]:
+    """Bytes of what is kept here for people, by project; of runs that are not known any more, under an empty name.
+
+    Raises DatabaseUnreachableError.
+    """
+    sizes: dict[int, int] = {}
+    for name, size in kept.sizes(PUBLISHED).items():
+        number = int(name.split("/")[1])
+        sizes[number] = sizes.get(number, 0) + size
+    projects = _projects(database, sizes)
+    found: dict[str, int] = {}
+    for number, size in sizes.items():
+        project = projects.get(number, "")
+        found[project] = found.get(project, 0) + size
+    return found
+
+
+def _projects(database: Database, numbers: Iterable[int]) -> dict[int, str]:
+    wanted = list(numbers)
+    found: dict[int, str] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = select(runs.c.number, runs.c.project).where(runs.c.number.in_(wanted[start : start + _AT_ONCE]))
+        with database.read() as connection:
+            found.update({row.number: row.project for row in connection.execute(some)})
+    return found
