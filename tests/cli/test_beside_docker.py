@@ -254,7 +254,7 @@ STORIES = {
         images --format 'table {{.Repository}}\t{{.Tag}}' --filter label=kind=other
         image inspect -f '{{.Os}} {{index .Config.Labels "kind"}} {{json .RepoTags}}' team/first:2
         image inspect -f '{{.Os}}' nothing-there
-        history --format '{{.Comment}}|{{.Size}}' -H=false other
+        history --format '{{len .CreatedBy}}' -H=false other
         history --no-trunc --format '{{.CreatedBy}}' nothing-there
         rm i1
         rmi team/first:1 team/first:2 other
