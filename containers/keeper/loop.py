@@ -13,6 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MOST_S = 86_400.0
+"""epoll_wait(2) takes no more than 24 days at once."""
+
 _ENDED = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -131,7 +134,7 @@ class Loop:
         self._timers = [timer for timer in self._timers if timer.handler is not None]
         if not self._timers:
             return None
-        return max(0.0, min(timer.at for timer in self._timers) - time.monotonic())
+        return min(_MOST_S, max(0.0, min(timer.at for timer in self._timers) - time.monotonic()))
 
     def _update(self, fd: int, reader: Callable[[], None] | None, writer: Callable[[], None] | None) -> None:
         mask = (select.EPOLLIN if reader is not None else 0) | (select.EPOLLOUT if writer is not None else 0)

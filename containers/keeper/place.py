@@ -61,6 +61,7 @@ class Place:
             self._share(spec, told)
         except OSError:
             self._end(guest)
+            self._unshare()
             raise
         return guest
 
@@ -130,8 +131,7 @@ class Place:
         """Its first process has ended: end what it has left among another container's processes."""
         if has_others_processes(spec):
             self._cell.clear(guest)
-        self._shared.drop()
-        self._drop_shm()
+        self._unshare()
 
     def leave(self, *, for_good: bool) -> None:
         """Take its interfaces and names back; for good, the ports that it listens at, too."""
@@ -174,7 +174,8 @@ class Place:
         if self._shm >= 0:
             told["mounts"].insert(0, ("given", f"/{SHM}", self._shm))
 
-    def _drop_shm(self) -> None:
+    def _unshare(self) -> None:
+        self._shared.drop()
         shm, self._shm = self._shm, -1
         if shm >= 0:
             os.close(shm)

@@ -1,0 +1,25 @@
+"""A keeper's loop."""
+
+from __future__ import annotations
+
+import os
+
+from containers.keeper.loop import Loop
+
+
+def test_a_moment_that_is_years_away_stops_nothing() -> None:
+    """As after ``stop -t 2147483647``: epoll takes no such time."""
+    loop = Loop()
+    rung: list[str] = []
+    loop.later(2_147_483_647.0, lambda: rung.append("far"))
+    ours, theirs = os.pipe()
+    try:
+        loop.watch(ours, lambda: rung.append(os.read(ours, 1).decode()))
+        os.write(theirs, b"x")
+        loop.step()
+        loop.unwatch(ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+        os.close(loop.fileno())
+    assert rung == ["x"]
