@@ -6,7 +6,6 @@ megabyte are kept.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +75,9 @@ class EventReader:
                         if not line.endswith(b"\n"):
                             break
                         self._place = Place(self._place.file, self._place.offset + len(line))
-                        yield json.loads(line)
+                        event = eventlog.parsed(line)
+                        if event is not None:
+                            yield event
             except FileNotFoundError:
                 pass  # it made room
             if len(numbers) == 1:

@@ -24,6 +24,11 @@ MOST_BYTES = 1 << 20
 _PATIENCE_S = 2.0
 """Whoever appends holds the lock for less than a millisecond, unless somebody has stopped it: then events are lost."""
 
+_LONGEST = 128 << 10
+"""Of a line. A caller chooses labels and commands; and the files are in the host's memory, and everybody's events."""
+
+_SHORT = 1 << 10
+_FEW = 32
 KEPT = 2
 _SUFFIX = ".jsonl"
 
@@ -47,7 +52,10 @@ def append(run: str, kind: str, action: str, identity: str, attributes: dict[str
         now = max(time.time_ns(), last + 1)
         os.pwrite(lock, b"%-31d\n" % now, 0)
         event = {"time_ns": now, "type": kind, "action": action, "id": identity, "attributes": attributes}
-        _write(folder, json.dumps(event).encode("ascii") + b"\n")
+        line = json.dumps(event).encode("ascii")
+        if len(line) > _LONGEST:
+            line = json.dumps({**event, "action": action[:_SHORT], "attributes": _short(attributes)}).encode("ascii")
+        _write(folder, line + b"\n")
     finally:
         os.close(lock)
     return now
@@ -74,10 +82,24 @@ def read(run: str) -> Iterator[dict[str, Any]]:
         try:
             with open(path(run, number), "rb") as file:
                 for line in file:
-                    if line.endswith(b"\n"):  # else it is being written
-                        yield json.loads(line)
+                    if line.endswith(b"\n") and (event := parsed(line)) is not None:  # else it is being written
+                        yield event
         except FileNotFoundError:
             continue  # it was the oldest
+
+
+def _short(attributes: dict[str, str]) -> dict[str, str]:
+    """The beginning of each of the last few, which are the engine's own: it gives labels first."""
+    return {name[:_SHORT]: value[:_SHORT] for name, value in list(attributes.items())[-_FEW:]}
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """The event of a whole line; None for what somebody was killed over, or had no room for."""
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return event
 
 
 def _write(folder: str, line: bytes) -> None:
@@ -85,7 +107,7 @@ def _write(folder: str, line: bytes) -> None:
     stems = [name.removesuffix(_SUFFIX) for name in os.listdir(folder) if name.endswith(_SUFFIX)]
     known = sorted(int(stem) for stem in stems if stem.isdecimal())
     number = known[-1] if known else 1
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     fd = os.open(f"{folder}/{number}{_SUFFIX}", flags, 0o600)
     if os.fstat(fd).st_size + len(line) > MOST_BYTES:
         os.close(fd)
@@ -94,6 +116,9 @@ def _write(folder: str, line: bytes) -> None:
         for old in [*known, number][:-KEPT]:
             os.unlink(f"{folder}/{old}{_SUFFIX}")
     try:
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            line = b"\n" + line  # whoever wrote the last one was killed over it
         os.write(fd, line)
     finally:
         os.close(fd)

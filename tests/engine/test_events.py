@@ -111,3 +111,25 @@ def test_somebody_who_is_stopped_with_the_lock_costs_an_event_and_no_more(
             note(tmp_path, "die")
     note(tmp_path, "stop")
     assert [event["action"] for event in eventlog.read(str(tmp_path))] == ["start", "stop"]
+
+
+def test_what_somebody_was_killed_over_is_passed_over(tmp_path: Path) -> None:
+    note(tmp_path, "create")
+    with open(eventlog.path(str(tmp_path), 1), "ab") as file:
+        file.write(b'{"time_ns": 12, "type": "contai')
+    assert read(tmp_path) == ["create"]
+    note(tmp_path, "start")
+    note(tmp_path, "die")
+    assert read(tmp_path) == ["create", "start", "die"]
+    assert [event["action"] for event in eventlog.read(str(tmp_path))] == ["create", "start", "die"]
+
+
+def test_labels_without_bounds_leave_what_others_have_seen(tmp_path: Path) -> None:
+    note(tmp_path, "create")
+    labels = {f"label{number}": "x" * 1000 for number in range(5000)}
+    whole = {**labels, "image": "app:1", "name": "one", "exitCode": "3"}
+    eventlog.append(str(tmp_path), "container", "exec_create: " + "y" * (4 << 20), "ab" * 32, whole)
+    events = list(EventReader(tmp_path).read(since_ns=1, until_ns=0, filters={"container": ["one"]}, follow=False))
+    assert [event["Action"].partition(":")[0] for event in events] == ["create", "exec_create"]
+    assert events[1]["Actor"]["Attributes"]["exitCode"] == "3"
+    assert sum(path.stat().st_size for path in (tmp_path / "events").iterdir()) < 256 << 10
