@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -29,6 +30,9 @@ GROUP: Final = "shiplap"
 _FIRST_FREE_PORT: Final = 1024
 _PATIENCE_S: Final = 10.0
 """For file systems of the caller's own (FUSE), which need not answer, ever."""
+
+_stuck: Final[deque[int]] = deque()
+"""Children that were killed because a file system did not answer."""
 
 _HERE: Final = -100  # AT_FDCWD
 _INSIDE: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
@@ -110,6 +114,7 @@ def _as(caller: Caller, does: Callable[[], None]) -> int:
     """Do something with the caller's rights, in a child where these are not our own; the error's number, 0 for none."""
     if caller.is_root:
         return _tried(does)
+    _reap()
     pid = os.fork()
     if pid == 0:
         number = errno.EPERM
@@ -124,11 +129,20 @@ def _as(caller: Caller, does: Callable[[], None]) -> int:
     try:
         if not readable(pidfd, _PATIENCE_S):
             os.kill(pid, signal.SIGKILL)  # it may not even end by that, before the file system does
+            _stuck.append(pid)
             raise InvalidRequestError(f"the file system of a bind's source has not answered for {_PATIENCE_S:.0f} s")
     finally:
         os.close(pidfd)
     _pid, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+def _reap() -> None:
+    """Let go of children that were killed and have ended by now: each would stay as a zombie."""
+    for _ in range(len(_stuck)):
+        pid = _stuck.popleft()  # whoever takes it off is alone with it
+        if not os.waitpid(pid, os.WNOHANG)[0]:
+            _stuck.append(pid)
 
 
 def _tried(does: Callable[[], None]) -> int:

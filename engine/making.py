@@ -218,7 +218,6 @@ class Maker:
             doom(aside, anonymous)
             if anonymous:
                 fsync_directory(aside.parent)  # after a power loss, too, it says what the volumes' rows are there for
-            doom(aside, [wanted.name for wanted in planned.volumes if wanted.is_anonymous])
         try:
             for wanted in planned.volumes:
                 labels, options = wanted.labels, wanted.options

@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from core.files import make_directory
+from core.files import make_directory, write_atomically
 from core.namespaces import is_initial
 from core.settings import runtime_directory
 
@@ -88,7 +88,5 @@ class Places(NamedTuple):
     def _note_root(self) -> None:
         """Write down whose RUN it is, for when the root is gone: ``abandoned``."""
         path = self.run / "root"
-        if not path.exists():
-            aside = self.run / f"root.{os.getpid()}"
-            aside.write_bytes(os.fsencode(os.path.abspath(self.root)))
-            aside.rename(path)
+        if not path.exists():  # several processes, and threads of one, may come here at once
+            write_atomically(path, os.fsencode(os.path.abspath(self.root)), mode=0o600)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from containers import ascaller, syscalls
-from tests.toolkit.bounds import Deadline
+from engine import callers
+from engine.callers import Caller
+from engine.errors import InvalidRequestError
+from tests.toolkit.bounds import Deadline, eventually
 
 _CALLER = {"uid": 1000, "gid": 1000, "groups": [1000]}
 
@@ -44,6 +47,22 @@ def test_a_file_system_that_does_not_answer_holds_nobody_up(silent: Path, monkey
         time.sleep(0.01)
         ascaller._reap()
     assert ascaller._children == []
+
+
+def test_the_engine_does_not_wait_for_it_either_and_keeps_no_dead_children(
+    silent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_PATIENCE_S", 0.3)
+    caller = Caller(1000, 1000, (1000,))
+    for _ in range(3):
+        with pytest.raises(InvalidRequestError, match="has not answered"):
+            callers.is_there(caller, str(silent / "x"))
+
+    def gone() -> bool:
+        assert not callers.is_there(caller, "/nothing-there")
+        return not callers._stuck
+
+    eventually(gone)
 
 
 def test_what_the_caller_may_not_reach_is_refused(privileged: None, tmp_path: Path) -> None:

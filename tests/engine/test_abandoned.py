@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,12 @@ def test_whose_root_is_not_known_is_left_alone(tmp_path: Path) -> None:
     assert abandoned.end_all(places) == []
     assert (stranger / "switch").exists()
     assert (places.run / "root").read_text() == str(places.root)
+
+
+def test_threads_that_come_first_at_once_all_find_the_places(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for number in range(20):
+            places = Places(tmp_path / "root", tmp_path / "run" / str(number))
+            for each in [pool.submit(places.make) for _ in range(16)]:
+                each.result()
+            assert (places.run / "root").read_text() == str(places.root)
