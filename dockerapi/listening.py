@@ -116,6 +116,8 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
         raise AddressError(f"{path} is no absolute path", hint="write unix:///PATH")
     if len(os.fsencode(path)) + 4 > _MOST_PATH:
         raise AddressError(f"{path} is too long for a socket's path", hint=f"at most {_MOST_PATH - 4} bytes")
+    if path.exists() and not path.is_socket():
+        raise AddressError(f"{path} is there, and is no socket", hint="remove it, or give another --listen")
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -128,8 +130,6 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
         if error.errno != errno.EWOULDBLOCK:
             raise
         raise AddressError(f"an engine listens at {path} already", hint="end it, or give another --listen") from error
-    if path.exists() and not path.is_socket():
-        raise AddressError(f"{path} is there, and is no socket")
     aside = Path(f"{path}.new")
     aside.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
