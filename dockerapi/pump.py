@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, TypeVar
 
 from core.errors import ShiplapError
 from core.watching import Watch
+from dockerapi.errors import ApiError
 from dockerapi.handover import Taken, chunk
+from dockerapi.turns import MOST_FOLLOWERS, Followers
 
 PATIENCE_S: Final = 10.0
 """A client that takes nothing for so long is cut off."""
@@ -66,15 +69,6 @@ class Follower:
         finally:
             loop.remove_reader(fd)
 
-    async def changed(self, watch: Watch, timeout_s: float) -> None:
-        """Wait until something changes in what is watched, at most this long."""
-        if watch.fileno() < 0:
-            await asyncio.sleep(timeout_s)
-            return
-        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-            await asyncio.wait_for(self.readable(watch.fileno()), timeout_s)
-            watch.wait(0)
-
     async def aside(self, work: Callable[[], _Result]) -> _Result:
         """Have a helper thread do what may take a while."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, contextvars.copy_context().run, work)
@@ -94,30 +88,102 @@ Serving: TypeAlias = Callable[[Follower], Awaitable[None]]
 """Sends what comes until there is no more; the body's end is sent for it."""
 
 
-class Pump:
-    """Runs followers in a thread of its own, which starts with the first."""
+class Changes:
+    """Tells all who follow a directory that something changed in it. All methods are for the pump's thread.
+
+    They share one instance of inotify: root has few, for all of its programs, and a follower is a stranger's.
+    """
 
     def __init__(self) -> None:
+        self._watched: dict[str, _Watched] = {}
+
+    @contextlib.contextmanager
+    def of(self, directory: str) -> Iterator[_Watched]:
+        """What tells of a directory, within the block."""
+        watched = self._watched.get(directory)
+        if watched is None:
+            watched = self._watched[directory] = _Watched(directory)
+        watched.users += 1
+        try:
+            yield watched
+        finally:
+            watched.users -= 1
+            if not watched.users:
+                del self._watched[directory]
+                watched.close()
+
+
+class _Watched:
+    """A directory. count: of the changes so far; read it before you look. users: how many follow it."""
+
+    def __init__(self, directory: str) -> None:
+        self.count = 0
+        self.users = 0
+        self._come = asyncio.Event()
+        self._watch = Watch([directory])
+        if self._watch.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._changed)
+
+    async def beyond(self, count: int, timeout_s: float) -> None:
+        """Wait until there were more changes than ``count``, at most this long."""
+        if self.count == count:
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._come.wait(), timeout_s)
+
+    def close(self) -> None:
+        if self._watch.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+        self._watch.close()
+
+    def _changed(self) -> None:
+        self._watch.wait(0)
+        self.count += 1
+        come, self._come = self._come, asyncio.Event()
+        come.set()
+
+
+class Pump:
+    """Runs followers in a thread of its own, which starts with the first. changes: for them. Its methods: for all."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self._followers = Followers(os.geteuid())
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._helpers = ThreadPoolExecutor(_HELPERS, thread_name_prefix="pump")
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self, taken: Taken, serving: Serving) -> None:
-        """Serve a connection, whose head was sent, to its end. It is the pump's from here on."""
+    @contextlib.contextmanager
+    def place_for(self, user: int) -> Iterator[Place]:
+        """A place for one more follower of a user. It is free again after the block, unless it was taken there.
+
+        Raises ApiError for a user who has as many followers as one may have.
+        """
+        if not self._followers.enter(user):
+            raise ApiError(503, f"{MOST_FOLLOWERS} connections of yours wait or follow already: end some of them")
+        place = Place(self, user)
+        try:
+            yield place
+        finally:
+            if not place.is_taken:
+                self._followers.leave(user)
+
+    def serve(self, taken: Taken, serving: Serving, user: int) -> None:
+        """See ``Place.take``."""
         with self._lock:
             loop = self._loop or self._started()
-        asyncio.run_coroutine_threadsafe(self._begin(taken.moved(), serving), loop)
+        asyncio.run_coroutine_threadsafe(self._begin(taken.moved(), serving, user), loop)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = self._loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, name="pump", daemon=True).start()
         return loop
 
-    async def _begin(self, taken: Taken, serving: Serving) -> None:
+    async def _begin(self, taken: Taken, serving: Serving, user: int) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(taken, serving))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: self._followers.leave(user))
 
     async def _serve(self, taken: Taken, serving: Serving) -> None:
         follower = Follower(taken, self._helpers)
@@ -132,6 +198,20 @@ class Pump:
                 _tell(error)
         finally:
             follower.close()
+
+
+class Place:
+    """A follower's place in the pump. is_taken: whether there is a follower."""
+
+    def __init__(self, pump: Pump, user: int) -> None:
+        self._pump = pump
+        self._user = user
+        self.is_taken = False
+
+    def take(self, taken: Taken, serving: Serving) -> None:
+        """Serve a connection, whose head was sent, to its end. It is the pump's from here on."""
+        self._pump.serve(taken, serving, self._user)
+        self.is_taken = True
 
 
 async def _whole(follower: Follower, serving: Serving) -> None:

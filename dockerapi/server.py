@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import os
 import resource
 import socket
 import struct
 import threading
+import time
 import warnings
+import weakref
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
@@ -18,6 +25,7 @@ from core.settings import Settings
 from dockerapi import handover
 from dockerapi.app import create_app, versioned
 from dockerapi.listening import Listeners
+from dockerapi.turns import MOST_OPEN, Turns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -30,13 +38,17 @@ _KEEPALIVE_S: Final = 75
 _HEAD_S: Final = 20
 _BODY_S: Final = 600
 _SEND_S: Final = 60
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_ROOM_S: Final = 0.1
 _TIME: Final = struct.Struct("ll")
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Lets a request take its connection over; and no thread waits for ever for a client."""
+    """Lets a request take its connection over. No thread waits for ever for a client, and no user has all threads."""
 
     def init_process(self) -> None:
+        self._turns: Turns[Any] = Turns(THREADS, os.geteuid())
+        self._open: defaultdict[int, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
         end_with_parent(self.ppid)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 8 * _CONNECTIONS  # a connection that is waited for has one of a keeper's beside it
@@ -44,17 +56,55 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))
         super().init_process()
 
+    def accept(self, listener: Any) -> None:
+        """Take a connection. Where there is no room for one more, it waits: that must not end this process."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            time.sleep(_NO_ROOM_S)
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Something came on a connection: serve it, when it is its user's turn. Called in the main thread."""
+        if not hasattr(conn, "user"):
+            conn.user = handover.peer_of(conn.sock).uid
+            conn.close = functools.partial(_closed, conn.sock)
+            theirs = self._open[conn.user]
+            if conn.user != os.geteuid() and len(theirs) >= MOST_OPEN:
+                self.nr_conns -= 1
+                conn.close()
+                return
+            theirs.add(conn)
+        if self._turns.begin(conn.user, conn):
+            super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """It was served. Called in the main thread."""
+        for other in self._turns.ended(conn.user):
+            super().enqueue_req(other)
+        super().finish_request(conn, fs)
+
     def handle(self, conn: Any) -> Any:
         """Serve what comes: a head in seconds, and an answer that is taken."""
         _bound(conn.sock, socket.SO_RCVTIMEO, _HEAD_S)
         _bound(conn.sock, socket.SO_SNDTIMEO, _SEND_S)
-        return super().handle(conn)
+        is_kept = super().handle(conn)
+        if not is_kept:
+            util.close_graceful(conn.sock)  # it waits for the client, which the main thread must not
+        return is_kept
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The head is here. A body may come slowly: somebody may be making it."""
         _bound(conn.sock, socket.SO_RCVTIMEO, _BODY_S)
         with handover.serving(conn):
             return super().handle_request(req, conn)
+
+
+def _closed(sock: socket.socket, graceful: bool = False) -> None:
+    """Close it at once: ``Worker.handle`` has waited for the client, where that is to be."""
+    del graceful
+    util.close(sock)
 
 
 def _bound(sock: socket.socket, option: int, seconds: int) -> None:

@@ -5,6 +5,7 @@ command line and the Engine API stand on the same functions. Nothing here knows 
 
     engine        the door: what a command or the API asks for
     lifecycle     create, start, stop, remove: what is written in which order; finishing: what is due; restoring: a boot
+    waiting       for a container's end
     looking       documents of docker's for ``inspect``, lists, ``info``, ``system df``; filters
     create        docker's create body, read: what is asked for, what is refused, ``spec.json``
     logs, events, stats, top, changes, prune

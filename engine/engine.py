@@ -301,8 +301,10 @@ class Engine(Closing):
         self._life.resize(ref, rows, columns)
 
     def wait(self, ref: str, condition: str = "not-running") -> int:
-        """See ``Lifecycle.wait``."""
-        return self._life.wait(ref, condition)
+        """See ``Waiter.wait``."""
+        from engine.waiting import Waiter
+
+        return Waiter(self.places, self.records, self.keepers).wait(ref, condition)
 
     def rename(self, ref: str, new: str) -> None:
         """See ``Lifecycle.rename``."""
@@ -403,21 +405,19 @@ class Engine(Closing):
             yield store
 
     def _note(self, row: Row, action: str, **attributes: str) -> None:
-        """Write down that something happened to a container."""
-        from containers.keeper import eventlog
-
         known = {**row.summary["labels"], "image": row.image, "name": row.name}
-        eventlog.append(str(self.places.run), "container", action, row.id, {**known, **attributes})
+        self._append("container", action, row.id, {**known, **attributes})
 
     def _note_network(self, identity: str, action: str, attributes: dict[str, str]) -> None:
-        from containers.keeper import eventlog
-
-        eventlog.append(str(self.places.run), "network", action, identity, attributes)
+        self._append("network", action, identity, attributes)
 
     def _note_volume(self, name: str, action: str) -> None:
+        self._append("volume", action, name, {"driver": "local"})
+
+    def _append(self, kind: str, action: str, identity: str, attributes: dict[str, str]) -> None:
         from containers.keeper import eventlog
 
-        eventlog.append(str(self.places.run), "volume", action, name, {"driver": "local"})
+        eventlog.append(str(self.places.run), kind, action, identity, attributes)
 
     def _image_bytes(self, image: str) -> int:
         from core.digests import Digest

@@ -1,4 +1,4 @@
-"""A container's life: start, stop, kill, pause, wait, rename, update, remove. Its keeper does it; this asks."""
+"""A container's life: start, stop, kill, pause, rename, update, remove. Its keeper does it; this asks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from containers.errors import KeeperError, StateError
 from containers.keeper import protocol
@@ -15,7 +15,7 @@ from containers.switch import open_switch
 from core.cancellation import check
 from engine import hostconfig, locking, sharing, spec, wiring
 from engine.config import signal_number
-from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, KeeperGoneError, UnchangedError
+from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, UnchangedError
 from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.making import checked_name
@@ -29,9 +29,6 @@ from engine.times import NEVER
 if TYPE_CHECKING:
     from images.store import Store
 
-Condition: TypeAlias = Literal["not-running", "next-exit", "removed"]
-
-_CONDITIONS: Final = ("", "not-running", "next-exit", "removed")
 _LOOK_EACH_S: Final = 0.02
 _END_S: Final = 60.0
 """How long a keeper may take to end after its container: it syncs a file, and closes."""
@@ -184,33 +181,6 @@ class Lifecycle:
         """Tell its terminal its size. Raises ConflictError when it does not run."""
         row, state = self._found(ref)
         self._ask_running(row, state, "resize", {"rows": rows, "columns": columns})
-
-    def wait(self, ref: str, condition: str = "not-running") -> int:
-        """Wait until it does not run (at once if so), until it ends the next time, or until it is removed.
-
-        Returns its exit code.
-        """
-        if condition not in _CONDITIONS:
-            raise InvalidRequestError(f'invalid condition: "{condition}"')
-        row, state = self._found(ref)
-        condition = condition or "not-running"
-        if condition == "not-running" and not state.is_up:
-            return state.exit_code
-        while True:
-            try:
-                keeper = self._keepers.connect(row.id) if state.is_up else self._keepers.summon(row.id)
-                with keeper:
-                    answer, _ = keeper.ask("wait", {"condition": condition}, timeout_s=None)
-                    return int(answer["exit_code"])
-            except KeeperError as error:
-                state = self._after_its_keeper(row)
-                if not self._records.exists(row.id):
-                    return state.exit_code
-                if condition != "removed" and not state.is_up:
-                    return state.exit_code
-                if condition == "removed" and not state.is_up:
-                    raise KeeperGoneError(f"the keeper of container {row.id} ended, and did not remove it") from error
-            check()
 
     def rename(self, ref: str, new: str) -> None:
         """Give it another name. Raises NameInUseError, InvalidRequestError."""
@@ -365,17 +335,6 @@ class Lifecycle:
     def _found(self, ref: str) -> tuple[Row, State]:
         row = self._records.container(ref)
         return row, read(self._places.container(row.id))
-
-    def _after_its_keeper(self, row: Row) -> State:
-        """The state when the keeper has let go: it closes its socket a moment before."""
-        directory = self._places.container(row.id)
-        end = time.monotonic() + _END_S
-        while locking.is_held(directory) and time.monotonic() < end:
-            check()
-            with contextlib.suppress(KeeperError), self._keepers.connect(row.id):
-                break  # another one is there
-            time.sleep(_LOOK_EACH_S)
-        return read(directory)
 
     @contextlib.contextmanager
     def _ended_is_fine(self) -> Any:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import flask
 
-from core.watching import Watch
-from dockerapi import answering, asking, handover
-from dockerapi.endpoints.streams import pump
+from dockerapi import answering, asking
+from dockerapi.endpoints.streams import follow, pump
 from dockerapi.errors import bad
-from dockerapi.pump import Follower
+from dockerapi.pump import Changes, Follower
 from dockerapi.versions import Version, shown
 from engine.events import EventReader
 from engine.times import asked_moment
@@ -39,28 +38,32 @@ def events() -> flask.Response:
     reader = EventReader(engine.places.run)
     earliest = since or time.time_ns()
     reader.read(since_ns=earliest, until_ns=until, filters=filters, follow=False)  # raises for wrong filters
-    with handover.take() as taken:
-        taken.chunked(answering.JSON)
-        pump().take(taken, _following(engine, reader, earliest, until, filters, asking.version()))
-    return handover.gone()
+    changes = pump().changes
+    return follow(answering.JSON, _following(engine, reader, changes, earliest, until, filters, asking.version()))
 
 
 def _following(
-    engine: Engine, reader: EventReader, earliest: int, until: int, filters: Any, version: Version
+    engine: Engine,
+    reader: EventReader,
+    changes: Changes,
+    earliest: int,
+    until: int,
+    filters: Any,
+    version: Version,
 ) -> Callable[[Follower], Any]:
     def more() -> bytes:
         found = reader.read(since_ns=earliest, until_ns=until, filters=filters, follow=False)
         return b"".join(_line(event, version) for event in found)
 
     async def serve(follower: Follower) -> None:
-        with Watch([f"{engine.places.run}/events"]) as watch:
+        with changes.of(f"{engine.places.run}/events") as watched:
             while True:
-                now = time.time_ns()
+                now, seen = time.time_ns(), watched.count
                 await follower.send(await follower.aside(more))
                 if until and now >= until:
                     return
                 left = (until - now) / _SECOND_NS if until else _LOOK_EACH_S
-                await follower.changed(watch, max(0.0, min(left, _LOOK_EACH_S)))
+                await watched.beyond(seen, max(0.0, min(left, _LOOK_EACH_S)))
 
     return serve
 

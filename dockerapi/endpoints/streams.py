@@ -15,7 +15,7 @@ from containers.keeper.relay import parse_keys
 from core.errors import ShiplapError
 from dockerapi import answering, asking, handover
 from dockerapi.errors import bad, message_of, not_done
-from dockerapi.pump import Follower, Pump
+from dockerapi.pump import Follower, Pump, Serving
 from dockerapi.versions import has
 from engine import spec
 from engine.errors import ConflictError
@@ -32,6 +32,7 @@ MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
 _HEAD: Final = struct.Struct(">B3xI")
 _NUMBERS: Final = {"stdin": 0, "stdout": 1, "stderr": 2}
 _NANOSECONDS: Final = 9
+_MOST_DIGITS: Final = 18
 _LOOK_EACH_S: Final = 0.5
 _ENTRIES_AT_ONCE: Final = 256
 
@@ -40,6 +41,14 @@ def pump() -> Pump:
     """The application's pump."""
     found: Pump = flask.current_app.extensions["pump"]
     return found
+
+
+def follow(content_type: str, serving: Serving) -> flask.Response:
+    """Have the pump serve the request's connection to its end. Raises ApiError for who follows too much already."""
+    with pump().place_for(handover.peer().uid) as place, handover.take() as taken:
+        taken.chunked(content_type)
+        place.take(taken, serving)
+    return handover.gone()
 
 
 def framed(stream: str, data: bytes, *, terminal: bool) -> bytes:
@@ -134,11 +143,10 @@ def logs(ref: str) -> flask.Response:
 
     if not asking.flag("follow"):
         return answering.pieces(_joined(map(shown, reader.past(wanted))), content_type)
+    if wanted.until_ns:
+        return follow(content_type, _Following(engine, row.id, reader, wanted, shown))
     with handover.take() as taken:
         taken.chunked(content_type)
-        if wanted.until_ns:
-            pump().take(taken, _Following(engine, row.id, reader, wanted, shown))
-            return handover.gone()
         for piece in _joined(map(shown, reader.past(wanted))):
             taken.send_chunk(piece)
         if not _handed_to_keeper(engine, row.id, taken, reader, wanted, timestamps=timestamps):
@@ -187,7 +195,8 @@ class _Following:
         wanted = self._wanted
         while True:
             was_up = await follower.aside(lambda: self._engine.state(self._identity).is_up)
-            for piece in await follower.aside(lambda now=wanted: list(map(self._shown, self._reader.past(now)))):  # type: ignore[misc]
+            pieces = _joined(map(self._shown, self._reader.past(wanted)))
+            while (piece := await follower.aside(lambda some=pieces: next(some, None))) is not None:  # type: ignore[misc]
                 await follower.send(piece)
             wanted = wanted._replace(tail=None)
             if not was_up or time.time_ns() >= wanted.until_ns:
@@ -197,7 +206,8 @@ class _Following:
 
 def _wanted() -> Wanted:
     tail = asking.text("tail")
-    number = int(tail) if tail.isascii() and tail.isdigit() else None  # docker takes everything else for: all
+    # docker takes everything else for: all
+    number = int(tail) if tail.isascii() and tail.isdigit() and len(tail) <= _MOST_DIGITS else None
     stdout, stderr = asking.flag("stdout"), asking.flag("stderr")
     if not stdout and not stderr:
         raise bad("Bad parameters: you must choose at least one stream")

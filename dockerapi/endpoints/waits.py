@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 import flask
 
 from containers.errors import KeeperError
-from containers.keeper import protocol
 from core.errors import ShiplapError
-from dockerapi import answering, asking, handover
-from dockerapi.endpoints.streams import pump
+from dockerapi import answering, asking
+from dockerapi.endpoints.streams import follow
 from dockerapi.errors import bad
 from dockerapi.pump import Follower
 from dockerapi.versions import shown
 from engine.errors import NotFoundError
+from engine.waiting import Waiter, exit_code_of
 
 if TYPE_CHECKING:
     from containers.keeper.protocol import Conversation
     from engine.engine import Engine
+    from engine.records import Row
 
 bp = flask.Blueprint("waits", __name__)
 
@@ -39,43 +40,23 @@ def wait(ref: str) -> flask.Response:
     if condition not in _CONDITIONS:
         raise bad(f'invalid condition: "{condition}"')
     row = engine.records.container(ref)
-    state = engine.state(row.id)
-    if condition in ("", "not-running") and not state.is_up:
-        return answering.document({"StatusCode": state.exit_code})
-    keeper = _asked(engine, row.id, condition or "not-running", is_up=state.is_up)
+    waiter = Waiter(engine.places, engine.records, engine.keepers)
+    found = waiter.begin_wait(row.id, condition)
+    if isinstance(found, int):
+        return answering.document({"StatusCode": found})
     try:
-        with handover.take() as taken:
-            taken.chunked(answering.JSON)
-            pump().take(taken, _Waiting(engine, row.id, condition or "not-running", keeper))
+        return follow(answering.JSON, _Waiting(waiter, row, condition, found))
     except BaseException:
-        if keeper is not None:
-            keeper.close()
+        found.close()
         raise
-    return handover.gone()
-
-
-def _asked(engine: Engine, identity: str, condition: str, *, is_up: bool) -> Conversation | None:
-    """A connection on which its end will be told; None when it ends at this moment."""
-    try:
-        keeper = engine.keepers.connect(identity) if is_up else engine.keepers.summon(identity)
-    except KeeperError:
-        if not is_up:
-            raise
-        return None
-    try:
-        protocol.send(keeper.socket, {"verb": "wait", "condition": condition})
-    except (BrokenPipeError, ConnectionResetError):
-        keeper.close()
-        return None
-    return keeper
 
 
 class _Waiting:
-    """Waits for a container's end in the pump. Called with the follower."""
+    """Waits for a container's end in the pump. Called with the follower. keeper: who will tell it; closed here."""
 
-    def __init__(self, engine: Engine, identity: str, condition: str, keeper: Conversation | None) -> None:
-        self._engine = engine
-        self._identity = identity
+    def __init__(self, waiter: Waiter, row: Row, condition: str, keeper: Conversation) -> None:
+        self._waiter = waiter
+        self._row = row
         self._condition = condition
         self._keeper = keeper
 
@@ -83,25 +64,25 @@ class _Waiting:
         try:
             document = await self._awaited(follower)
         finally:
-            if self._keeper is not None:
-                self._keeper.close()
+            self._keeper.close()
         await follower.send(answering.encoded(document))
 
     async def _awaited(self, follower: Follower) -> dict[str, Any]:
-        if self._keeper is not None:
+        while True:
             await follower.readable(self._keeper.fileno())
             try:
-                answer, _ = self._keeper.receive()
-                return {"StatusCode": int(answer["exit_code"])}
+                return {"StatusCode": exit_code_of(self._keeper)}
             except KeeperError:
-                pass  # it was killed: what became of the container is on disk
-        try:
-            code = await follower.aside(lambda: self._engine.wait(self._identity, self._condition))
-        except NotFoundError:
-            code = _KILLED
-        except ShiplapError as error:
-            return {"StatusCode": _KILLED, "Error": {"Message": error.message}}
-        return {"StatusCode": code}
+                self._keeper.close()  # it was killed: what became of the container is on disk
+            try:
+                found = await follower.aside(lambda: self._waiter.resume_wait(self._row, self._condition))
+            except NotFoundError:
+                return {"StatusCode": _KILLED}
+            except ShiplapError as error:
+                return {"StatusCode": _KILLED, "Error": {"Message": error.message}}
+            if isinstance(found, int):
+                return {"StatusCode": found}
+            self._keeper = found
 
 
 @bp.get("/containers/<ref>/stats")
@@ -116,10 +97,7 @@ def stats(ref: str) -> flask.Response:
             time.sleep(1.0 if before else 0.0)
         found, _ = engine.stats(row.id, before)
         return answering.document(_typed(found), kind="stats")
-    with handover.take() as taken:
-        taken.chunked(answering.JSON)
-        pump().take(taken, _statistics(engine, row.id))
-    return handover.gone()
+    return follow(answering.JSON, _statistics(engine, row.id))
 
 
 def _statistics(engine: Engine, identity: str) -> Callable[[Follower], Any]:

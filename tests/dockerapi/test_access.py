@@ -5,6 +5,7 @@ The users and the group are in files that only the API's process sees: nobody is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from containers.keeper.nursery_client import nursery
+from dockerapi.turns import MOST_FOLLOWERS, MOST_OPEN
 from engine.places import Places
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
@@ -53,19 +55,24 @@ class House:
         )
         return subprocess.CompletedProcess(ran.args, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
+    def connect(self, uid: int) -> socket.socket:
+        """A connection of somebody's: who connects counts."""
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(stretched(60))
+        try:
+            os.setegid(GROUP)
+            os.seteuid(uid)
+            client.connect(str(self.api.socket))
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        return client
+
     def ask(self, uid: int, body: object, path: str = "/containers/create") -> tuple[int, dict[str, Any]]:
         """A POST as somebody; the status, and the document."""
         data = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(stretched(60))
-            try:  # who connects counts
-                os.setegid(GROUP)
-                os.seteuid(uid)
-                client.connect(str(self.api.socket))
-            finally:
-                os.seteuid(0)
-                os.setegid(0)
+        with self.connect(uid) as client:
             client.sendall(head.encode() + data)
             with client.makefile("rb") as file:
                 answer = file.read()
@@ -131,6 +138,49 @@ def test_who_is_no_member_has_none(house: House) -> None:
     told = house.docker(STRANGER, "ps")
     assert told.returncode == 1
     assert "is not in the group shiplap" in told.stderr
+
+
+def test_a_member_who_is_slow_holds_nobody_up(house: House) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(house.connect(MEMBER)) for _ in range(80)]
+        for client in slow:
+            client.sendall(b"GET /_ping HTTP/1.1\r\nHost:")
+        for uid in (OTHER, 0):
+            with house.connect(uid) as client:
+                client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                assert client.recv(12).endswith(b"200")
+        served = 0
+        for client in slow:  # each has its turn, but those that had a thread for too long
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b" x\r\nConnection: close\r\n\r\n")
+                served += client.recv(12).endswith(b"200")
+            client.close()
+        assert served > len(slow) // 2
+
+
+def test_a_member_has_so_many_connections_and_no_more(house: House) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_OPEN):
+            stack.enter_context(house.connect(MEMBER))
+        assert stack.enter_context(house.connect(MEMBER)).recv(1) == b""
+        assert house.docker(OTHER, "ps").returncode == 0
+    eventually(lambda: house.docker(MEMBER, "ps").returncode == 0)
+
+
+def test_a_member_follows_so_much_and_no_more(house: House) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def follow() -> bytes:
+            client = stack.enter_context(house.connect(MEMBER))
+            client.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            return client.recv(12)
+
+        assert {follow() for _ in range(MOST_FOLLOWERS)} == {b"HTTP/1.1 200"}
+        assert follow() == b"HTTP/1.1 503"
+        told = house.docker(MEMBER, "events", "--since", "1s", "--until", "0s")
+        assert "end some of them" in told.stderr
+        assert house.docker(OTHER, "events", "--since", "1s", "--until", "0s").returncode == 0
+    eventually(lambda: house.docker(MEMBER, "events", "--since", "1s", "--until", "0s").returncode == 0)
 
 
 REFUSED = {

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import pty
+import signal
 import socket
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -222,6 +224,34 @@ def test_a_head_that_never_ends_holds_nobody_up(api: Api) -> None:
         for _ in range(40):
             stack.enter_context(Client(api)).sock.sendall(b"GET /_ping HTTP/1.1\r\nHost:")
         assert stack.enter_context(Client(api)).ask("GET /_ping")[0] == 200
+
+
+def test_who_does_not_close_a_connection_that_has_ended_holds_nobody_up(api: Api) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            client = stack.enter_context(Client(api))
+            client.sock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            assert client.file.read().endswith(b"OK")
+        asked = time.monotonic()
+        assert stack.enter_context(Client(api)).ask("GET /_ping")[0] == 200
+        assert time.monotonic() - asked < stretched(3)
+
+
+def test_who_waits_for_a_container_whose_keeper_is_killed_gets_an_answer_and_holds_nobody_up(api: Api, name: str) -> None:
+    api.docker("run", "-d", "--restart", "always", "--name", name, BUSYBOX_NAME, "sleep", "1000", check=True)
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(Client(api)) for _ in range(12)]
+        for client in waiting:
+            assert client.ask(f"POST /containers/{name}/wait?condition=removed")[0] == 200
+        pid = int(api.docker("inspect", "-f", "{{.State.Pid}}", name).stdout)
+        os.kill(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+        eventually(lambda: api.docker("inspect", "-f", "{{.State.Pid}}", name).stdout.strip() not in ("0", str(pid)))
+        with Client(api) as other:
+            assert other.ask(f"GET /containers/{name}/stats")[0] == 200
+            assert other.file.readline()
+        api.docker("rm", "-f", name, check=True)
+        for client in waiting:
+            assert b'{"StatusCode":137' in client.file.read()
 
 
 def test_waiting_for_a_removal_ends_with_it(api: Api, name: str) -> None:
