@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import threading
@@ -54,6 +55,13 @@ def peer() -> Peer:
 def peer_of(sock: socket.socket) -> Peer:
     """Who is at the other end of a unix socket, as they were when they connected."""
     return Peer._make(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
+
+def has_gone() -> bool:
+    """Whether the client of the request that is served has closed its connection."""
+    ended = select.poll()
+    ended.register(_under_way.connection.sock, 0)  # what there is always: POLLHUP, POLLERR
+    return bool(ended.poll(0))
 
 
 class Taken:

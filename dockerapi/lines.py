@@ -10,11 +10,16 @@ from typing import Any, Final
 import flask
 
 from core.errors import ShiplapError
-from dockerapi import answering
+from dockerapi import answering, handover
 from dockerapi.errors import ApiError, message_of
 from registry.errors import NotFoundError
 
 _MOST_WAITING: Final = 10_000
+_LOOK_EACH_S: Final = 1.0
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 class Lines:
@@ -38,12 +43,53 @@ class Lines:
                     return
 
     def get(self) -> dict[str, Any] | BaseException | None:
-        """The next line."""
-        return self._queue.get()
+        """The next line. Raises ClientGoneError, also while nothing is said: a step of a build may be silent for ever.
+
+        To be called in the thread of the request.
+        """
+        while True:
+            try:
+                return self._queue.get(timeout=_LOOK_EACH_S)
+            except queue.Empty:
+                if handover.has_gone():
+                    raise ClientGoneError from None
+
+
+class _Body:
+    """The lines as pieces of a body. first: was taken already. Its end, however it comes, cancels the work."""
+
+    def __init__(self, lines: Lines, first: dict[str, Any] | BaseException | None) -> None:
+        self._lines = lines
+        self._pieces = self._read(first)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        self._lines.cancelled.set()
+
+    def _read(self, line: dict[str, Any] | BaseException | None) -> Iterator[bytes]:
+        while line is not None:
+            if isinstance(line, ShiplapError):
+                yield answering.encoded(failed(line))
+                return
+            if isinstance(line, BaseException):
+                raise line
+            yield answering.encoded(line)
+            try:
+                line = self._lines.get()
+            except ClientGoneError:
+                return
 
 
 def streamed(work: Callable[[Lines], None]) -> flask.Response:
-    """Answer with what a thread says. An error before anything was said is an answer of its own."""
+    """Answer with what a thread says. An error before anything was said is an answer of its own.
+
+    work: ends soon after its lines are cancelled, which they are when the client goes away.
+    """
     lines = Lines()
 
     def run() -> None:
@@ -55,27 +101,18 @@ def streamed(work: Callable[[Lines], None]) -> flask.Response:
             lines.put(error)
 
     threading.Thread(target=run, name="transfer", daemon=True).start()
-    first = lines.get()
-    if isinstance(first, NotFoundError):
-        raise ApiError(404, first.message)
-    if isinstance(first, BaseException):
-        raise first
-
-    def read() -> Iterator[bytes]:
-        line: dict[str, Any] | BaseException | None = first
-        try:
-            while line is not None:
-                if isinstance(line, ShiplapError):
-                    yield answering.encoded(failed(line))
-                    return
-                if isinstance(line, BaseException):
-                    raise line
-                yield answering.encoded(line)
-                line = lines.get()
-        finally:
-            lines.cancelled.set()
-
-    return answering.pieces(read())
+    try:
+        first = lines.get()
+        if isinstance(first, NotFoundError):
+            raise ApiError(404, first.message)
+        if isinstance(first, BaseException):
+            raise first
+    except BaseException as error:
+        lines.cancelled.set()
+        if isinstance(error, ClientGoneError):
+            return handover.gone()
+        raise
+    return answering.pieces(_Body(lines, first))
 
 
 def failed(error: ShiplapError) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import docker
 import docker.errors
 import pytest
 
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
@@ -98,3 +101,27 @@ def test_the_sdk_builds(api: Api, context: Path) -> None:
     with pytest.raises(docker.errors.BuildError):
         client.images.build(path=str(context))
     client.close()
+
+
+def test_a_build_ends_with_its_client_although_its_step_is_silent(api: Api, context: Path) -> None:
+    mark = f"{os.getpid()}{time.monotonic_ns()}"
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo begun; sleep 1000; : {mark}\n")
+    environment = {**api.environment, **_CLASSIC}
+    client = subprocess.Popen(["docker", "build", context], env=environment, stdout=subprocess.PIPE)
+    with client:
+        assert client.stdout is not None
+        while client.stdout.readline() != b"begun\n":
+            assert client.poll() is None, api.log()
+        assert _steps(mark)
+        client.kill()
+    eventually(lambda: not _steps(mark))
+
+
+def _steps(mark: str) -> list[str]:
+    """The processes that have the mark in their command line."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
