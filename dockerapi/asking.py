@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import flask
@@ -15,6 +16,7 @@ from engine.engine import Engine
 MOST_BODY_BYTES: Final = 16 << 20
 """Of a JSON document."""
 
+_NUMBER: Final = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _FALSE: Final = frozenset({"", "0", "no", "false", "none"})
 
 
@@ -48,14 +50,16 @@ def flag(name: str, *, absent: bool = False) -> bool:
 
 
 def number(name: str, absent: int | None = None) -> int | None:
-    """A whole number of the query. Raises ApiError."""
+    """A whole number of the query, of 32 bits. Raises ApiError."""
     value = text(name)
     if not value:
         return absent
-    try:
-        return int(value)
-    except ValueError as error:
-        raise bad(f'strconv.Atoi: parsing "{value}": invalid syntax') from error
+    if not _NUMBER.fullmatch(value):
+        raise bad(f'strconv.Atoi: parsing "{value[:100]}": invalid syntax')
+    found = int(value)
+    if not -(1 << 31) <= found < 1 << 31:
+        raise bad(f'strconv.Atoi: parsing "{value}": value out of range')
+    return found
 
 
 def filters() -> Any:
@@ -117,6 +121,6 @@ def platform() -> Platform | None:
             found = json.loads(value)
             parts = [found["os"], found["architecture"], found.get("variant")]
             value = "/".join(part for part in parts if part)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise bad(f"invalid platform: {text('platform')[:100]}") from error
     return Platform.parse(value)

@@ -59,6 +59,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int], ...]] = (
     (InvalidLayerError, 400),
     (CompressedDataError, 400),
     (AmbiguousImageError, 400),
+    (registry_errors.RegistryConfigError, 400),
     (registry_errors.UnauthorizedError, 401),
     (registry_errors.DeniedError, 403),
     # docker's client takes 400 with the runtime's words for its exit codes 126 and 127

@@ -257,6 +257,8 @@ class Keeper:
 
     def _exec(self, peer: Peer, asked: dict[str, Any], fds: list[int]) -> None:
         identity = str(asked.get("id") or os.urandom(32).hex())
+        if identity in self.life.execs or identity in self.life.state["execs"]:  # two asked for it at once
+            raise StateError(f"exec {identity} has already run")
         relay = Relay(self._loop, None, is_terminal=bool(asked.get("terminal")), closes_input=True)
         code: int | None = None
         is_seen_off = not fds

@@ -11,6 +11,7 @@ from dockerapi import answering, asking
 from dockerapi.errors import bad, not_done, of_create
 from dockerapi.versions import has
 from engine.changes import NUMBERS
+from engine.fields import Fields
 
 bp = flask.Blueprint("containers", __name__)
 
@@ -32,10 +33,9 @@ def create() -> flask.Response:
     """Make one, of an image that is here: 404 says that the image is missing, and nothing else."""
     body = asking.body()
     if not has("several-networks", asking.version()):
-        endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-        if isinstance(endpoints, dict) and len(endpoints) > 1:
-            names = ", ".join(endpoints)
-            raise bad(f"Container cannot be connected to network endpoints: {names}")
+        names = Fields(body, "body").inner("NetworkingConfig").inner("EndpointsConfig").names()
+        if len(names) > 1:
+            raise bad(f"Container cannot be connected to network endpoints: {', '.join(names)}")
     try:
         made = asking.engine().create(asking.text("name") or None, body, platform=asking.platform())
     except ShiplapError as error:

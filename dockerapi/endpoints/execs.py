@@ -37,6 +37,12 @@ bp = flask.Blueprint("execs", __name__)
 _IDENTITY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MOST: Final = 1000
 _OLD_S: Final = 300.0
+_MOST_BYTES: Final = 2 << 20
+"""Of one: what execve(2) takes."""
+
+_MOST_BYTES_OF_ALL: Final = 16 << 20
+"""They are in the host's memory."""
+
 _FAILED: Final = "OCI runtime exec failed: exec failed: unable to start container process: "
 _KILLED: Final = 137
 _READY_S: Final = 10.0
@@ -70,6 +76,8 @@ def create(ref: str) -> flask.Response:
         "pid": 0,
         "started": False,
     }
+    if len(json.dumps(record)) > _MOST_BYTES:
+        raise bad(f"what is to be run has over {_MOST_BYTES >> 20} MiB: no system call takes that")
     identity = os.urandom(32).hex()
     _tidy(engine)
     _write(engine, identity, record)
@@ -252,13 +260,18 @@ def _read(engine: Engine, identity: str) -> dict[str, Any]:
 
 
 def _tidy(engine: Engine) -> None:
-    """Forget what is old when there are many."""
+    """Forget what is old when there are many; and when they take too much, those that are oldest."""
+    found = []
     with contextlib.suppress(FileNotFoundError):
-        files = list(os.scandir(_folder(engine)))
-        if len(files) < _MOST:
-            return
-        now = time.time()
-        for entry in files:
+        for entry in os.scandir(_folder(engine)):
             with contextlib.suppress(FileNotFoundError):
-                if now - entry.stat().st_mtime > _OLD_S:
-                    os.unlink(entry.path)
+                known = entry.stat()
+                found.append((known.st_mtime, known.st_size, entry.path))
+    now, size = time.time(), sum(each[1] for each in found)
+    many = len(found) >= _MOST
+    for moment, bytes_, path in sorted(found):
+        if size <= _MOST_BYTES_OF_ALL and not (many and now - moment > _OLD_S):
+            return
+        size -= bytes_
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

@@ -7,7 +7,6 @@ for callers.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import threading
 from collections.abc import Mapping
@@ -166,13 +165,7 @@ def _given() -> Credentials | None:
     header = flask.request.headers.get("X-Registry-Auth", "")
     if not header:
         return None
-    try:
-        found = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise bad(f"invalid X-Registry-Auth header: {error}") from error
-    if not isinstance(found, dict):
-        raise bad("invalid X-Registry-Auth header: expected an object")
-    given = _credentials(found)
+    given = _credentials(_decoded("X-Registry-Auth", header))
     return given if given != Credentials() else None
 
 
@@ -181,11 +174,21 @@ def credentials_of_config() -> dict[str, Credentials]:
     header = flask.request.headers.get("X-Registry-Config", "")
     if not header:
         return {}
+    found = _decoded("X-Registry-Config", header)
+    if not all(isinstance(each, dict) for each in found.values()):
+        raise bad("invalid X-Registry-Config header: expected an object for each registry")
+    return {registry_domain(host): _credentials(each) for host, each in found.items()}
+
+
+def _decoded(name: str, header: str) -> dict[str, Any]:
+    """The JSON object in a header. Raises ApiError."""
     try:
         found = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
-        return {registry_domain(host): _credentials(each) for host, each in found.items()}
-    except (ValueError, AttributeError, binascii.Error) as error:
-        raise bad(f"invalid X-Registry-Config header: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise bad(f"invalid {name} header: {error}") from error
+    if not isinstance(found, dict):
+        raise bad(f"invalid {name} header: expected an object")
+    return found
 
 
 def _credentials(document: dict[str, Any]) -> Credentials:
@@ -196,7 +199,7 @@ def _credentials(document: dict[str, Any]) -> Credentials:
     if encoded and not username:
         try:
             username, _, password = base64.b64decode(encoded).decode().partition(":")
-        except (ValueError, binascii.Error) as error:
+        except ValueError as error:
             raise bad(f"invalid auth of a registry: {error}") from error
     return Credentials(username, password, identity, token)
 

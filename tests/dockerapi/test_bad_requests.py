@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from engine.places import Places
 from tests.toolkit.bounds import stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.shiplap import BUSYBOX_NAME
@@ -80,6 +82,28 @@ def test_bodies(mistreated: Api, body: bytes) -> None:
     mistreated.docker("volume", "prune", "-f")
 
 
+@pytest.mark.parametrize("networking", [b"1", b"[1]", b'{"EndpointsConfig": 1}', b'{"EndpointsConfig": [1, 2]}'])
+@pytest.mark.parametrize("version", ["1.41", "1.45"])
+def test_networks_of_a_wrong_type_are_the_senders_fault(mistreated: Api, version: str, networking: bytes) -> None:
+    body = b'{"Image": "%b", "NetworkingConfig": %b}' % (BUSYBOX_NAME.encode(), networking)
+    assert status(ask(mistreated, post(f"/v{version}/containers/create", body))) == 400
+
+
+def test_an_exec_that_no_system_call_would_take_is_refused(mistreated: Api) -> None:
+    body = json.dumps({"Cmd": ["true"], "Env": ["x=" + "y" * (3 << 20)]}).encode()
+    answer = ask(mistreated, post(f"/containers/{NAME}/exec", body))
+    assert status(answer) == 400
+    assert b"no system call takes that" in answer
+
+
+def test_execs_take_a_bounded_part_of_the_hosts_memory(mistreated: Api) -> None:
+    body = json.dumps({"Cmd": ["true"], "Env": ["x=" + "y" * (1900 << 10)]}).encode()
+    for _ in range(20):
+        assert status(ask(mistreated, post(f"/containers/{NAME}/exec", body))) == 201
+    folder = Places.of(mistreated.shiplap.root).run / "execs"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20 << 20
+
+
 def test_a_body_that_is_too_large_is_not_read(mistreated: Api) -> None:
     head = b"POST /containers/create HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
     assert status(ask(mistreated, head)) == 400
@@ -109,6 +133,13 @@ HEADS = (
     b"POST /images/create?fromSrc=- HTTP/1.0\r\nContent-Length: 4\r\n\r\nnope",
     b"POST /images/load HTTP/1.0\r\nContent-Length: 4\r\n\r\nnope",
     b"PUT /containers/mistreated/archive?path=/ HTTP/1.0\r\nContent-Length: 4\r\n\r\nnope",
+    b"POST /images/create?fromImage=x&platform=" + b'{"a":' * 1500 + b" HTTP/1.0\r\n\r\n",
+    b"GET /distribution/x/json HTTP/1.0\r\nX-Registry-Auth: " + base64.b64encode(b"[" * 5000) + b"\r\n\r\n",
+    b"GET /distribution/x/json HTTP/1.0\r\nX-Registry-Auth: bnVsbA==\r\n\r\n",
+    b"POST /build HTTP/1.0\r\nX-Registry-Config: " + base64.b64encode(b'{"x": 1}') + b"\r\n\r\n",
+    b"GET /containers/mistreated/logs?stdout=1&tail=" + b"9" * 5000 + b" HTTP/1.0\r\n\r\n",
+    b"POST /containers/nobody/stop?t=" + b"9" * 5000 + b" HTTP/1.0\r\n\r\n",
+    b"POST /containers/nobody/stop?t=1_0 HTTP/1.0\r\n\r\n",
     b"GET /nothing HTTP/1.0\r\n\r\n", b"PATCH /containers/json HTTP/1.0\r\n\r\n",
     b"GET /containers/mistreated/json?platform=%7B HTTP/1.0\r\n\r\n",
     b"POST /build HTTP/1.0\r\n\r\n", b"POST /session HTTP/1.0\r\n\r\n", b"POST /grpc HTTP/1.0\r\n\r\n",
