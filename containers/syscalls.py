@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import errno
 import os
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -43,6 +44,9 @@ PR_SET_NO_NEW_PRIVS = 38
 SECBIT_NO_SETUID_FIXUP = 4
 _SECCOMP_SET_MODE_FILTER = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
+
+_MOST_WALKS = 10_000
+"""Tries of openat2: a file system of somebody's own may say EAGAIN for ever."""
 
 _SYS_CLOSE_RANGE, _SYS_CLONE3, _SYS_OPENAT2 = 436, 435, 437
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
@@ -145,14 +149,15 @@ def mount_setattr(fd: int, path: str, flags: int, *, attributes: int, userns: in
 
 
 def openat2(directory: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
-    """openat2(2): a close-on-exec descriptor."""
+    """openat2(2): a close-on-exec descriptor. Raises OSError; BlockingIOError when a walk is disturbed for ever."""
     how = _OpenHow(flags=flags | os.O_CLOEXEC, mode=mode, resolve=resolve)
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    while True:
-        try:
-            return _check(_libc.syscall(_SYS_OPENAT2, directory, _encode(path), ctypes.byref(how), size), "open", path)
-        except BlockingIOError:  # EAGAIN: a rename or a mount anywhere on the host raced with a walk through ``..``
-            continue
+    for _ in range(_MOST_WALKS):
+        result = _libc.syscall(_SYS_OPENAT2, directory, _encode(path), ctypes.byref(how), size)
+        # EAGAIN: a rename or a mount anywhere on the host raced with a walk through ``..``
+        if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(result, "open", path)
 
 
 def mount_id(path: str) -> int:

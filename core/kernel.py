@@ -18,6 +18,9 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+MOST_WALKS = 10_000
+"""Tries of a walk that renames disturb. A file system of somebody's own may say the same (EAGAIN) for ever."""
+
 _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -38,14 +41,15 @@ def openat2(directory: int, path: str | bytes, flags: int, *, resolve: int, mode
     """
     name = os.fsencode(path)
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    while True:
+    number = errno.EAGAIN
+    for _ in range(MOST_WALKS):
         fd = _libc.syscall(_SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how))
         if fd >= 0:
             return int(fd)
         number = ctypes.get_errno()
-        if number == errno.EINTR or number == errno.EAGAIN:  # EAGAIN: a rename raced with the walk
-            continue
-        raise OSError(number, os.strerror(number), os.fsdecode(name))
+        if number not in (errno.EINTR, errno.EAGAIN):  # EAGAIN: a rename raced with the walk
+            break
+    raise OSError(number, os.strerror(number), os.fsdecode(name))
 
 
 def sync_filesystem(path: str | Path) -> None:

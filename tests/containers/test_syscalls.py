@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from containers import syscalls
 from containers.mounts import RESOLVE_IN_ROOT
+from core import kernel
 
 _WALKS = 20_000
 
@@ -34,3 +39,23 @@ def test_walk_that_others_renames_disturb_comes_to_its_end(tmp_path: Path) -> No
         os.close(root)
         over.set()
         renaming.join()
+
+
+class _Disturbed:
+    """A C library whose every walk a rename disturbs, as a file system of somebody's own can have it."""
+
+    walks = 0
+
+    def syscall(self, *_arguments: object) -> int:
+        self.walks += 1
+        ctypes.set_errno(errno.EAGAIN)
+        return -1
+
+
+def test_walk_that_is_disturbed_for_ever_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, opened in ((syscalls, syscalls.openat2), (kernel, kernel.openat2)):
+        libc = _Disturbed()
+        monkeypatch.setattr(module, "_libc", libc)
+        with pytest.raises(BlockingIOError):
+            opened(-1, str(tmp_path), os.O_PATH, resolve=RESOLVE_IN_ROOT)
+        assert libc.walks > 1000
