@@ -214,8 +214,14 @@ def _outputs_url(env: Mapping[str, str]) -> str:
         return ""
     from urllib.parse import urlsplit  # not at the top: every command imports this module
 
-    parts, public = urlsplit(url), urlsplit(env.get("SHIPLAP_PUBLIC_URL", ""))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+    public = urlsplit(env.get("SHIPLAP_PUBLIC_URL", ""))
+    try:
+        parts = urlsplit(url)
+        more = parts.path or parts.query or parts.fragment or "@" in parts.netloc or parts.port == 0  # raises, too
+        is_host = parts.scheme in ("http", "https") and bool(parts.hostname) and not more
+    except ValueError:
+        is_host = False
+    if not is_host:
         raise SettingsError(
             f"SHIPLAP_OUTPUTS_URL is {url!r}", hint="it is a scheme and a host: https://outputs.example.org"
         )

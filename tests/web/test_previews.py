@@ -247,8 +247,12 @@ def test_hosts_are_known_with_and_without_their_usual_port() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["outputs.example", "https://ci.example", "https://ci.example:444", "https://o.example/x", "ftp://o.example"]
-)
+    "url",
+    [
+        "outputs.example", "https://ci.example", "https://ci.example:444", "https://o.example/x", "ftp://o.example",
+        "https://o.example:x", "https://o.example:99999", "https://[o", "https://me@o.example", "https://o.example#x",
+    ],
+)  # fmt: skip
 def test_a_host_for_outputs_that_shares_cookies_or_is_none_is_refused(url: str) -> None:
     environ = {"SHIPLAP_OUTPUTS_URL": url, "SHIPLAP_PUBLIC_URL": "https://ci.example"}
     with pytest.raises(SettingsError, match="SHIPLAP_OUTPUTS_URL"):
