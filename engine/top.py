@@ -44,9 +44,10 @@ def top(first: int, arguments: str, caller: Caller, others: Iterable[int] = ()) 
 
 
 def _ps(words: list[str], caller: Caller) -> subprocess.CompletedProcess[bytes]:
-    others: dict[str, Any] = {}
+    # Whose process it is may look into it: at its environment, which is not to be this process's.
+    others: dict[str, Any] = {"env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}}
     if caller.uid != os.getuid():
-        others = {"user": caller.uid, "group": caller.gid, "extra_groups": caller.groups}
+        others |= {"user": caller.uid, "group": caller.gid, "extra_groups": caller.groups, "cwd": "/"}
     try:
         return subprocess.run(["ps", *words], capture_output=True, check=False, timeout=_LONGEST_S, **others)
     except FileNotFoundError as error:
