@@ -196,6 +196,15 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def memory_of(pid: int) -> int:
+    """A process's proportional share of the memory that it uses, in bytes; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
 def called(words: Sequence[str | Path]) -> str:
     """Run a command here; its output. Raises ToolError."""
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True)

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.engine.engines import BUSYBOX, Engine, Shiplap
+from bench.engine.engines import BUSYBOX, Engine, Shiplap, memory_of
 from bench.figures import Figure
 from bench.tools import ToolError
 
 _LIVES: Final = ("sleep", "100000")
 _FURNISHED: Final = ("--health-cmd", "true")
 _FIRST_PORT: Final = 20_000
-_KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
 
 
@@ -148,13 +147,4 @@ def _memory(engine: Engine, count: int, settling_s: float, *, furnished: bool) -
 
 def _settled(engine: Engine, settling_s: float) -> int:
     time.sleep(settling_s)
-    return sum(map(_share, engine.processes()))
-
-
-def _share(pid: int) -> int:
-    """A process's proportional share of the memory that it uses, in bytes; 0 when it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * _KIB for line in lines if line.startswith("Pss:")), 0)
+    return sum(map(memory_of, engine.processes()))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.engine.engines import TRAFFIC, Engine
+from bench.engine.engines import TRAFFIC, Engine, memory_of
 from bench.engine.hosts import HOST, NEIGHBOUR
 from bench.engine.image import PROGRAM, interpreter
 from bench.figures import Figure
@@ -114,14 +114,14 @@ def beside(engine: Engine, *words: str) -> Any:
 
 def _open(engine: Engine, connections: int) -> list[Figure]:
     """Connections that are open at once and answer, and what the engine's processes have of the memory meanwhile."""
-    before = sum(map(_resident, engine.processes()))
+    before = sum(map(memory_of, engine.processes()))
     program = engine.host.neighbour([interpreter(), _HERE, "open", HOST, str(_PUBLISHED), str(connections)])
     assert program.stdout is not None
     line = program.stdout.readline()
     if not line:
         raise ToolError(f"{engine.name}: {connections} connections were not open at once")
     opened = float(json.loads(line)["open"])
-    more = (sum(map(_resident, engine.processes())) - before) / _MIB
+    more = (sum(map(memory_of, engine.processes())) - before) / _MIB
     program.communicate()
     is_ours = engine.name == "shiplap"
     name = engine.name
@@ -169,11 +169,3 @@ def _stream(key: str, title: str, samples: list[float]) -> Figure:
 
 def _traffic(*words: str) -> tuple[str, ...]:
     return (str(interpreter()), PROGRAM, *words)
-
-
-def _resident(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
