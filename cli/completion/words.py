@@ -23,6 +23,7 @@ from cli.completion.names import (
     of_runs,
     of_volumes,
 )
+from cli.progress.text import one_line
 
 _Complete: TypeAlias = Callable[[click.Context, str], list[CompletionItem[str]]]
 
@@ -79,7 +80,7 @@ def answers(root: click.Group, line: str, breaks: str = "") -> Iterator[str]:
             yield f"{item.type}\t\t"
         elif item.value.isprintable():
             word = _in_bash(item.value, typed, line, breaks) if breaks else item.value
-            yield f"plain\t{word}\t{' '.join((item.help or '').split())}"
+            yield f"plain\t{word}\t{' '.join(one_line(item.help or '').split())}"
 
 
 def _name(command: click.Command, words: str) -> None:

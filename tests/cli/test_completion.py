@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 import pytest
+from click.shell_completion import CompletionItem
 
 from cli.completion.words import answers
 from tests.toolkit.bounds import stretched
@@ -157,6 +158,15 @@ def test_words_stand_for_themselves_in_bash_and_none_is_an_order_to_a_terminal()
     ]  # fmt: skip
     assert next(answers(root, "shiplap go 'te", _BREAKS)) == "plain\ttest (3.11)\t"
     assert next(answers(root, "shiplap go te")) == "plain\ttest (3.11)\t"
+
+
+def test_what_a_word_is_gives_no_orders_to_a_terminal() -> None:
+    offered = [CompletionItem("go", help="a\x1b]0;title\x07 \x1b[2Jthing\nof\u0085 two")]
+    argument = click.Argument(["job"], shell_complete=lambda _context, _parameter, _typed: list(offered))
+    root = click.Group(commands={"go": click.Command("go", params=[argument])})
+    (told,) = answers(root, "shiplap go ")
+    assert told.replace("\t", "").isprintable()
+    assert told.startswith("plain\tgo\ta")
 
 
 def test_runs_and_projects_of_a_server(shiplap: Shiplap, tmp_path: Path) -> None:
