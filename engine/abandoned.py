@@ -22,6 +22,7 @@ from core.files import lock_within
 from engine.places import Places
 
 _PATIENCE_S = 1.0
+_GONE = ".gone"
 
 
 def root_of(run: Path) -> str:
@@ -36,6 +37,9 @@ def end_all(places: Places) -> list[str]:
     """End what is left of this user's other engines whose roots are gone; the paths of those roots."""
     ended = []
     for run in sorted(places.run.parent.iterdir()) if places.run.parent.is_dir() else []:
+        if run.suffix == _GONE:  # whoever renamed it was killed over it
+            shutil.rmtree(run, ignore_errors=True)
+            continue
         root = root_of(run)
         with contextlib.suppress(OSError, NetworkError):  # somebody is at it: the next prune will see
             if run != places.run and end_if_abandoned(run):
@@ -61,7 +65,8 @@ def end_if_abandoned(run: Path) -> bool:
         if (run / "switch").exists():
             remove_switch(str(run))
         anchor.end(str(run))
-        gone = run.with_name(f"{run.name}.gone")
+        gone = run.with_name(f"{run.name}{_GONE}")
+        shutil.rmtree(gone, ignore_errors=True)
         run.rename(gone)  # whoever comes meanwhile finds all of it, or nothing
         shutil.rmtree(gone)
         return True

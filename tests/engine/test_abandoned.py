@@ -91,6 +91,22 @@ def test_whose_root_is_not_known_is_left_alone(tmp_path: Path) -> None:
     assert (places.run / "root").read_text() == str(places.root)
 
 
+def test_what_somebody_was_killed_over_is_removed(tmp_path: Path) -> None:
+    places = Places(tmp_path / "root", tmp_path / "run" / "one")
+    places.make()
+    half = tmp_path / "run" / "other.gone"
+    (half / "events").mkdir(parents=True)
+    lost = Places(tmp_path / "lost", tmp_path / "run" / "other")
+    lost.make()
+    shutil.rmtree(lost.root)
+    (lost.run.with_name("other.gone") / "k").mkdir()
+    assert abandoned.end_if_abandoned(lost.run)
+    assert not half.exists()
+    (half / "events").mkdir(parents=True)
+    assert abandoned.end_all(places) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["one"]
+
+
 def test_threads_that_come_first_at_once_all_find_the_places(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         for number in range(20):
