@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from typing import Any
 
 from core import namespaces
 from core.errors import ShiplapError
@@ -15,12 +16,32 @@ from dockerapi.listening import Listeners
 from engine.places import Places
 
 
+class Lines(logging.Formatter):
+    """Records for a terminal that is root's: paths and names in them are strangers', and must give it no orders."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return _shown(super().formatMessage(record), but="")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return _shown(super().formatException(ei), but="\n")
+
+
+def _shown(text: str, *, but: str) -> str:
+    """The text with an escape for each character that cannot be printed."""
+    return "".join(
+        each if each.isprintable() or each in but else each.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for each in text
+    )
+
+
 def main() -> int:
     """Find out where to listen, then serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="shiplap engine")
     parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="shiplap engine: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines("shiplap engine: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         settings = Settings.from_environ()
         places = Places.of(settings.root)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from dockerapi.__main__ import Lines
 from engine.places import Places
 from tests.toolkit.bounds import stretched
 from tests.toolkit.engineapi import Api
@@ -178,3 +181,15 @@ def test_an_upgrade_of_what_cannot_be_upgraded_is_an_answer(mistreated: Api) -> 
     assert status(ask(mistreated, b"POST /containers/nobody/attach?stream=1 HTTP/1.1\r\nHost: x\r\n" + upgrade)) == 404
     exec_start = b"POST /exec/" + b"0" * 64 + b"/start HTTP/1.1\r\nHost: x\r\n" + upgrade
     assert status(ask(mistreated, exec_start)) == 404
+
+
+def test_what_strangers_call_things_gives_no_orders_to_the_terminal_of_root() -> None:
+    lines = Lines("engine: %(message)s")
+    try:
+        raise ValueError("no \x1b[2Jthing")
+    except ValueError:
+        named = "/images/\x1b]0;t\x07\nforged \udcff é"
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "%s failed", (named,), sys.exc_info())
+    text = lines.format(record)
+    assert text.startswith("engine: /images/\\x1b]0;t\\x07\\nforged \\udcff é failed\nTraceback")
+    assert text.replace("\n", "").isprintable()

@@ -237,7 +237,7 @@ def test_who_does_not_close_a_connection_that_has_ended_holds_nobody_up(api: Api
         assert time.monotonic() - asked < stretched(3)
 
 
-def test_who_waits_for_a_container_whose_keeper_is_killed_gets_an_answer_and_holds_nobody_up(api: Api, name: str) -> None:
+def test_who_waits_when_a_keeper_is_killed_gets_an_answer_and_holds_nobody_up(api: Api, name: str) -> None:
     api.docker("run", "-d", "--restart", "always", "--name", name, BUSYBOX_NAME, "sleep", "1000", check=True)
     with contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(Client(api)) for _ in range(12)]
