@@ -121,8 +121,13 @@ class _Watched:
         self.users = 0
         self._come = asyncio.Event()
         self._watch = Watch([directory])
-        if self._watch.fileno() >= 0:
+        if self.is_told:
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self._changed)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether changes are told; else one has to look now and then."""
+        return self._watch.fileno() >= 0
 
     async def beyond(self, count: int, timeout_s: float) -> None:
         """Wait until there were more changes than ``count``, at most this long."""
@@ -131,7 +136,7 @@ class _Watched:
                 await asyncio.wait_for(self._come.wait(), timeout_s)
 
     def close(self) -> None:
-        if self._watch.fileno() >= 0:
+        if self.is_told:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
         self._watch.close()
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 bp = flask.Blueprint("events", __name__)
 
 _LOOK_EACH_S: Final = 0.5
+_LOOK_ANYWAY_S: Final = 10.0
+"""Where changes are told: should RUN be another one by now."""
+
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -62,8 +65,9 @@ def _following(
                 await follower.send(await follower.aside(more))
                 if until and now >= until:
                     return
-                left = (until - now) / _SECOND_NS if until else _LOOK_EACH_S
-                await watched.beyond(seen, max(0.0, min(left, _LOOK_EACH_S)))
+                most = _LOOK_ANYWAY_S if watched.is_told else _LOOK_EACH_S
+                left = (until - now) / _SECOND_NS if until else most
+                await watched.beyond(seen, max(0.0, min(left, most)))
 
     return serve
 
