@@ -14,7 +14,9 @@ from dockerapi import answering, handover
 from dockerapi.errors import ApiError, message_of
 from registry.errors import NotFoundError
 
-_MOST_WAITING: Final = 10_000
+_MOST_WAITING: Final = 256
+"""Lines that a slow client has not taken. A piece of a step's output is up to 64 KiB, and its writer waits."""
+
 _LOOK_EACH_S: Final = 1.0
 
 
@@ -33,7 +35,7 @@ class Lines:
         self.cancelled = threading.Event()
 
     def put(self, line: dict[str, Any] | BaseException | None) -> None:
-        """Add a line, an error, or the end. Lines that nobody takes are dropped when there are too many."""
+        """Add a line, an error, or the end. Where nobody takes any, this waits; what is only progress is dropped."""
         while not self.cancelled.is_set():
             try:
                 self._queue.put(line, timeout=0.5)
