@@ -13,6 +13,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -65,6 +66,9 @@ class Place(NamedTuple):
     offset: int = 0
 
 
+_MOST_HELD: Final = 1000
+"""Entries in memory, each up to 16 KiB: who wants more of a log's end has it read twice."""
+
 _NO_END: Final = Place(sys.maxsize)
 
 
@@ -86,11 +90,24 @@ class LogReader:
             yield from self._until(wanted, self._ahead(wanted, end))
         elif wanted.tail > 0:
             self._seek_back(wanted, end)
-            last: deque[LogEntry] = deque(maxlen=wanted.tail)
-            last.extend(self._until(wanted, self._ahead(wanted, end)))
-            yield from last
+            yield from self._last(wanted, wanted.tail, end)
         else:
             self.place = end
+
+    def _last(self, wanted: Wanted, number: int, end: Place) -> Iterator[LogEntry]:
+        """The last so many of what is wanted from ``place`` on."""
+        begun = self.place
+        last: deque[LogEntry] = deque(maxlen=min(number, _MOST_HELD))
+        count = 0
+        for entry in self._until(wanted, self._ahead(wanted, end)):
+            count += 1
+            last.append(entry)
+        if number <= _MOST_HELD or count <= _MOST_HELD:
+            yield from last
+            return
+        last.clear()
+        self.place = begun
+        yield from islice(self._until(wanted, self._ahead(wanted, end)), max(0, count - number), None)
 
     def _end(self) -> Place:
         """Where the last whole line ends."""

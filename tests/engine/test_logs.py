@@ -31,7 +31,9 @@ def texts(box: Path, wanted: Wanted = _ALL) -> list[bytes]:
     return [entry.data for entry in LogReader(box).past(wanted)]
 
 
-def test_all_files_are_read_in_order(box: Path) -> None:
+@pytest.mark.parametrize("held", [2, 7, 1000])
+def test_all_files_are_read_in_order(box: Path, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    monkeypatch.setattr("engine.logs._MOST_HELD", held)
     log = log_of(box, most_bytes=400)
     for number in range(12):
         log.write("stdout", b"line %d\n" % number)
@@ -39,6 +41,8 @@ def test_all_files_are_read_in_order(box: Path) -> None:
     assert texts(box) == [b"line %d\n" % number for number in range(12)]
     for tail in (0, 1, 3, 7, 12, 40):
         assert texts(box, Wanted(tail=tail)) == [b"line %d\n" % number for number in range(12)][12 - min(tail, 12) :]
+        odd = Wanted(stderr=False, tail=tail, until_ns=asked_moment("2100-01-01T00:00:00Z"))
+        assert texts(box, odd) == texts(box, Wanted(tail=tail))
     log.close()
 
 
