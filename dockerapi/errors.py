@@ -9,6 +9,7 @@ from typing import Final
 
 from containers.errors import ContainerError
 from core.errors import InvalidReferenceError, ShiplapError
+from dockerfile_grammar.errors import DockerfileError
 from engine.errors import (
     ConflictError,
     InvalidRequestError,
@@ -54,6 +55,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int], ...]] = (
     (ConflictError, 409),
     (ImageInUseError, 409),
     (InvalidRequestError, 400),
+    (DockerfileError, 400),
     (InvalidReferenceError, 400),
     (InvalidArchiveError, 400),
     (InvalidLayerError, 400),
