@@ -99,14 +99,22 @@ class Heart:
             _log.warning("the reaper waits: %s", error)
 
     def _beat(self) -> None:
-        if not self._host:
-            with Store.open(self._service.settings.root) as store:
-                self._host = store.identity
+        host = self._identity()
         self._service.workers.beat(
-            self._settings.name, self._settings.labels, self._settings.concurrency,
-            draining=self._draining, host=self._host,
-        )  # fmt: skip
-        self._sending.look(self._host)
+            self._settings.name, self._settings.labels, self._settings.concurrency, draining=self._draining, host=host
+        )
+        if host:
+            self._sending.look(host)
+
+    def _identity(self) -> str:
+        """Of the host's store. Empty as long as that cannot be opened: the worker is well all the same."""
+        if not self._host:
+            try:
+                with Store.open(self._service.settings.root) as store:
+                    self._host = store.identity
+            except (ShiplapError, OSError) as error:  # a full disk, say
+                _log.warning("the host's store cannot be opened: %s", error)
+        return self._host
 
     def _settle_kept(self) -> None:
         try:

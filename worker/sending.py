@@ -45,7 +45,10 @@ class Sending:
         if now < self._not_before or not known.has_unsent(host):
             return
         command = [sys.executable, "-m", "worker.sender", str(os.getpid()), self._settings.name]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment_of(self._settings))
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment_of(self._settings))
+        except OSError as error:  # no memory, or as many processes as there may be
+            self._note_failure(str(error))
 
     def _is_going(self) -> bool:
         if self._process is None:
@@ -54,9 +57,15 @@ class Sending:
         if code is None:
             return True
         self._process = None
-        self._failed = self._failed + 1 if code else 0
-        pause = min(_PAUSE_S * 2.0 ** min(self._failed - 1, 9), _LONGEST_PAUSE_S) if code else 0.0
         if code:
-            _log.warning("outputs of jobs could not be sent; they are sent again in %.0f s", pause)
-        self._not_before = time.monotonic() + pause
+            self._note_failure(f"its process ended with {code}")
+        else:
+            self._failed = 0
         return False
+
+    def _note_failure(self, why: str) -> None:
+        """Pause, the longer the more often it failed."""
+        self._failed += 1
+        pause = min(_PAUSE_S * 2.0 ** min(self._failed - 1, 9), _LONGEST_PAUSE_S)
+        self._not_before = time.monotonic() + pause
+        _log.warning("outputs of jobs could not be sent (%s); they are sent again in %.0f s", why, pause)

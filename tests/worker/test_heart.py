@@ -1,0 +1,52 @@
+"""What a worker's heart does where its host is short of something: it beats on."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any, NoReturn
+
+import pytest
+
+from core.errors import StorageFullError
+from core.settings import ServiceSettings
+from images.store import Store
+from pipelines.service import Service
+from worker.heart import Heart
+from worker.processresources import WorkerSettings
+from worker.sending import Sending
+
+
+def test_heart_beats_while_the_store_cannot_be_opened(
+    service: Service, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart = Heart(WorkerSettings(settings, "w-1", ("l",), 2), service, -1)
+
+    def full(root: object) -> NoReturn:
+        raise StorageFullError(f"{root} is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "open", full)
+        heart._beat()
+    (worker,) = service.workers.list()
+    assert (worker.name, worker.concurrency) == ("w-1", 2)
+    heart._beat()
+    with Store.open(settings.root) as store:
+        assert heart._identity() == store.identity
+
+
+def test_a_host_that_can_start_no_process_sends_outputs_later(
+    service: Service, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "settings", settings._replace(registry="ci:5000"))
+    sending = Sending(WorkerSettings(service.settings, "w-1"), service)
+    monkeypatch.setattr(service.artifacts, "has_unsent", lambda host: True)
+    tries: list[Any] = []
+
+    def no_process(command: object, **_: object) -> NoReturn:
+        tries.append(command)
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    sending.look("h")
+    sending.look("h")
+    assert len(tries) == 1, "after a pause, it is tried again"
