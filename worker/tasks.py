@@ -25,6 +25,7 @@ from worker.pool import leave_pool
 from worker.processresources import Resources, WorkerSettings
 from worker.tally import Tally
 
+_LEFT_PAUSE_S: Final = 0.05  # of a place whose job is for another host
 _PAUSE_S: Final = 2.0  # so that a worker that takes nothing leaves the messages to others
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class _PoolProcess:
             claim = resources.service.claims.take(self._settings.name, self._settings.labels, resources.host)
         except LeftToOthersError:
             wake(resources.service.database, resources.service.queue)  # this message was for one of them
+            time.sleep(_LEFT_PAUSE_S)  # else it comes right back to here
             return
         except (DatabaseUnreachableError, WorkerSickError) as error:  # the reaper sends messages anew
             _log.log(logging.INFO if isinstance(error, WorkerSickError) else logging.WARNING, "%s", error)
