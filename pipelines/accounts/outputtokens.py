@@ -20,7 +20,7 @@ from sqlalchemy.engine import Row
 
 from core.trust import Domain
 from pipelines.database import Database
-from pipelines.owning.ownership import is_outputs, outputs_of, owner_of
+from pipelines.owning.ownership import COMMONS, is_outputs, outputs_of, owner_of
 from pipelines.schema import output_tokens
 
 GOOD_FOR_S: Final = 3600.0
@@ -33,7 +33,8 @@ class OutputRights(msgspec.Struct, frozen=True):
 
     known: a short name of the token, which opens nothing.
     repository: may be read and written.
-    project: whose images may be read, too, so that the registry mounts their layers; empty: of none.
+    project: whose images may be read, too, so that the registry mounts their layers. Empty: of none, as for forks, and
+    for ``default``, whose images are whatever no other project has.
     """
 
     known: str
@@ -66,7 +67,7 @@ class OutputTokens:
             "hash": _hash(text),
             "job": job,
             "repository": outputs_of(domain),
-            "project": "" if domain.is_fork else domain.project,
+            "project": "" if domain.is_fork or domain.project == COMMONS else domain.project,
             "expires_at": self._clock() + GOOD_FOR_S,
         }
         with self._database.write() as connection:

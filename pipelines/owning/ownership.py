@@ -1,7 +1,8 @@
 """Which project owns an image repository or a bare repository. The name alone decides, so that no list can be wrong.
 
 In the service's registry, ``PROJECT``, ``PROJECT/…``, ``cache/PROJECT`` and ``runs/PROJECT`` are that project's. A name
-that is no project's is ``default``'s. Below ROOT/git, ``PROJECT.git`` and ``PROJECT/…`` are that project's.
+that is no project's is ``default``'s, but for those below ``runs/``. Below ROOT/git, ``PROJECT.git`` and ``PROJECT/…``
+are that project's.
 """
 
 from __future__ import annotations
@@ -51,9 +52,14 @@ def outputs_of(domain: Domain) -> str:
 
 
 def owner_of(repository: str, is_project: Callable[[str], bool]) -> str:
-    """The project of a repository of the service's registry. repository: without registry and tag."""
+    """The project of a repository of the service's registry. repository: without registry and tag.
+
+    What a project's jobs output is never the commons': when the project is gone, it is of one that is not there.
+    """
     first, _, rest = repository.partition("/")
-    if is_cache(repository) or is_outputs(repository):
+    if is_outputs(repository):
+        return rest.partition("/")[0]
+    if is_cache(repository):
         first = rest.partition("/")[0]
     return first if is_project(first) else COMMONS
 

@@ -48,7 +48,7 @@ def web(service: Service) -> Service:
     [
         ("web", "web"), ("web/base", "web"), ("cache/web", "web"), ("cache/web/x", "web"), ("webs", "default"),
         ("team/web", "default"), ("cache", "cache"), ("cache/cache", "cache"), ("cache/nobodys", "default"),
-        ("default", "default"),
+        ("default", "default"), ("runs/web", "web"), ("runs/gone/x", "gone"), ("runs", "default"),
     ],
 )  # fmt: skip
 def test_every_repository_is_one_projects(repository: str, owner: str) -> None:
