@@ -62,10 +62,11 @@ def _wanted(connection: Connection, repository: str, digests: list[str], now: fl
 def _wanted_tags(connection: Connection, repository: str, tags: list[str], now: float) -> set[str]:
     numbers = {number for tag in tags if (number := run_of_tag(tag)) is not None}
     found = (
-        select(jobs.c.run, jobs.c.place, artifacts.c.name)
+        select(jobs.c.run, jobs.c.place, artifacts.c.name, artifacts.c.repository)
         .join(artifacts, jobs.c.number == artifacts.c.job)
         .join(runs, runs.c.number == jobs.c.run)
-        .where(jobs.c.run.in_(numbers), artifacts.c.kind == "output", artifacts.c.repository == repository)
-        .where(is_wanted(now))
+        .where(jobs.c.run.in_(numbers), artifacts.c.kind == "output", is_wanted(now))
     )
-    return {output_tag(row.run, row.place, row.name) for row in connection.execute(found)}
+    # Asked for by the query, SQLite would read all rows of the repository for each few tags.
+    rows = (row for row in connection.execute(found) if row.repository == repository)
+    return {output_tag(row.run, row.place, row.name) for row in rows}

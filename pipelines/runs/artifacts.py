@@ -35,6 +35,7 @@ ArtifactKind: TypeAlias = Literal["layer", "image", "output"]
 """What later jobs get: a layer or an image; an output for people."""
 
 _HAVE_OUTCOME: Final = ("succeeded", "reused", "failed")
+_GOING: Final = ("queued", "running", "blocked")
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -138,11 +139,17 @@ class Artifacts:
                 note_artifacts(connection, job, found)
 
     def offer_again(self, host: str) -> None:
-        """Let what this host alone has of runs that go on be sent: another host may need it now."""
-        going = select(runs.c.number).where(runs.c.state.not_in(FINAL_STATES))
-        this = and_(jobs.c.left_at == host, jobs.c.to_send == "", jobs.c.run.in_(going))
-        with self._database.write() as connection:
-            connection.execute(update(jobs).where(this).values(to_send=host))
+        """Let what this host alone has of runs that go on be sent: another host may need it now.
+
+        Each job has a transaction of its own: whoever holds several takes their run first.
+        """
+        wanted = select(jobs.c.number, jobs.c.to_send).join(runs, runs.c.number == jobs.c.run)
+        with self._database.read() as connection:  # by the runs that go on, which are few, and by nothing else
+            found = connection.execute(wanted.where(runs.c.state.in_(_GOING), jobs.c.left_at == host)).all()
+        for number in (row.number for row in found if not row.to_send):
+            this = and_(jobs.c.number == number, jobs.c.left_at == host, jobs.c.to_send == "")
+            with self._database.write() as connection:
+                connection.execute(update(jobs).where(this).values(to_send=host))
 
 
 def note_artifacts(connection: Connection, job: int, found: Sequence[Artifact]) -> None:

@@ -1,8 +1,10 @@
 """Which jobs a worker should leave to the workers of another host: those whose layers or caches are there.
 
 What a job needs may be on one host alone, because the registry was away when it was made. Such a job waits for that
-host, as long as anything is heard of it. Any other job can be done anywhere. For a moment after it was queued it is
-left to a host that has its layers or caches and a free place, and of several jobs of a run a worker takes the nearest.
+host, as long as anything is heard of it. What is on two hosts, each alone, no host has: such a job waits a while for
+them to send it, and then begins, to say what is missing. Any other job can be done anywhere. For a moment after it was
+queued it is left to a host that has its layers or caches and a free place, and of several jobs of a run a worker takes
+the nearest.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from pipelines.schema import jobs, runs, workers
 PATIENCE_S: Final = 1.0
 """How long a job is left to the host that has what it needs."""
 
+SENT_WITHIN_S: Final = 300.0
+"""So long a job waits for hosts to send what each of them alone has."""
+
 _FREE_S: Final = 30.0  # since its last beat, by any clock
+_LOOKED_BACK: Final = 1000
+"""In so many runs, of all projects, it is looked for where a job ran last: nobody waits for a look at all of them."""
 
 
 class _Known(NamedTuple):
@@ -44,7 +51,8 @@ class Nearness:
         self._host = host
         self._now = now
         self._runs: dict[int, dict[str, _Known]] = {}
-        self._counts: dict[int, bool] = {}
+        self._needs: dict[int, dict[str, frozenset[str]]] = {}
+        self._counted: dict[int, Counter[str]] = {}
         self._matters: bool | None = None
 
     def is_bound_elsewhere(self, row: Any) -> bool:
@@ -52,7 +60,10 @@ class Nearness:
         if not self._may_matter(row):
             return False
         known = self._run(row.run)
-        others = {known[name].left_at for name in self._before(known, row.name)} - {"", self._host}
+        places = {known[name].left_at for name in self._before(row)} - {""}
+        others = places - {self._host}
+        if len(places) > 1 and self._now - row.queued_at >= SENT_WITHIN_S:
+            return False
         return bool(others) and self._is_heard_of(others)
 
     def is_better_elsewhere(self, row: Any) -> bool:
@@ -78,12 +89,14 @@ class Nearness:
 
     def _votes(self, row: Any) -> Counter[str]:
         """By host, of how many of the job's needs it has the layers, and whether it has the job's caches."""
-        known = self._run(row.run)
-        votes = Counter(known[name].host for name in self._before(known, row.name) if known[name].has_layers)
-        if row.name in known and known[row.name].keeps:
-            votes[self._last_host(row)] += 1
-        del votes[""]
-        return votes
+        if row.number not in self._counted:
+            known = self._run(row.run)
+            votes = Counter(known[name].host for name in self._before(row) if known[name].has_layers)
+            if row.name in known and known[row.name].keeps:
+                votes[self._last_host(row)] += 1
+            del votes[""]
+            self._counted[row.number] = votes
+        return self._counted[row.number]
 
     def _run(self, run: int) -> dict[str, _Known]:
         if run not in self._runs:
@@ -101,17 +114,20 @@ class Nearness:
             }
         return self._runs[run]
 
-    def _before(self, known: dict[str, _Known], name: str) -> frozenset[str]:
-        return jobs_before([each.node for each in known.values()]).get(name, frozenset())
+    def _before(self, row: Any) -> frozenset[str]:
+        if row.run not in self._needs:
+            self._needs[row.run] = jobs_before([each.node for each in self._run(row.run).values()])
+        return self._needs[row.run].get(row.name, frozenset())
 
     def _last_host(self, row: Any) -> str:
-        """Where a job of this name of the pipeline ran last."""
+        """Where a job of this name of the pipeline ran last; empty: not lately."""
         this = select(runs.c.project, runs.c.pipeline).where(runs.c.number == row.run).subquery()
         wanted = (
             select(jobs.c.host)
             .join(runs, runs.c.number == jobs.c.run)
             .join(this, and_(this.c.project == runs.c.project, this.c.pipeline == runs.c.pipeline))
-            .where(jobs.c.name == row.name, jobs.c.state == "succeeded", jobs.c.host != "", runs.c.number < row.run)
+            .where(runs.c.number.between(row.run - _LOOKED_BACK, row.run - 1))
+            .where(jobs.c.name == row.name, jobs.c.state == "succeeded", jobs.c.host != "")
             .order_by(runs.c.number.desc())
             .limit(1)
         )

@@ -22,7 +22,7 @@ from pipelines.keeping.outputs import GRACE_S, collect_outputs
 from pipelines.model import Claim
 from pipelines.owning.ownership import outputs_of, owner_of
 from pipelines.runs.artifacts import ALIVE_S, KEPT_S, Artifact, Left, note_left, output_tag, run_of_tag
-from pipelines.runs.nearness import PATIENCE_S
+from pipelines.runs.nearness import PATIENCE_S, SENT_WITHIN_S, Nearness
 from pipelines.runs.numbers import newest_run
 from pipelines.schema import artifacts, jobs, output_tokens, runs, workers
 from pipelines.service import Service
@@ -81,6 +81,40 @@ def test_job_whose_layers_are_on_one_host_alone_waits_for_that_host(service: Ser
     use = take(service, THERE)
     assert use is not None
     assert use.name == "use"
+
+
+def test_job_that_needs_what_is_on_two_hosts_waits_for_them_to_send_it_but_not_for_ever(service: Service) -> None:
+    beat(service)
+    begun(service, node("a"), node("b"), node("use", "a", "b"))
+    for host in (HERE, THERE):
+        claim = take(service, host)
+        assert claim is not None
+        end(service, claim, Left(host, is_left=True))
+    age(service, SENT_WITHIN_S - 60)
+    assert [take(service, host) for host in (HERE, THERE)] == [None, None]
+    age(service, 61)
+    use = take(service, THERE)
+    assert use is not None, "without a registry it would wait until the run's time is over, and nobody knew why"
+    assert use.name == "use"
+
+
+def test_where_a_job_ran_last_is_looked_for_in_the_last_runs_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job that is new, all runs of a project would be looked at in each claim."""
+    beat(service)
+    begun(service, node("test"))
+    claim = take(service, HERE)
+    assert claim is not None
+    end(service, claim, Left(HERE))
+    run = begun(service, node("test"))
+
+    with service.database.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.run == run).values(spec='{"caches":["x"]}'))
+        (row,) = connection.execute(select(jobs).where(jobs.c.run == run, jobs.c.name == "test"))
+        assert Nearness(connection, THERE, row.queued_at).is_better_elsewhere(row), "its caches are there"
+        monkeypatch.setattr("pipelines.runs.nearness._LOOKED_BACK", 0)
+        assert not Nearness(connection, THERE, row.queued_at).is_better_elsewhere(row)
 
 
 def test_job_is_left_for_a_moment_to_the_host_that_has_its_layers(service: Service) -> None:
@@ -166,6 +200,9 @@ def test_what_one_host_alone_has_is_offered_when_another_comes(service: Service)
     assert not service.artifacts.has_unsent(HERE)
     service.artifacts.offer_again(HERE)
     assert service.artifacts.has_unsent(HERE)
+    service.artifacts.note(make.number, HERE, [sent()], is_whole=True)
+    service.artifacts.offer_again(HERE)
+    assert not service.artifacts.has_unsent(HERE), "what was sent is not sent again"
 
 
 @pytest.mark.parametrize("group", ["", "production"])
@@ -201,6 +238,16 @@ def test_token_opens_its_domain_s_repository_and_no_other(service: Service) -> N
     assert ours.covers("app/web", "pull"), "its layers are mounted"
     assert not ours.covers("app/web", "push")
     assert not ours.covers("runs/app", "delete")
+
+
+def test_token_of_the_commons_opens_no_image_for_any_of_them_may_be_another_project_s(service: Service) -> None:
+    begun(service, node("make"))
+    make = take(service, HERE)
+    assert make is not None
+    rights = service.output_tokens.log_in(service.output_tokens.create(make.number, protected("default")))
+    assert rights is not None
+    assert rights.covers("runs/default", "push")
+    assert not any(rights.covers(name, "pull") for name in ("app", "app/web", "default", "cache/app", "runs/app"))
 
 
 def test_token_ends_by_itself_when_it_is_forgotten_and_with_its_run(service: Service) -> None:
