@@ -64,12 +64,12 @@ class Ticket(NamedTuple):
 
 def kind_of(path: str) -> str:
     """How a file is looked at: ``image``, ``text``, ``page``, or empty: it is only saved."""
-    ending = path.rpartition("/")[2].rpartition(".")[2].lower()
+    ending = _ending(path)
     if ending in _IMAGES:
         return "image"
     if ending in _PAGES:
         return "page"
-    is_text = _KINDS.get(ending, "").startswith("text/") or ending in ("json", "map") or "." not in path
+    is_text = not ending or _KINDS.get(ending, "").startswith("text/") or ending in ("json", "map")
     return "text" if is_text else ""
 
 
@@ -87,9 +87,8 @@ def sent(ticket: str, name: str, path: str, environ: WSGIEnvironment) -> Streame
     found = service().outputs.get(known.run, known.place, name)
     path = f"{path}index.html" if not path or path.endswith("/") else path
     file = sent_file(found, path)
-    ending = path.rpartition(".")[2].lower()
     headers = dict(file.headers)
-    kind = _KINDS.get(ending)
+    kind = _KINDS.get(_ending(path))
     if kind is not None:
         headers.pop("Content-Disposition")
     is_apart = bool(environ.get(_ON_OUTPUTS_HOST))
@@ -113,7 +112,7 @@ class OutputsHost:
         self._host = host_of(url)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not self._host or environ.get("HTTP_HOST", "").lower().rstrip(".") not in self._host:
+        if not self._host or _as_usual(environ.get("HTTP_HOST", "")) not in self._host:
             return self._app(environ, start_response)
         if not environ.get("PATH_INFO", "").startswith(PREFIX) or environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             start_response(
@@ -135,6 +134,20 @@ def host_of(url: str) -> frozenset[str]:
     usual = 443 if parts.scheme == "https" else 80
     port = parts.port or usual
     return frozenset({f"{name}:{port}", *((name,) if port == usual else ())})
+
+
+def _as_usual(host: str) -> str:
+    """What ``Host`` says, in small letters, and without the dot that may end a name, also before a port."""
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or not (port.isdigit() or not port):
+        return host.lower().removesuffix(".")
+    return f"{name.removesuffix('.')}:{port}".removesuffix(":")
+
+
+def _ending(path: str) -> str:
+    """What a file's name has behind its last dot, in small letters; empty: no dot."""
+    _, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return ending.lower() if dot else ""
 
 
 def _signature(run: int, place: int, name: str, until: int) -> str:

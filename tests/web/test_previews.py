@@ -168,7 +168,8 @@ def test_texts_and_images_are_looked_at_within_the_service(member: FlaskClient, 
 @pytest.mark.parametrize(
     ("path", "kind"),
     [("a.png", "image"), ("a/b.SVG", "image"), ("index.html", "page"), ("a.log", "text"), ("LICENSE", "text"),
-     ("a.json", "text"), ("a.exe", ""), ("a.tar.gz", ""), ("a.js", "text"), ("x.png.exe", "")],
+     ("a.json", "text"), ("a.exe", ""), ("a.tar.gz", ""), ("a.js", "text"), ("x.png.exe", ""),
+     ("v1.2/LICENSE", "text"), ("html", "text"), ("site.html/png", "text")],
 )  # fmt: skip
 def test_what_is_looked_at_is_told_by_its_name(path: str, kind: str) -> None:
     assert kind_of(path) == kind
@@ -231,6 +232,10 @@ def test_the_host_for_outputs_has_nothing_else(apart: tuple[Client, _Seen]) -> N
     ):
         found = client.get(path, base_url=OUTPUTS, buffered=True)
         assert (found.status_code, found.get_data(), "Set-Cookie" in found.headers) == (404, b"", False), path
+    for rest in ("", ".", ":", ":443", ".:443"):
+        host = f"OUTPUTS.example{rest}"
+        found = client.get("/login", base_url=OUTPUTS, headers={"Host": host}, buffered=True)
+        assert (found.status_code, found.get_data()) == (404, b""), host
     assert client.post("/o/x/y/z", base_url=OUTPUTS).status_code == 404
     assert seen.environ == {}
     assert client.get("/login", base_url="https://ci.example", buffered=True).status_code == 200
