@@ -139,7 +139,7 @@ class _Conversion:
         if "only" in job or "except" in job:
             when = self.rules.of_refs(job.get("only"), name) if "only" in job else USUAL
             if "except" in job:
-                when = conditions.both(when, conditions.opposite(self.rules.of_refs(job.get("except"), name)))
+                when = conditions.both(when, conditions.opposite(self.rules.of_excluded_refs(job.get("except"), name)))
             if when is None:
                 self.foreign.remark(
                     job.place("only" if "only" in job else "except"), "these conditions are not ones of facts"

@@ -23,8 +23,9 @@ _SOURCES: Final = {
     "api": ("manual",), "external_pull_request_event": (), "trigger": (), "pipeline": (), "parent_pipeline": (),
 }  # fmt: skip
 _COMPARED: Final = re.compile(
-    r"\$(?P<name>\w+)\s*(?P<sign>==|!=|=~|!~)\s*(?:\"(?P<text>[^\"]*)\"|'(?P<other>[^']*)'|/(?P<regex>.*)/i?|\$(?P<var>\w+)|(?P<null>null))"
+    r"\$(?P<name>\w+)\s*(?P<sign>==|!=|=~|!~)\s*(?:\"(?P<text>[^\"]*)\"|'(?P<other>[^']*)'|/(?P<regex>.*)/(?P<any_case>i?)|\$(?P<var>\w+)|(?P<null>null))"
 )
+_LONGEST: Final = 2000
 _PRESENT: Final = re.compile(r"\$(\w+)")
 _START: Final = re.compile(r"\^([A-Za-z0-9_/-]+)(?:\.\*\$?|\\d\+?.*|\[0-9\].*)?")
 _WHOLE: Final = re.compile(r"\^([A-Za-z0-9_/-]+)\$")
@@ -113,9 +114,9 @@ class Rules:
 
     def of_text(self, text: str, depth: int = 0) -> Condition:
         """What an `if` means."""
-        text = unwrapped(text)
-        if depth > 20 or len(text) > 2000:
+        if depth > 20 or len(text) > _LONGEST:
             return conditions.UNKNOWN
+        text = unwrapped(text)
         if len(parts := split_at(text, "||")) > 1:
             return conditions.any_of(self.of_text(part, depth + 1) for part in parts)
         if len(parts := split_at(text, "&&")) > 1:
@@ -148,7 +149,8 @@ class Rules:
             present = self._present(name)
             return present if is_not else conditions.opposite(present)
         if match["regex"] is not None and sign in ("=~", "!~"):
-            pattern = _pattern(match["regex"])
+            # A pattern here is of one case: what it does not fit, another one would, and that may be what is left out.
+            pattern = None if match["any_case"] else _pattern(match["regex"])
             return self._equals(name, pattern) if pattern and not is_not else conditions.UNKNOWN
         if value is None or sign in ("=~", "!~") or any(character in value for character in "*!?[]\\"):
             return conditions.UNKNOWN
@@ -188,21 +190,33 @@ class Rules:
         return conditions.UNKNOWN
 
     def of_refs(self, node: Node | None, what: str) -> Condition:
-        """`only`, or what `except` leaves out. None is also what has keys that are no facts."""
-        if node is None:
-            return conditions.NEVER
-        if isinstance(node, MappingNode):
-            table = self.foreign.table(node, f"`only` of {what}")
-            found = self.of_refs(table.get("refs"), what) if "refs" in table else conditions.ALWAYS
-            if "changes" in table:
-                globs = conditions.patterns([text for text, _ in table.texts("changes")])
-                found = conditions.both(found, ({"paths": globs},) if globs else conditions.UNKNOWN)
-            for key in ("variables", "kubernetes"):
-                if key in table:
-                    table.remark(key, f"`{key}` of {what} is not converted")
-                    found = conditions.both(found, conditions.UNKNOWN)
-            table.leftovers()
-            return found
+        """What `only` means: all of its keys fit. None is also what has keys that are no facts."""
+        found: Condition = conditions.ALWAYS if node is not None else conditions.NEVER
+        for condition in self._of_keys(node, what):
+            found = conditions.both(found, condition)
+        return found
+
+    def of_excluded_refs(self, node: Node | None, what: str) -> Condition:
+        """What `except` leaves out: one of its keys fits."""
+        return conditions.any_of(self._of_keys(node, what))
+
+    def _of_keys(self, node: Node | None, what: str) -> list[Condition]:
+        """The conditions of the keys of `only` or `except`; a list is one of refs."""
+        if not isinstance(node, MappingNode):
+            return [self._of_list(node, what)] if node is not None else []
+        table = self.foreign.table(node, f"`only` of {what}")
+        found = [self._of_list(refs, what)] if (refs := table.get("refs")) is not None else []
+        if "changes" in table:
+            globs = conditions.patterns([text for text, _ in table.texts("changes")])
+            found.append(({"paths": globs},) if globs else conditions.UNKNOWN)
+        for key in ("variables", "kubernetes"):
+            if key in table:
+                table.remark(key, f"`{key}` of {what} is not converted")
+                found.append(conditions.UNKNOWN)
+        table.leftovers()
+        return found
+
+    def _of_list(self, node: Node, what: str) -> Condition:
         texts = self.foreign.texts(node, f"refs of {what}")
         for text, span in texts:
             if text == "schedules":

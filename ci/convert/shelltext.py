@@ -46,14 +46,9 @@ def with_variables(script: str, variable: Callable[[str], Variable]) -> str:
             continue
         character = script[at]
         if heredoc:
-            line_end = script.find("\n", at)
-            if (at == 0 or script[at - 1] == "\n") and script[
-                at : line_end if line_end >= 0 else None
-            ].strip() == heredoc:
-                heredoc, is_verbatim = ("", False)
-                if ends:
-                    heredoc, is_verbatim = ends.pop(0)
-                stop = line_end if line_end >= 0 else len(script)
+            stop = _end_of_line(script, at) if at == 0 or script[at - 1] == "\n" else at
+            if script[at:stop].strip() == heredoc:
+                heredoc, is_verbatim = ends.pop(0) if ends else ("", False)
                 result.append(script[at:stop])
                 at = stop
                 continue
@@ -66,8 +61,7 @@ def with_variables(script: str, variable: Callable[[str], Variable]) -> str:
         elif character in "'\"" and state in ("", character):
             state = "" if state else character
         elif not state and character == "#" and (at == 0 or script[at - 1] in " \t\n;"):
-            line_end = script.find("\n", at)
-            comment = script[at : line_end if line_end >= 0 else len(script)]
+            comment = script[at : _end_of_line(script, at)]
             result.append(comment.replace(OPEN, "$ {{"))
             at += len(comment)
             continue
@@ -79,6 +73,11 @@ def with_variables(script: str, variable: Callable[[str], Variable]) -> str:
         result.append(character)
         at += 1
     return "".join(result)
+
+
+def _end_of_line(script: str, at: int) -> int:
+    end = script.find("\n", at)
+    return end if end >= 0 else len(script)
 
 
 def _written(variable: Variable, state: str, heredoc: str, is_verbatim: bool) -> str:

@@ -69,7 +69,7 @@ _UNKNOWN_AT_GITHUB = [
 ]  # fmt: skip
 _UNKNOWN_AT_GITLAB = [
     "$X", '$CI_COMMIT_BRANCH =~ /feat|fix/', "$CI_COMMIT_TAG !~ /^v/", '$CI_COMMIT_MESSAGE == "x"', "$", "&&", "$A == ",
-    '$CI_COMMIT_TAG =~ /^v[0-9]+$/',
+    '$CI_COMMIT_TAG =~ /^v[0-9]+$/', '$CI_COMMIT_BRANCH =~ /^wip/i', f"{'(' * 100_000}$CI_COMMIT_TAG{')' * 100_000}",
 ]  # fmt: skip
 
 

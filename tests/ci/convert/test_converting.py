@@ -301,6 +301,22 @@ four: {stage: z, script: s, needs: []}
     assert staged["four"].needs == ()
 
 
+def test_one_key_of_except_is_enough_to_leave_a_job_out() -> None:
+    found = made(
+        "gitlab",
+        """
+image: a:1
+a: {script: s, except: {refs: [triggers], variables: [$HOLD]}}
+b: {script: s, except: {refs: [main]}}
+c: {script: s, only: {refs: [triggers], variables: [$GO]}}
+""",
+    )
+    jobs = lints(found.text).pipeline.jobs
+    assert [list(fits.event or ()) for fits in jobs["a"].when] == [["manual"]], "what HOLD held back is not known"
+    assert [list(fits.event or ()) for fits in jobs["b"].when] != [["manual"]]
+    assert [list(fits.event or ()) for fits in jobs["c"].when] == [["manual"]], "there are no triggers here"
+
+
 def test_every_key_that_is_not_converted_is_listed() -> None:
     found = made("gitlab", "a: {image: b:1, script: x, novelty: 1, artifacts: {paths: [x], surprise: 2}}\n")
     assert "theirs.yml:1:28: `novelty` of the job a is not converted" in told(found)

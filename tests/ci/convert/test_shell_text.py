@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 
 import pytest
 
@@ -57,3 +58,11 @@ def test_what_may_be_several_words_stays_so() -> None:
         "pip install ${P}"
     )
     assert rewritten("echo $((1 << 2)) ${{ x }}").endswith('"${X}"')
+
+
+def test_a_long_line_of_a_heredoc_is_read_once() -> None:
+    """Looked for at each of its characters, the end of this line would take minutes."""
+    script = f"cat <<END\n{'x' * 400_000} ${{{{ x }}}}\nEND\necho ${{{{ x }}}}"
+    began = time.process_time()
+    assert rewritten(script).endswith('${X}\nEND\necho "${X}"')
+    assert time.process_time() - began < stretched(5)
