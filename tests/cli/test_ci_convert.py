@@ -53,6 +53,16 @@ def test_several_files_become_several_pipelines_or_none(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "error: there is no file w.yaml\n")
 
 
+def test_pipelines_are_not_written_beside_those_of_the_other_kind(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yml", ".shiplap.yml"):
+        (tmp_path / name).write_text(_GOOD)
+    for more in (("a.yaml", "b.yml"), ("a.yaml", "-o", ".shiplap/a.yml")):
+        done = shiplap(tmp_path, "convert", "woodpecker", *more)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: there is .shiplap.yml, and pipelines are in one or the other\nhint: move")
+        assert not (tmp_path / ".shiplap").exists()
+
+
 def test_a_terminal_obeys_nothing_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text('steps:\n  "\\e]0;x\\a": {image: "b:1", commands: [x], volumes: ["\\e[2J"]}\n')
     done = shiplap(tmp_path, "convert", "woodpecker", "w.yaml", "-o", "-")

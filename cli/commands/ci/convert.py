@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +48,8 @@ def command(dialect: Dialect, files: tuple[Path, ...], output: str | None, defau
     try:
         found = {path: _converted(dialect, path, default_branch) for path in files}
         places = _places(files, output)
-        if output != _STDOUT:
-            _refuse_what_is_there(places, force=force)
+        if output != _STDOUT and not force:
+            _refuse_what_is_there(places.values())
     except PipelineFileError as error:
         click.echo(harmless(error.render()), err=True)
         return WRONG
@@ -93,14 +94,13 @@ def _places(files: tuple[Path, ...], output: str | None) -> dict[Path, Path]:
     return places
 
 
-def _refuse_what_is_there(places: dict[Path, Path], *, force: bool) -> None:
-    for place in places.values():
-        if os.path.lexists(place) and not force:
+def _refuse_what_is_there(places: Collection[Path]) -> None:
+    """Raises CiError where something would be lost, or where pipelines would be in a file and in a directory."""
+    for place in places:
+        if os.path.lexists(place):
             raise CiError(f"{place} is there already", hint="-o PATH writes elsewhere, --force over it")
-    if (
-        not force
-        and len(places) == 1
-        and FILE in {str(place) for place in places.values()}
-        and os.path.isdir(DIRECTORY)
-    ):
+    if Path(FILE) in places and os.path.isdir(DIRECTORY):
         raise CiError(f"there is {DIRECTORY}/, and pipelines are in one or the other", hint=f"-o {DIRECTORY}/NAME.yml")
+    if any(place.parent == Path(DIRECTORY) for place in places) and os.path.lexists(FILE):
+        hint = f"move {FILE} to {DIRECTORY}/main.yml"
+        raise CiError(f"there is {FILE}, and pipelines are in one or the other", hint=hint)
