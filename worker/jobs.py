@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,7 +33,7 @@ from pipelines.runs.domains import domain_of, named_by, origin_of_job, run_asks
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.pipelines import JobBasis
 from pipelines.runs.reports import JobReports
-from pipelines.sealing.vault import Sifted
+from pipelines.sealing.vault import Held, Sifted
 from registry.client import push
 from worker.building import default_names
 from worker.cacheexport import CacheExport
@@ -92,11 +92,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         bring(work, domain, given.outputs, used_images(planned.job, given.images), basis.late_at)
-        outcome = execute(
-            planned,
-            given,
-            _tools(work, writer, domain, basis)._replace(caches=caches, masked=tuple(sifted.values.values())),
-        )
+        outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
     outcome = replace(outcome, message=writer.masked(outcome.message))
     if domain.is_fork:
         outcome = _of_a_stranger(outcome)
@@ -126,6 +122,15 @@ def _secrets(work: Work, domain: Domain, basis: JobBasis) -> Sifted:
     return Sifted({name: value for name, value in sifted.values.items() if name in wanted}, sifted.refused)
 
 
+def masked_of(held: Held, wanted: Collection[str] | None) -> tuple[bytes, ...]:
+    """The values of secrets that none of the run's jobs may print. wanted: names that they ask for; None: any.
+
+    Also of those that this run does not get: what it took over from another run was perhaps made with them.
+    """
+    values = {**{name: each.value for name, each in held.stored.items()}, **held.own}
+    return tuple(value for name, value in values.items() if wanted is None or name in wanted)
+
+
 def _of_a_stranger(outcome: JobOutcome) -> JobOutcome:
     """The outcome of a fork's job. It keeps nothing for people that is not gone soon: the disk is not the fork's."""
     published = tuple(replace(each, keep_s=min(each.keep_s, KEPT_S)) for each in outcome.published)
@@ -153,6 +158,7 @@ def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> Jo
         cancelled=work.keeper.stopped,
         killed=work.keeper.killed,
         connect=lambda: client_for(work),
+        masked=masked_of(work.held, basis.plan.secrets),
         fingerprint=service.secrets.fingerprint,
         domain=domain,
         privacy=privacy_of(run.source),

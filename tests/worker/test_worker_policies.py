@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from core.settings import ServiceSettings
+from core.trust import protected
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
-from pipelines.owning.policies import Policy
+from pipelines.owning.policies import Policy, RunAsks
+from pipelines.sealing.vault import Held, Opened
 from pipelines.service import Service
 from tests.toolkit.git import git
 from tests.toolkit.service import FOR_ALL, Workforce, finished, upload
 from tests.worker.test_worker_pipeline_events import Forge
 from tests.worker.test_worker_pipelines import Repository, log, states
+from worker.jobs import masked_of
 
 ASKS = "jobs: {a: {image: base, secrets: [KEY], run: 'echo has ${#KEY}'}}\n"
 MOUNTS = "FROM base\nRUN --mount=type=secret,id=KEY,required=true wc -c </run/secrets/KEY\n"
@@ -105,3 +108,14 @@ def test_deploy_key_opens_the_project_s_own_repository_and_no_other(forge: Forge
     source = GitSource("ssh://git@git.example/other.git", "main", ssh_key="KEY", known_hosts="x")
     run = finished(forge.service, forge.service.runs.submit(RunRequest(source, "app")).number)
     assert run.reason.startswith("the secret KEY does not open ssh://git@git.example/other.git: it is for protected")
+
+
+def test_secret_that_the_run_does_not_get_any_more_is_masked_all_the_same() -> None:
+    """A job's outputs that were taken over from an earlier run may have it; so they are not shown to forks, either."""
+    held = Held(
+        {"own": b"mine"}, {"KEY": Opened(b"opensesame", (Policy(("other",)),)), "idle": Opened(b"x" * 9, (Policy(),))}
+    )
+    assert not held.sifted(RunAsks(protected("app"), "push", "main")).values.keys() & {"KEY"}
+    assert masked_of(held, ("KEY", "own")) == (b"opensesame", b"mine")
+    assert masked_of(held, ()) == ()
+    assert len(masked_of(held, None)) == 3
