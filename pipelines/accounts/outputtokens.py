@@ -17,9 +17,11 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Row
+from sqlalchemy.exc import IntegrityError
 
 from core.trust import Domain
 from pipelines.database import Database
+from pipelines.errors import StaleAttemptError
 from pipelines.owning.ownership import COMMONS, is_outputs, outputs_of, owner_of
 from pipelines.schema import output_tokens
 
@@ -60,7 +62,7 @@ class OutputTokens:
     def create(self, job: int, domain: Domain) -> str:
         """A token for what jobs of this domain output. job: the number of the one for which it is needed.
 
-        Raises DatabaseUnreachableError.
+        Raises DatabaseUnreachableError, and StaleAttemptError for a job that was removed.
         """
         text = f"shp_out_{randomness.token_urlsafe(32)}"
         values = {
@@ -70,8 +72,11 @@ class OutputTokens:
             "project": "" if domain.is_fork or domain.project == COMMONS else domain.project,
             "expires_at": self._clock() + GOOD_FOR_S,
         }
-        with self._database.write() as connection:
-            connection.execute(insert(output_tokens).values(values))
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(output_tokens).values(values))
+        except IntegrityError:
+            raise StaleAttemptError(f"job {job} is gone: it was removed with its run, or with its project") from None
         return text
 
     def forget(self, text: str) -> None:

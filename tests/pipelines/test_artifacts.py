@@ -17,7 +17,7 @@ from images.kept import Kept
 from images.oci import OCI_MANIFEST
 from images.store import Store
 from pipelines.accounts.outputtokens import GOOD_FOR_S, OutputTokens
-from pipelines.errors import LeftToOthersError
+from pipelines.errors import LeftToOthersError, StaleAttemptError
 from pipelines.keeping.outputs import GRACE_S, collect_outputs
 from pipelines.model import Claim
 from pipelines.owning.ownership import outputs_of, owner_of
@@ -238,6 +238,16 @@ def test_token_opens_its_domain_s_repository_and_no_other(service: Service) -> N
     assert ours.covers("app/web", "pull"), "its layers are mounted"
     assert not ours.covers("app/web", "push")
     assert not ours.covers("runs/app", "delete")
+
+
+def test_who_sends_for_a_job_that_was_removed_is_told_so(service: Service) -> None:
+    begun(service, node("make"))
+    make = take(service, HERE)
+    assert make is not None
+    end(service, make, Left(HERE, is_left=True, is_unsent=True))
+    service.projects.remove("app")
+    with pytest.raises(StaleAttemptError, match="is gone"):
+        service.output_tokens.create(make.number, protected("app"))
 
 
 def test_token_of_the_commons_opens_no_image_for_any_of_them_may_be_another_project_s(service: Service) -> None:
