@@ -10,7 +10,7 @@ from ci.convert import conditions, githubactions
 from ci.convert.draft import DraftJob, Value, failing
 from ci.convert.expressions import condition
 from ci.convert.foreign import Foreign, Table
-from ci.convert.githubvalues import JobValues
+from ci.convert.githubvalues import JobValues, quoted
 from ci.convert.shelltext import NotReadHereError
 from ci.document import Node
 from dockerfile_grammar.source import Span
@@ -115,7 +115,7 @@ class JobSteps:
         if written_directory is None:
             self._fails(place, "its directory is not known here")
             return
-        lines = [f"cd {_quoted(written_directory)}"] if written_directory else []
+        lines = [f"cd {quoted(written_directory)}"] if written_directory else []
         lines += [self.values.assignment(name, value) for name, (value, _) in own.items()]
         if script.strip():
             self.commands.append(_wrapped(script, lines, guard, is_tolerant=is_tolerant))
@@ -223,10 +223,3 @@ def _wrapped(script: str, before: list[str], guard: str, *, is_tolerant: bool) -
         body = "\n".join([*before, script])
         script = f"set +e\n(set -e\n{body}\n)\nset -e" if is_tolerant else f"(\n{body}\n)"
     return f"if {guard}; then\n{script}\nfi" if guard else script
-
-
-def _quoted(value: str) -> str:
-    parts = re.split(r"(\$\$\{|\$\{[A-Za-z_]\w*\})", value)
-    return "".join(
-        f'"{part}"' if part.startswith("${") else shlex.quote(part.replace("$${", "${")) for part in parts if part
-    )

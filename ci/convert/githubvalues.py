@@ -161,9 +161,13 @@ class JobValues:
         return Variable(known[name], False) if name in known else None
 
     def assignment(self, name: str, value: str) -> str:
-        """A shell's line that sets a variable to a value of ours, whose ``${NAME}`` the shell reads."""
-        parts = re.split(r"(\$\$\{|\$\{[A-Za-z_]\w*\})", value)
-        quoted = [
-            f'"{part}"' if part.startswith("${") else shlex.quote(part.replace("$${", "${")) for part in parts if part
-        ]
-        return f"export {name}={''.join(quoted)}"
+        """A shell's line that sets a variable to a value of ours."""
+        return f"export {name}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """A value of ours as one word of a shell, which reads the ``${NAME}`` in it."""
+    parts = re.split(r"(\$\$\{|\$\{[A-Za-z_]\w*\})", value)
+    return "".join(
+        f'"{part}"' if part.startswith("${") else shlex.quote(part.replace("$${", "${")) for part in parts if part
+    )
