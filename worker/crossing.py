@@ -115,7 +115,7 @@ def crossing(
     cancelled: threading.Event,
     insist: Insist,
 ) -> Iterator[Crossing | None]:
-    """What the domain's jobs have in the registry, with a token that is good as long as the block goes on.
+    """What the domain's jobs have in the registry, with a token that is good until the block ends, an hour at most.
 
     job: the number of the job for which it is needed.
     Gives None where outputs do not cross: the service has no registry, or one that is not its own.

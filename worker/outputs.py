@@ -101,10 +101,9 @@ def leave(work: Work, writer: LogWriter, domain: Domain, place: int, outcome: Jo
         run = work.claim.run.number
         waits = is_left and work.keeper.insist(lambda: service.artifacts.has_gates(run))
         return Left(host, is_left=is_left, is_unsent=bool(outcome.published) or waits)
-    until = time.time()
     try:
         with asking(stop_when(work.keeper.stopped.is_set)), _opened(work, domain, ()) as opened:
-            sent = send_all(opened, work.claim.run.number, place, outcome, until)
+            sent = send_all(opened, work.claim.run.number, place, outcome, time.time())
     except (StaleAttemptError, DatabaseUnreachableError):
         raise
     except ShiplapError as error:

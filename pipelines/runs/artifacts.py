@@ -22,6 +22,7 @@ from ci.ends import JobOutcome
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES, Run
 from pipelines.runs.graphs import node_documents
+from pipelines.runs.previews import HAVE_OUTCOME
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import artifacts, jobs, runs, workers
 
@@ -34,7 +35,6 @@ ALIVE_S: Final = 600.0
 ArtifactKind: TypeAlias = Literal["layer", "image", "output"]
 """What later jobs get: a layer or an image; an output for people."""
 
-_HAVE_OUTCOME: Final = ("succeeded", "reused", "failed")
 _GOING: Final = ("queued", "running", "blocked")
 
 
@@ -133,7 +133,7 @@ class Artifacts:
         Raises DatabaseUnreachableError.
         """
         with self._database.write() as connection:
-            held = update(jobs).where(jobs.c.number == job, jobs.c.to_send == host, jobs.c.state.in_(_HAVE_OUTCOME))
+            held = update(jobs).where(jobs.c.number == job, jobs.c.to_send == host, jobs.c.state.in_(HAVE_OUTCOME))
             values = {"to_send": "", **({"left_at": ""} if is_whole else {})}
             if connection.execute(held.values(values)).rowcount:
                 note_artifacts(connection, job, found)
@@ -212,7 +212,7 @@ def is_wanted(now: float) -> ColumnElement[bool]:
 
 def _unsent(host: str, after: int = 0) -> Any:
     columns = (jobs.c.number, jobs.c.run, jobs.c.place, jobs.c.name, jobs.c.result, jobs.c.finished_at)
-    wanted = select(*columns).where(jobs.c.to_send == host, jobs.c.state.in_(_HAVE_OUTCOME), jobs.c.number > after)
+    wanted = select(*columns).where(jobs.c.to_send == host, jobs.c.state.in_(HAVE_OUTCOME), jobs.c.number > after)
     return wanted.order_by(jobs.c.number)
 
 
