@@ -20,7 +20,7 @@ from builder.errors import FetchUnreachableError
 from builder.remotes.gitprogram import NO_PROGRAM, Ended, GitProgram, ended_of, script_of
 from core.closing import Closing
 
-_LONGEST: Final = 60_000  # bytes of a question: the pipe takes it as a whole, whatever the shell is doing
+_LONGEST: Final = 60_000  # bytes of a question; a longer one is asked in a sandbox of its own
 _POLL_S: Final = 0.1
 _AT_ONCE: Final = 256 << 10
 _END_S: Final = 1.0
@@ -136,12 +136,10 @@ def _answer(running: _Running, script: bytes, end: bytes, late_at: float | None)
     """What comes on standard output and on standard error; None: it has ended before."""
     process, program = running.process, running.program
     assert process.stdin is not None
-    try:
-        process.stdin.write(script)
-        process.stdin.flush()
-    except BrokenPipeError:
-        return None
-    poller = select.poll()
+    poller, asking, left = select.poll(), process.stdin.fileno(), memoryview(script)
+    # The pipe may be a small one, and the shell may wait until somebody reads what it has said so far.
+    os.set_blocking(asking, False)
+    poller.register(asking, select.POLLOUT)
     told = {stream.fileno(): bytearray() for stream in (process.stdout, process.stderr) if stream is not None}
     for number in told:
         poller.register(number, select.POLLIN)
@@ -149,6 +147,14 @@ def _answer(running: _Running, script: bytes, end: bytes, late_at: float | None)
     late_at = asked + program.bounds.time_s if late_at is None else late_at
     while not all(text.endswith(end) for text in told.values()):
         for number, _ in poller.poll(_POLL_S * 1000):
+            if number == asking:
+                try:
+                    left = left[os.write(asking, left) :]
+                except BrokenPipeError:
+                    return None
+                if not left:
+                    poller.unregister(asking)
+                continue
             data = os.read(number, _AT_ONCE)
             if not data:
                 return None

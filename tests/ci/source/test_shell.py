@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import threading
@@ -125,6 +126,21 @@ def test_question_that_has_to_end_leaves_the_next_one_whole(repository: Reposito
     with asking(stop), pytest.raises(BuildCancelledError):
         mirror.objects.run("rev-parse", commit)
     assert mirror.objects.run("rev-parse", commit).decode().strip() == commit
+
+
+def test_answers_are_read_while_the_question_is_still_being_asked(repository: Repository, mirror: Mirror) -> None:
+    """A user who has many pipes gets small ones: the shell then waits for a reader, and takes no more of the script."""
+    commit = repository.commit(a="1")
+    mirror.fetch(*repository.way(), "main")
+    assert mirror.objects.has(commit)
+    running = shell_of(mirror)._running
+    assert running is not None
+    for stream in (running.process.stdin, running.process.stdout):
+        assert stream is not None
+        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, 4096)
+    found = shell_of(mirror).run_all([("head", "-c", "9000", "/dev/zero")] * 200)
+    assert found is not None
+    assert [(ended.code, len(ended.out)) for ended in found] == [(0, 9000)] * 200
 
 
 def test_question_that_takes_too_long_is_ended(repository: Repository, mirror: Mirror) -> None:
