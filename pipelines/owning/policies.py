@@ -27,7 +27,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """Which runs a secret is for. All that a policy says has to fit; by itself it says nothing.
 
     branches: patterns of the branches whose runs get it, of a pull request the one that it comes from. None: protected
-    branches and tags. A tag is of no branch: beside other patterns than ``**``, ``events`` has to name it.
+    branches and tags. A tag is of no branch: unless the patterns mean everything, or everything else (``!main``),
+    ``events`` has to name it.
     events: that runs may be of. None: all but ``sent``, which is what people send: contexts, commits that are no
     branch's, arguments of their own.
     pipelines: patterns of the pipelines whose runs get it. None: all, and builds of a Dockerfile.
