@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ci.downloads import Format, NoSuchFileError, OutputFile, archived, listed, opened_file
 from core.digests import Digest
+from images.errors import ImagesError
 from images.oci import Descriptor
 from images.store import Store
 from pipelines.errors import NotFoundError
@@ -40,8 +41,14 @@ class Opened:
         with contextlib.ExitStack() as stack:
             # A session of its own, that ends with this: it keeps the layer from being pruned.
             store = stack.enter_context(Store.open(service().settings.root))
-            _bring(store, found)
-            self.tar: BinaryIO = stack.enter_context(store.layers.open(found.layer))
+            try:
+                _bring(store, found)
+                self.tar: BinaryIO = stack.enter_context(store.layers.open(found.layer))
+            except ImagesError as error:  # the disk was cleared by hand; or what was sent is damaged
+                raise NotFoundError(
+                    f"the files of output {found.view.name} of run {found.run} cannot be read: {error.message}",
+                    hint="retry the job: it outputs them anew",
+                ) from error
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:

@@ -218,6 +218,13 @@ def test_who_may_not_see_the_project_sees_none_of_it(client: FlaskClient, servic
         assert client.get(path).status_code in (403, 404), path
 
 
+def test_files_that_are_lost_are_not_found(api: Api, settings: ServiceSettings, run: int) -> None:
+    with Store.open(settings.root) as store:
+        store.layers.path(stored(store)).unlink()
+    lost = api("GET", f"/runs/{run}/jobs/2/outputs/site", status=404)
+    assert "of output site" in lost["error"]["message"]
+
+
 @pytest.fixture
 def registry(api: Api, settings: ServiceSettings) -> Iterator[Registry]:
     """Beside the application."""
