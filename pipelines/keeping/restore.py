@@ -28,6 +28,7 @@ from pipelines.keeping.oldbackups import Rows, migrated_rows
 from pipelines.keeping.repositories import MEMBERS as GIT_MEMBERS
 from pipelines.keeping.repositories import staged_repositories
 from pipelines.keys.keynumbers import note_key
+from pipelines.runs.artifacts import send_again
 from pipelines.schema import HEAD, jobs, runs
 from pipelines.service import Service
 from pipelines.sources.contexts import ContextEntry
@@ -148,6 +149,7 @@ def _replace_tables(database: Database, rows: Rows, connection: Connection) -> N
         _advance_sequence(connection, database, table)
     bring_back(connection, own_tokens)
     _begin_again(connection, attempts)
+    send_again(connection)
 
 
 def _begin_again(connection: Connection, attempts: Mapping[int, int]) -> None:

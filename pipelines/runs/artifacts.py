@@ -5,7 +5,7 @@ it is only there, ``left_at`` says so; a job that needs it is given to that host
 ``artifacts``, written after the push. ``to_send`` names the host that still has something of the job to send.
 
 The rows go with the run, and what no row names is collected (``pipelines.keeping.outputs``). No backup has them: a
-registry that was lost has nothing of what they say.
+registry that was lost has nothing of what they say. After a restore the hosts send anew what they have.
 """
 
 from __future__ import annotations
@@ -180,6 +180,19 @@ def note_left(connection: Connection, job: int, left: Left) -> None:
     values = {"left_at": left.host if left.is_left else "", "to_send": left.host if left.is_unsent else ""}
     connection.execute(update(jobs).where(jobs.c.number == job).values(values))
     note_artifacts(connection, job, left.sent)
+
+
+def send_again(connection: Connection) -> None:
+    """Let hosts send anew what their jobs output, in the transaction that restores the jobs.
+
+    The rows that say what the registry has are in no backup. What later jobs need is on its host alone until then.
+    """
+    going = jobs.c.run.in_(select(runs.c.number).where(runs.c.state.in_(_GOING)))
+    here = and_(jobs.c.host != "", jobs.c.kind == "job", jobs.c.state.in_(HAVE_OUTCOME))
+    is_needed = and_(here, going, or_(jobs.c.result.contains('"outputs":'), jobs.c.result.contains('"image":')))
+    connection.execute(update(jobs).where(is_needed).values(left_at=jobs.c.host, to_send=jobs.c.host))
+    is_for_people = and_(here, jobs.c.result.contains('"published":'))
+    connection.execute(update(jobs).where(is_for_people).values(to_send=jobs.c.host))
 
 
 def output_tag(run: int, place: int, name: str) -> str:

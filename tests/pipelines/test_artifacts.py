@@ -6,18 +6,21 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 
 from ci.ends import JobOutcome, Published
 from core.digests import DiffID, Digest
+from core.settings import ServiceSettings
 from core.trust import of_branch, of_fork, of_stranger, protected
 from images.kept import Kept
 from images.oci import OCI_MANIFEST
 from images.store import Store
 from pipelines.accounts.outputtokens import GOOD_FOR_S, OutputTokens
 from pipelines.errors import LeftToOthersError, StaleAttemptError
+from pipelines.keeping.backup import backup, restore
 from pipelines.keeping.outputs import GRACE_S, collect_outputs
 from pipelines.model import Claim
 from pipelines.owning.ownership import outputs_of, owner_of
@@ -203,6 +206,32 @@ def test_what_one_host_alone_has_is_offered_when_another_comes(service: Service)
     service.artifacts.note(make.number, HERE, [sent()], is_whole=True)
     service.artifacts.offer_again(HERE)
     assert not service.artifacts.has_unsent(HERE), "what was sent is not sent again"
+
+
+def test_after_a_restore_hosts_send_anew_what_they_have(
+    service: Service, settings: ServiceSettings, tmp_path: Path
+) -> None:
+    """No backup says what the registry has: the collector would remove it, and no other host would find it."""
+    beat(service)
+    run = begun(service, node("make"), node("plain"), node("use", "make"))
+    make, plain = take(service, HERE), take(service, HERE)
+    assert make is not None
+    assert plain is not None
+    until = time.time() + 60
+    outcome = JobOutcome("succeeded", outputs=LAYER, published=(Published("site", LAYER, 1, 7, 60.0),))
+    end(service, make, Left(HERE, (sent(), sent("output", "site", until=until))), outcome)
+    end(service, plain, Left(HERE), JobOutcome("succeeded"))
+    assert not service.artifacts.has_unsent(HERE)
+    backup(settings, tmp_path / "backup.tar")
+    restore(settings, tmp_path / "backup.tar")
+    assert service.artifacts.of_run(run) == {}
+    assert [found.name for found in service.artifacts.unsent(HERE)] == ["make"]
+    age(service, 2 * PATIENCE_S)
+    assert take(service, THERE) is None, "what it needs is not there yet"
+    service.artifacts.note(make.number, HERE, [sent()], is_whole=True)
+    use = take(service, THERE)
+    assert use is not None
+    assert use.name == "use"
 
 
 @pytest.mark.parametrize("group", ["", "production"])
