@@ -1,6 +1,9 @@
 """Docker's status for each error, and its words.
 
 Clients read the status first: 404 of a create is "pull the image, and try again"; 304 is "it is so already".
+
+(ShiplapError)
+└── ApiError
 """
 
 from __future__ import annotations

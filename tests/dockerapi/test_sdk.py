@@ -51,7 +51,7 @@ def test_a_life(client: Any) -> None:
     assert container.stats(stream=False)["id"] == container.id
     container.pause()
     container.unpause()
-    container.stop(timeout=100)
+    container.stop(timeout=int(stretched(50)))
     assert container.wait()["StatusCode"] == 7
     container.start()
     container.restart(timeout=0)
