@@ -13,6 +13,8 @@
     ├── NotFoundError
     ├── ConflictError
     ├── WorkerSickError
+    ├── LeftToOthersError
+    ├── OutputsAwayError
     ├── StaleAttemptError
     ├── BareRepositoryError
     ├── TokenError

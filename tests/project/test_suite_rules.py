@@ -223,7 +223,7 @@ def test_longest_files_begin_first_then_those_of_most_tests() -> None:
 def test_test_all_knows_its_parts() -> None:
     result = subprocess.run([_CHECKOUT / "scripts" / "test-all", "everything"], capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.startswith("Usage: scripts/test-all [pythons|newest|coverage|mutants|often]")
+    assert result.stderr.startswith("Usage: scripts/test-all [pythons|newest|coverage|mutants|often|faults|machine]")
 
 
 _WAITS = re.compile(
