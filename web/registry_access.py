@@ -43,6 +43,8 @@ class ImageRights(NamedTuple):
         needed = "admin" if action == "push" and is_runs else _NEEDED.get(action, "admin")
         if self.rights.may_everywhere(needed):
             return True
+        if not repository:  # all that builds on this host left: no project's
+            return False
         return self.rights.may(owner_of(repository, self.projects.__contains__), needed)
 
 

@@ -56,8 +56,9 @@ class RunRights(msgspec.Struct, frozen=True):
         """Whether the attempt may ``pull`` from or ``push`` to the repository; it may ``delete`` nowhere.
 
         What jobs output is no image: workers reach it by ``pipelines.accounts.outputtokens``, and no build ever does.
+        Nor is the local store's content, which has no name: all projects' builds left it there.
         """
-        if action not in ("pull", "push") or is_outputs(repository):
+        if action not in ("pull", "push") or not repository or is_outputs(repository):
             return False
         if owner_of(repository, self.projects.__contains__) == self.project:
             return not self.ended or action == "pull" or is_cache(repository)

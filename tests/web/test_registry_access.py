@@ -182,6 +182,24 @@ def test_run_is_given_no_blob_of_another_project(registry: Client, service: Serv
     assert begin(registry, "web", headers, mount=own, **{"from": "web/base"}) == 201
 
 
+@pytest.mark.parametrize("project", ["default", "web"])
+def test_nobody_mounts_what_other_projects_builds_left_in_the_store(
+    registry: Client, service: Service, project: str
+) -> None:
+    """Also not of project ``default``, which has what belongs to nobody else. An administrator does."""
+    for name in ("web", "default"):
+        service.projects.put(Project(name))
+    with Store.open(service.settings.root) as store:
+        secret = str(store.blobs.put(b"a layer of some other project"))
+    hers = service.roles.create_token(project, "hers", "maintain")[1]
+    for headers in (basic(claimed(service, project).token), basic(hers)):
+        repository = f"{project}/app"
+        assert begin(registry, repository, headers, mount=secret) == 202
+        assert registry.get(f"/v2/{repository}/blobs/{secret}", headers=headers).status_code == 404
+    admin = basic(service.tokens.create("admin", ["admin"])[1])
+    assert begin(registry, f"{project}/app", admin, mount=secret) == 201
+
+
 def test_run_pulls_what_its_project_was_given(registry: Client, service: Service) -> None:
     service.projects.put(Project("web"))
     service.grants.give(Grant("web", "image", "base/*"))
