@@ -29,11 +29,13 @@ from cli.jobs.summary import failure_lines, summary_lines
 from cli.jobs.words import ALWAYS
 from cli.progress.choose import Mode, choose_mode
 from cli.progress.text import one_line
+from cli.store import as_root
 from cli.unpacking import check_free
 
 
 def run_here(asked: RunArguments) -> int:
     """Run the jobs. Returns the exit code. Raises ShiplapErrors and OSErrors for what the machine did wrong."""
+    as_root()  # the store would ask for it, too late: a process with threads cannot enter a user namespace
     # Git looks at the files in processes of its own; until it has, this one loads what does jobs.
     threading.Thread(target=importlib.import_module, args=["ci.execution.job"], name="loading", daemon=True).start()
     try:
