@@ -18,6 +18,7 @@ import pytest
 
 from containers import segment
 from containers.launcher import Launcher
+from containers.network import OURS
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner, descendants, eventually
 from tests.containers.segments import Pair
@@ -84,6 +85,19 @@ def _addresses(pid: int) -> dict[str, list[str]]:
     return found
 
 
+def _has_ipv6(pid: int) -> bool:
+    """Whether it has a way out by IPv6: then it has an address of that, too."""
+    inside = ["nsenter", "--target", str(pid), "--net"]
+    return bool(subprocess.check_output([*inside, "ip", "-6", "route", "show", "default"]).strip())
+
+
+def _way(address: str) -> str:
+    """The interface by which the host would send to an address; empty: it cannot."""
+    command = ["ip", "-o", "route", "get", address]
+    words = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+    return words[words.index("dev") + 1] if "dev" in words else ""
+
+
 def _said(pid: int, port: int, *addresses: str) -> str:
     """What comes from a port at each of these addresses. pid: who asks, from its network; 0: the host."""
     inside = ["nsenter", "--target", str(pid), "--net"] if pid else []
@@ -137,10 +151,12 @@ def test_a_service_is_reached_by_its_own_job_alone(projects: tuple[Project, Proj
         services = [pid for pid in descendants(victim.launcher.pid) if b"nc -l" in _command(pid)]
         attacker = next(pid for pid in services if _netns(pid) != _netns(victim.service))
         targets = _everywhere(addresses, ("eth0", "eth1"))
-        assert len(targets) == 4
+        assert len(targets) == (5 if _has_ipv6(victim.service) else 4)
         for pid in (attacker, stranger.service):
             assert "victim" not in _said(pid, 7000, *targets)
-        assert _said(0, 7000, *(each for each in targets if "%" not in each)) == "", "the host has no way there at all"
+        far = [each for each in targets if "%" not in each]
+        assert "victim" not in _said(0, 7000, *far)
+        assert not any(_way(each).startswith(OURS) for each in far), "the host's own way leads elsewhere, if anywhere"
     finally:
         other.close()
     assert victim.pair.ask("nc -w 2 db 7000 </dev/null")[1] == "victim\n", "its own job does"
