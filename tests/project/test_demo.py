@@ -6,9 +6,25 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from tests.toolkit.bounds import Deadline
+
 _CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def _processes_that_name(directory: str) -> list[str]:
+    """The commands of the processes whose command, environment or mounts name a directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = [(process / name).read_text(errors="replace") for name in ("cmdline", "environ", "mountinfo")]
+        except OSError:  # it has ended
+            continue
+        if any(directory in text for text in told):
+            found.append(told[0].replace("\0", " "))
+    return found
 
 
 def test_demo_runs_to_its_end_and_leaves_nothing_behind(privileged: None, debian_tar: Path) -> None:
@@ -31,3 +47,9 @@ def test_demo_runs_to_its_end_and_leaves_nothing_behind(privileged: None, debian
     assert len(re.findall(r"^test \(.*\) +succeeded .* tests/words.txt changed$", result.stderr, re.MULTILINE)) == 4
     assert "is tested; its program has" in result.stdout
     assert set(Path("/var/tmp").glob("shiplap-demo-*")) <= before
+    found = re.search(r"/var/tmp/shiplap-demo-\w+", result.stdout)
+    assert found
+    deadline = Deadline(30)  # a nursery looks every ten seconds whether its root is still there
+    while (left := _processes_that_name(found[0])) and deadline:
+        time.sleep(0.5)
+    assert left == []
