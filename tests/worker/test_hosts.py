@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import tarfile
 import urllib.request
@@ -23,6 +25,7 @@ from pipelines.schema import artifacts, jobs
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
+from tests.toolkit.host import command_lines
 from tests.toolkit.service import WorkerProcess, Workforce, finished
 from tests.web.processes import WebProcess
 from tests.worker.conftest import import_base
@@ -184,7 +187,7 @@ def skopeo(source: str, target: Path, token: str) -> int:
 
 AWAY = """
 jobs:
-  make: {image: base, workers: [one], outputs: [out, {path: out, name: site}], run: "sleep 4; echo made > out"}
+  make: {image: base, workers: [one], outputs: [out, {path: out, name: site}], run: "MARK; echo made > out"}
   near: {needs: make, image: base, workers: [one], run: cat out}
   far: {needs: make, image: base, workers: [two], run: cat out}
 """
@@ -193,11 +196,17 @@ jobs:
 def test_registry_that_is_away_when_a_job_ends_fails_nothing_and_loses_nothing(
     service: Service, web: WebProcess, hosts: Hosts, repository: Repository
 ) -> None:
-    """The next job on that host goes on; one on another host waits until the layer has been sent."""
-    number = repository.push({".shiplap.yml": AWAY})
-    eventually(lambda: states(service, number).get("make") == "running", why="the first job runs")
+    """The next job on that host goes on; one on another host waits until the layer has been sent.
+
+    The first job's command waits until the registry is away. By then its host has the commit, whoever planned the run.
+    """
+    mark = f"sleep 9{web.port}"  # of this test alone: nobody else has the port
+    number = repository.push({".shiplap.yml": AWAY.replace("MARK", f"{mark} || true")})
+    eventually(lambda: bool(called(mark)), timeout_s=60, why="the first job's command runs")
     web.signal(9)
     web.wait()
+    for process in called(mark):
+        os.kill(process, signal.SIGTERM)
     eventually(lambda: states(service, number)["make"] == "succeeded", timeout_s=60, why="the first job ends")
     assert any("stays on this host for now" in line for line in log(service, number, "make"))
     with service.database.read() as connection:
@@ -211,6 +220,11 @@ def test_registry_that_is_away_when_a_job_ends_fails_nothing_and_loses_nothing(
     assert "made" in log(service, number, "far")
     eventually(lambda: not service.artifacts.has_unsent(row.to_send), why="nothing is left to be sent")
     assert service.artifacts.output(number, 2, "site") is not None
+
+
+def called(words: str) -> list[int]:
+    """The processes whose command line is this, in whatever container."""
+    return [process for process, line in command_lines().items() if line == words]
 
 
 def test_what_is_not_what_the_run_made_is_never_taken(
