@@ -52,8 +52,8 @@ def test_processors_that_are_no_numbers(text: str) -> None:
 
 
 def test_processors_and_nodes_that_are_not_there() -> None:
-    assert refusal(CpusetCpus="3-4") == "Requested CPUs are not available - requested 3-4, available: 0,1,2,3"
-    assert refusal(CpusetMems="2") == "Requested memory nodes are not available - requested 2, available: 0,1"
+    assert refusal(CpusetCpus="3-4") == "Requested CPUs are not available - requested 3-4, available: 0-3"
+    assert refusal(CpusetMems="2") == "Requested memory nodes are not available - requested 2, available: 0-1"
     assert refusal(CpusetMems="y") == "Invalid value y for cpuset mems"
     assert of(CpusetMems="0-1") == {"cpuset_mems": "0-1"}
 
