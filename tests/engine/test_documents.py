@@ -78,11 +78,13 @@ def test_what_a_list_shows_is_kept_in_the_row() -> None:
     }
     host = {"NetworkMode": "bridge", "AutoRemove": True}
     assert documents.summary(config, host, [], ["bridge"]) == {
-        "command": "sh -c 'a b' c", "labels": {}, "network": "bridge", "networks": ["bridge"], "mounts": [],
-        "exposed": ["80/tcp"], "auto_remove": True,
+        "command": "sh -c 'a b' c", "labels": {}, "network": "bridge", "networks": ["bridge"], "beside": [],
+        "mounts": [], "exposed": ["80/tcp"], "auto_remove": True,
     }  # fmt: skip
     bare = documents.summary({"Entrypoint": None, "Cmd": ["a b"], "Labels": {"x": "y"}}, host, [], [])
     assert (bare["command"], bare["labels"], bare["exposed"]) == ("a b", {"x": "y"}, [])
+    among = {**host, "PidMode": "container:p", "IpcMode": "container:i", "NetworkMode": "container:n"}
+    assert documents.summary(config, among, [], [])["beside"] == ["i", "n", "p"]
 
 
 def network(**changes: Any) -> NetworkRow:
