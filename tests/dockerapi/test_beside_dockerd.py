@@ -68,13 +68,14 @@ STORIES = {
         swarm leave
         search nothing
         """,
+    # The name is no beginning of an ID: events are also found by those.
     "what happens": """
-        run --name e1 --network none -l a=b BASE sh -c 'exit 3'
-        rm e1
+        run --name happens --network none -l a=b BASE sh -c 'exit 3'
+        rm happens
         run --rm --network none BASE sleep 1.1
-        events --since 10m --until 0s --filter event=die --filter container=e1 \
+        events --since 10m --until 0s --filter event=die --filter container=happens \
             --format '{{.Type}} {{.Action}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.a}}'
-        events --since 10m --until 0s --filter container=e1 --format '{{.Action}}'
+        events --since 10m --until 0s --filter container=happens --format '{{.Action}}'
         events --since 1m --until 10m --filter nothing=x
         """,
     "logs": """
