@@ -309,14 +309,17 @@ STORIES = {
         run --rm --dns nowhere BASE true
         network rm mine
         """,
+    # docker reads the two streams by themselves: what is said at once comes in either order.
     "looking closely": """
-        run -d --name l1 --network none -l a=b -e X=1 BASE sh -c 'echo one; echo two >&2; exec sleep 1000'
+        run -d --name l1 --network none -l a=b -e X=1 BASE \
+            sh -c 'echo one; sleep 0.5; echo two >&2; touch /dev/said; exec sleep 1000'
         ps -l --no-trunc --format '{{.ID}} {{.Image}} {{.Command}}'
         ps -n 1 --format json
         ps --filter name=l --format '{{.Names}}:{{.Ports}}{{.Mounts}}{{.Networks}}{{.LocalVolumes}}{{.RunningFor}}'
         ps -f health=none -f is-task=false -f network=none --format '{{.Names}}'
         ps -f publish=80 -q
         ps -f exited=x
+        exec l1 sh -c 'until test -e /dev/said; do sleep 0.1; done; sleep 0.5'
         logs --details l1
         logs --details -t --tail 1 l1
         logs --tail x l1

@@ -78,8 +78,9 @@ STORIES = {
         events --since 10m --until 0s --filter container=happens --format '{{.Action}}'
         events --since 1m --until 10m --filter nothing=x
         """,
+    # docker reads the two streams by themselves: what is said at once comes in either order.
     "logs": """
-        run --name l1 --network none BASE sh -c 'echo one; echo two >&2; printf three'
+        run --name l1 --network none BASE sh -c 'echo one; echo two >&2; sleep 0.5; printf three'
         logs l1
         logs -f l1
         logs -f --tail 1 l1
