@@ -315,7 +315,7 @@ STORIES = {
             sh -c 'echo one; sleep 0.5; echo two >&2; touch /dev/said; exec sleep 1000'
         ps -l --no-trunc --format '{{.ID}} {{.Image}} {{.Command}}'
         ps -n 1 --format json
-        ps --filter name=l --format '{{.Names}}:{{.Ports}}{{.Mounts}}{{.Networks}}{{.LocalVolumes}}{{.RunningFor}}'
+        ps --filter name=l --format '{{.Names}}:{{.Ports}}{{.Mounts}}{{.Networks}}{{.LocalVolumes}} {{.RunningFor}}'
         ps -f health=none -f is-task=false -f network=none --format '{{.Names}}'
         ps -f publish=80 -q
         ps -f exited=x

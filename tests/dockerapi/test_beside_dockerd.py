@@ -87,6 +87,7 @@ STORIES = {
         logs --tail 0 l1
         logs --since 10m l1
         logs --until 10m l1
+        run --rm --network none BASE sleep 1.1
         logs -f --until 1s l1
         logs --since nonsense l1
         rm l1
