@@ -55,9 +55,11 @@ class Births:
             if pid == 0:
                 setup.run(theirs, joins, network=kind)
             return Guest(name, pid, _watched(pid), ours, kind)
-        except OSError as error:
+        except BaseException as error:
             if ours is not None:
                 ours.close()
+            if not isinstance(error, OSError):
+                raise
             if error.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
                 raise NamespaceError(
                     f"cannot make the namespaces of a container: {error.strerror}",
@@ -97,7 +99,7 @@ class Births:
             if number <= 0:
                 raise NamespaceError(f"cannot join the container's namespaces: {os.strerror(-number or errno.EIO)}")
             return Guest(name, number, _watched(number), ours, kind)
-        except (ContainerError, OSError):
+        except BaseException:
             if ours is not None:
                 ours.close()
             raise

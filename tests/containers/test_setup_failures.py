@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from containers import wire
+from containers.birth import Births
 from containers.errors import ContainerError, LimitError, MountError, NetworkError, PlaceError
 from containers.guest import Guest, error_message
 from containers.launcher import Launcher
 from containers.resources import Limits
+from containers.rootfs import Layers
 from containers.spec import ExitStatus
 from core.rootfs import DirectoryLayer
 from tests.containers.running import Runner, descendants, eventually
@@ -146,6 +149,27 @@ def test_too_many_processes(run: Runner) -> None:
     finally:
         run.launcher.close()
         assert eventually(lambda: _removed(group))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_process_with_threads_is_refused_and_nothing_stays_open(beside: bool) -> None:
+    births = Births((0, 0), Layers("", -1), 0, death_signal=0)
+    refused: list[AssertionError] = []
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait)
+    thread.start()
+    try:
+        before = set(os.listdir("/proc/self/fd"))
+        try:
+            births.fork_beside("one", "none", (-1, []), {}) if beside else births.fork("one", 1, "none", (-1, []))
+        except AssertionError as error:
+            refused.append(error)  # with its frames, and what they hold
+        after = set(os.listdir("/proc/self/fd"))
+    finally:
+        go.set()
+        thread.join()
+    assert [str(error) for error in refused] == ["clone3 in a process with threads"]
+    assert after == before
 
 
 def _removed(group: Path) -> bool:
