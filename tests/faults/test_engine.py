@@ -92,8 +92,10 @@ def test_many_are_started_and_removed_at_once_while_images_are_pruned(living: En
 
     with ThreadPoolExecutor(9) as pool:
         pruner = pool.submit(prune)
-        codes = list(pool.map(live, names))
-        pruning = False
+        try:
+            codes = list(pool.map(live, names))
+        finally:
+            pruning = False
         pruner.result()
     assert codes == [3] * len(names)
     assert living.containers(every=True) == []
