@@ -24,3 +24,13 @@ def take(directory: str | Path, *, make: bool = False) -> int | None:
         return fd
     os.close(fd)
     return None
+
+
+def is_of(lock: int, directory: str | Path) -> bool:
+    """Whether what this descriptor locks is still the lock of the directory: somebody may have cleared that away, and
+    another have made it again, between the opening of the file and the lock on it.
+    """
+    try:
+        return os.path.samestat(os.fstat(lock), os.stat(f"{directory}/lock"))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -27,13 +27,12 @@ from engine.networks import Networks, WantedEndpoint, allocate
 from engine.places import Places
 from engine.randomnames import suggestion
 from engine.records import Records, Row
-from engine.removing import NEW, Remover, doom
+from engine.removing import NEW, Remover, discard, doom
 from engine.spec import Origin
 from engine.views import Views
 from engine.volumes import Volumes
 from images.errors import ImageNotFoundError
 from images.snapshots import fill_upper
-from images.trees import remove_tree
 
 if TYPE_CHECKING:
     from core.platforms import Platform
@@ -183,7 +182,7 @@ class Maker:
         except BaseException:
             self._records.remove(identity)
             for directory in (aside, self._places.container(identity)):
-                remove_tree(str(directory))
+                discard(directory)
             store.pinned.drop([identity])
             raise
         finally:
@@ -304,9 +303,8 @@ def _locked(aside: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             lock = locking.take(aside, make=True)
             if lock is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(lock), os.stat(aside / "lock")):
-                        return lock
+                if locking.is_of(lock, aside):
+                    return lock
                 os.close(lock)
         time.sleep(_MOMENT_S)
     raise ConflictError(f"somebody clears {aside} away again and again")

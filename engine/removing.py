@@ -10,6 +10,7 @@ being removed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ NEW: Final = ".new-"
 """How directories begin of containers that are being made."""
 
 _GONE, _DOOMED = ".gone-", "doomed"
+_MOST_TRIES: Final = 100
 
 
 class Remover:
@@ -73,7 +75,7 @@ class Remover:
             gone = self._places.containers / f"{_GONE}{row.id}"
             with contextlib.suppress(FileNotFoundError):
                 os.rename(directory, gone)
-            remove_tree(str(gone))
+            discard(gone)
             with self._store() as store:
                 store.pinned.drop([row.id])
         finally:
@@ -98,16 +100,39 @@ class Remover:
             if lock is None:
                 return  # somebody is at it
             try:
+                if not locking.is_of(lock, directory):
+                    return  # another one has cleared it away
                 # With the lock nobody else can let it exist. A creator lets go of it only when there is a row.
-                if directory.name != identity or not self._records.exists(identity):
-                    self._volumes.remove_anonymous(_doomed(directory))
-                    remove_tree(str(directory))
+                if directory.name == identity and self._records.exists(identity):
+                    return
+                if not directory.name.startswith(_GONE):
+                    # Its creator may be about to take the lock: not one in a directory that is being emptied.
+                    gone = directory.with_name(f"{_GONE}{identity}-{os.urandom(4).hex()}")
+                    os.rename(directory, gone)
+                    directory = gone
+                self._volumes.remove_anonymous(_doomed(directory))
+                discard(directory)
             finally:
                 os.close(lock)
 
     def _is_under_way(self, identity: str) -> bool:
         places = self._places.containers
         return any(locking.is_held(places / f"{prefix}{identity}") for prefix in (NEW, "", _GONE))
+
+
+def discard(directory: Path) -> None:
+    """Remove a directory whose lock the caller has. Who looks for what a kill has left makes the lock's file in it once
+    more when that has been removed before the directory.
+    """
+    for _ in range(_MOST_TRIES):
+        try:
+            remove_tree(str(directory))
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        else:
+            return
+    remove_tree(str(directory))
 
 
 def doom(directory: Path, volumes: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from containers.keeper import eventlog
 from core.errors import StorageFullError
-from engine import locking, removing, spec
+from engine import locking, making, removing, spec
 from engine.engine import Engine
 from engine.errors import (
     ConflictError,
@@ -27,6 +28,7 @@ from engine.errors import (
 from engine.hostconfig import DEFAULTS
 from engine.places import Places
 from images.store import Store
+from images.trees import remove_tree
 from tests.toolkit.bounds import stretched
 
 
@@ -327,6 +329,47 @@ def test_a_creator_whose_new_directory_another_clears_away_makes_it_again(
     assert not left
     assert locking.is_held(engine.places.container(made.id)) is False
     assert engine.inspect("one")["Id"] == made.id
+
+
+def test_a_creator_that_comes_while_its_directory_is_emptied_keeps_its_own(
+    engine: Engine, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places.make()
+    being_made = places.containers / f".new-{'ab' * 32}"
+    being_made.mkdir()
+    locks: list[int] = []
+
+    def remove(path: str) -> int:
+        if not locks:
+            (Path(path) / "lock").unlink()
+            locks.append(making._locked(being_made))
+        return remove_tree(path)
+
+    monkeypatch.setattr(removing, "remove_tree", remove)
+    engine.create("one", asked())
+    assert locking.is_of(locks[0], being_made)
+    os.close(locks[0])
+
+
+def test_a_lock_that_somebody_makes_in_a_directory_that_goes_keeps_it_from_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.create("one", asked())
+    before: list[str] = []
+
+    def remove(path: str) -> int:
+        if not before:
+            before.append(path)
+            shutil.rmtree(path)
+            Path(path).mkdir()
+            (Path(path) / "lock").touch()
+            Path(path).rmdir()  # as the end of remove_tree does
+        return remove_tree(path)
+
+    monkeypatch.setattr(removing, "remove_tree", remove)
+    engine.remove("one")
+    assert before
+    assert not Path(before[0]).exists()
 
 
 def test_a_container_that_lost_its_files_can_be_removed(engine: Engine) -> None:
