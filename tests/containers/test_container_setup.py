@@ -135,15 +135,16 @@ outside = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
 syscalls.mount("proc", new + "/proc", "proc", 0)
 os.chroot(new)
 os.chdir("/")
-becoming._enter_directory("/inside")
+becoming._enter_directory("/inside", make=True)
 assert os.getcwd() == "/inside"
 for path in (f"/proc/self/fd/{outside}", f"/proc/self/fd/{outside}/../../etc"):
-    try:
-        becoming._enter_directory(path)
-    except MountError as error:
-        print(error.message.partition(" as ")[0].replace(str(outside), "N"))
-    else:
-        print("entered", os.listdir("."))
+    for make in (True, False):
+        try:
+            becoming._enter_directory(path, make=make)
+        except MountError as error:
+            print(error.message.partition(" as ")[0].replace(str(outside), "N"), make)
+        else:
+            print("entered", os.listdir("."))
 """
 
 
@@ -153,7 +154,8 @@ def test_working_directory_is_below_the_root(privileged: None, tmp_path: Path) -
     command = ["unshare", "--mount", sys.executable, "-P", "-c", _LEAKED_DIRECTORY, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(becoming.__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    told = ["cannot use /proc/self/fd/N", "cannot use /proc/self/fd/N/../../etc"]
+    paths = ("/proc/self/fd/N", "/proc/self/fd/N/../../etc")
+    told = [f"cannot use {path} {make}" for path in paths for make in (True, False)]
     assert (done.stdout.splitlines(), done.stderr) == (told, "")
 
 
