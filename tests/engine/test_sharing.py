@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containers.birth import Births
+import containers
 from containers.errors import ContainerError
-from containers.rootfs import Layers
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError
 from tests.engine.test_life import create, output
-from tests.toolkit.bounds import eventually
+from tests.toolkit.bounds import eventually, stretched
 
 _SLEEP = ("sleep", "1000")
 
@@ -112,26 +113,40 @@ def test_what_it_started_ends_with_it_and_all_with_the_other(living: Engine, tmp
         living.start("three")
 
 
+_MAKING = """
+import os, sys
+from containers.birth import Births
+from containers.rootfs import Layers
+namespaces = {name: os.open(f"/proc/{sys.argv[1]}/ns/{name}", os.O_RDONLY) for name in ("user", "pid")}
+births = Births((0, 0), Layers("", -1), 0, death_signal=0)
+guest = births.fork_beside("one", "none", (-1, []), namespaces)
+print(guest.pid, flush=True)
+sys.stdin.read()
+guest.channel.close()
+os.waitpid(guest.pid, 0)
+"""
+"""As a keeper does it: with one thread, which a process of tests need not have."""
+
+
 def test_nobody_of_the_other_container_looks_into_its_making(living: Engine) -> None:
     """Root of the other container sees its set-up among its processes: a copy of the keeper, with the host in sight."""
     web = started(living, "web", CapAdd=["SYS_PTRACE", "SYS_ADMIN"])
-    fds = {name: os.open(f"/proc/{web}/ns/{name}", os.O_RDONLY) for name in ("user", "pid")}
-    births = Births((0, 0), Layers("", -1), 0, death_signal=0)
-    guest = births.fork_beside("one", "none", (-1, []), fds)
-    try:
-        status = Path(f"/proc/{guest.pid}/status").read_text()
+    command = [sys.executable, "-P", "-c", _MAKING, str(web)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(containers.__file__).parents[1])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as maker:
+        assert maker.stdin is not None
+        assert maker.stdout is not None
+        guest = maker.stdout.readline().strip()
+        status = Path(f"/proc/{guest}/status").read_text()
         seen = next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:"))
         assert inside(living, "web", "ls", "/proc/1/root/bin/busybox") == b"/proc/1/root/bin/busybox\n"
         for what in ("root/etc/hostname", "fd/0", "cwd/", "exe"):
             said_of_it = inside(living, "web", "ls", "-l", f"/proc/{seen}/{what}").decode()
             assert "ermission denied" in said_of_it, said_of_it
         assert inside(living, "web", "cat", f"/proc/{seen}/comm") != b""
-    finally:
-        assert guest.channel is not None
-        guest.channel.close()
-        os.waitpid(guest.pid, 0)
-        for fd in (guest.pidfd, *fds.values()):
-            os.close(fd)
+        maker.stdin.close()
+        assert maker.wait(stretched(30)) == 0
 
 
 def test_a_container_shares_what_another_gives_of_its_memory(living: Engine) -> None:
