@@ -7,7 +7,16 @@ import sys
 
 TYPE_CHECKING = False  # type checkers take the name for typing.TYPE_CHECKING
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
+
+
+def code_of(main: Callable[[], int]) -> int:
+    """The exit code of ``main``, also where it ends by SystemExit."""
+    try:
+        return main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
 
 
 def leave(code: int) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any
 
 from core import namespaces
 from core.errors import ShiplapError
-from core.leaving import leave
+from core.leaving import code_of, leave
 from core.settings import Settings
 from dockerapi.listening import Listeners
 from engine.places import Places
@@ -65,13 +65,5 @@ def _gather(places: Places) -> None:
     enter(str(places.run))
 
 
-def _ended() -> int:
-    """The exit code of ``main``, or the one of gunicorn's processes: this one and its worker."""
-    try:
-        return main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-
-
 if __name__ == "__main__":
-    leave(_ended())
+    leave(code_of(main))  # gunicorn's processes, this one and its worker, end by SystemExit

@@ -60,7 +60,7 @@ class Created(NamedTuple):
 
 
 class Maker:
-    """Makes and removes the containers of one root. store: opens it for a context; asked only when needed."""
+    """Makes the containers of one root. store: opens it for a context; asked only when needed."""
 
     def __init__(
         self,

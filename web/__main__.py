@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from core.errors import ShiplapError
-from core.leaving import leave
+from core.leaving import code_of, leave
 from core.listening import require_free
 from core.settings import GitSettings, OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
@@ -66,13 +66,5 @@ def main() -> int:
     return 0
 
 
-def _ended() -> int:
-    """The exit code of ``main``, or the one of gunicorn's processes: this one and its worker."""
-    try:
-        return main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-
-
 if __name__ == "__main__":
-    leave(_ended())
+    leave(code_of(main))  # gunicorn's processes, this one and its worker, end by SystemExit

@@ -19,7 +19,12 @@ _IN_THE_FILE: Final = 100
 
 
 class Converted(NamedTuple):
-    """text: of a pipeline file that lints. remarks: what is left to do. warnings: what lint says of it, printed."""
+    """What a foreign file became.
+
+    text: of a pipeline file that lints.
+    remarks: what is left to do.
+    warnings: what lint says of it, printed.
+    """
 
     text: str
     remarks: Remarks

@@ -123,3 +123,12 @@ def output_name(wanted: str) -> str:
     """A name that an output for people may have."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-._")[:100]
     return name or "files"
+
+
+def in_workspace(path: str) -> str | None:
+    """A path as patterns of outputs have it, from the workspace; ``**``: all of it. None: it leads out."""
+    while path.startswith("./"):
+        path = path[2:]
+    if path in ("", "."):
+        return "**"
+    return None if path.startswith(("/", "~")) or ".." in path.split("/") else path.rstrip("/")

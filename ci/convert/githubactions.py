@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from ci.convert.draft import Value, output_name
+from ci.convert.draft import Value, in_workspace, output_name
 from ci.convert.foreign import Table
 from ci.convert.githubvalues import JobValues
 from dockerfile_grammar.source import Span
@@ -174,12 +174,7 @@ def in_container(path: str) -> str | None:
 
 
 def _in_workspace(path: str) -> str | None:
-    path = re.sub(r"^\$\{\{\s*github\.workspace\s*\}\}/?", "", path)
-    while path.startswith("./"):
-        path = path[2:]
-    if path in ("", "."):
-        return "**"
-    return None if path.startswith(("/", "~")) or ".." in path.split("/") else path.rstrip("/")
+    return in_workspace(re.sub(r"^\$\{\{\s*github\.workspace\s*\}\}/?", "", path))
 
 
 def _paths(table: Table, key: str, *, by_comma: bool = False) -> list[tuple[str, Span]]:

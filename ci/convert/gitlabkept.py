@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-from ci.convert.draft import DraftJob, Value, output_name
+from ci.convert.draft import DraftJob, Value, in_workspace, output_name
 from ci.convert.foreign import Foreign
 from ci.document import MappingNode, Node, SequenceNode
 from dockerfile_grammar.source import Span
@@ -129,9 +129,4 @@ def caches(
 
 
 def _inside(path: str) -> str | None:
-    path = re.sub(r"^\$\{?CI_PROJECT_DIR\}?/?", "", path)
-    while path.startswith("./"):
-        path = path[2:]
-    if path in ("", "."):
-        return "**"
-    return None if path.startswith(("/", "~")) or ".." in path.split("/") else path.rstrip("/")
+    return in_workspace(re.sub(r"^\$\{?CI_PROJECT_DIR\}?/?", "", path))

@@ -32,7 +32,10 @@ _WHOLE: Final = re.compile(r"\^([A-Za-z0-9_/-]+)\$")
 
 
 class Ruled(NamedTuple):
-    """when: the job is in a run. how: ``on_success``, ``manual``, ``always``, ``on_failure`` or ``delayed``.
+    """What the rules of a job say.
+
+    when: the job is in a run.
+    how: ``on_success``, ``manual``, ``always``, ``on_failure`` or ``delayed``.
 
     may_fail: what the rules say of it. None: nothing.
     """

@@ -48,7 +48,10 @@ class Owner(NamedTuple):
 
 
 class Written(NamedTuple):
-    """text: of the file. owners: one for each line, from 1; None: a line of the frame."""
+    """A file as text.
+
+    owners: one for each line, from 1; None: a line of the frame.
+    """
 
     text: str
     owners: Mapping[int, Owner]

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """guest: its first process, of ``Place.take``. spec: ``spec.json``. told: of ``specs.to_wire``.
+    """What runs of a container.
+
+    guest: its first process, of ``Place.take``.
+    spec: ``spec.json``.
+    told: of ``specs.to_wire``.
 
     begun: called once, when its command is being executed; ``joins`` is there from then on.
     over: called once, when the first process was reaped: its status as of waitpid, and the limits that it ran into.
