@@ -64,12 +64,13 @@ class Runner:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a launcher and its containers are made of: namespaces, control groups; ``at`` when they were looked at.
+    """What a launcher and its containers are made of: processes, namespaces, control groups.
 
-    The kernel gives numbers of namespaces out again, so only processes that are older than ``at`` count as leftovers.
+    The kernel gives numbers out again, so only the processes that were there ``at`` the look count as leftovers.
     (A pid namespace does not outlive its first process, so a younger process cannot be the only one left.)
     """
 
+    processes: frozenset[int]
     namespaces: frozenset[str]
     cgroups: frozenset[str]
     at: float
@@ -81,15 +82,12 @@ class Traces:
         pids = descendants(launcher_pid)
         namespaces = {name for pid in pids for name in _namespaces(str(pid))} - ours
         groups = frozenset(path for pid in pids for path in _cgroups(pid))
-        return cls(frozenset(namespaces), groups, time.clock_gettime(time.CLOCK_BOOTTIME))
+        return cls(frozenset(pids), frozenset(namespaces), groups, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def left(self) -> list[str]:
         """Those that still exist: a namespace by a process in it, a control group by its directory."""
         living = {
-            name
-            for entry in os.listdir("/proc")
-            if entry.isdecimal() and _started(entry) <= self.at
-            for name in _namespaces(entry)
+            name for entry in map(str, self.processes) if _started(entry) <= self.at for name in _namespaces(entry)
         }
         return sorted(self.namespaces & living) + [path for path in self.cgroups if os.path.isdir(path)]
 

@@ -20,6 +20,7 @@ from containers.keeper.names import HostResolvers, Names, container_resolv_conf
 from containers.keeper.ports import own_sockets
 from tests.containers.lans import Lan, Machine, lan
 from tests.toolkit.bounds import stretched
+from tests.toolkit.ports import free_port
 
 _A, _AAAA, _PTR, _TXT = 1, 28, 12, 16
 
@@ -50,10 +51,10 @@ class Resolver:
     """A resolver of the host's that answers every question with one address, or as it is told."""
 
     def __init__(self) -> None:
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
-        self.port: int = self.udp.getsockname()[1]
+        self.port = free_port()
         self.tcp = socket.create_server(("127.0.0.1", self.port))
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", self.port))
         self.asked: list[tuple[bytes, tuple[str, int]]] = []
         self.silent = False
         self.lies: list[bytes] = []

@@ -26,6 +26,7 @@ from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestE
 from engine.fields import Fields
 from tests.engine.test_life import create, output
 from tests.toolkit.bounds import eventually
+from tests.toolkit.ports import free_port
 
 _SERVER = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nroot' | nc -l -p 80; done"
 
@@ -413,10 +414,7 @@ def test_links_are_names_that_one_container_has_for_another(living: Engine) -> N
 
 
 def test_the_first_free_port_of_a_range_is_published(living: Engine) -> None:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        port = first.getsockname()[1]
-        second.bind(("127.0.0.1", port + 2))
+    port = free_port()
     binding = {"HostIp": "127.0.0.1", "HostPort": f"{port}-{port + 1}"}
     host = {"NetworkMode": "bridge", "PortBindings": {"80/tcp": [binding], "53/udp": [binding]}}
     found = []

@@ -18,6 +18,7 @@ from containers.keeper import dnswire, forwarding
 from containers.keeper.namefiles import add_names
 from tests.containers.lans import lan
 from tests.containers.test_names import Scene, code_of, query, records_of
+from tests.toolkit.bounds import eventually
 
 
 @pytest.fixture
@@ -102,7 +103,15 @@ def test_garbage_does_not_stop_it(scene: Scene) -> None:
                 data[chance.randrange(len(data))] = chance.randrange(256)
             client.send(bytes(data[: chance.randrange(len(data) + 1)]))
         client.send(struct.pack(">HHHHHH", 1, 0x0100, 1, 0, 0, 0) + b"\xc0\x0c\0\1\0\1")  # a name that points to itself
-    assert records_of(scene.ask("example.test")) == [bytes([198, 51, 100, 17])]
+
+    def answers() -> bool:
+        """As any resolver does, it asks again: while the queue is full of garbage, the kernel drops what comes."""
+        try:
+            return records_of(scene.ask("example.test")) == [bytes([198, 51, 100, 17])]
+        except TimeoutError:
+            return False
+
+    eventually(answers, timeout_s=60)
 
 
 @given(st.binary(max_size=600))

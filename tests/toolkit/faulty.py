@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.toolkit.bounds import stretched
-from tests.toolkit.registries import free_port, serving
+from tests.toolkit.ports import free_port
+from tests.toolkit.registries import serving
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 

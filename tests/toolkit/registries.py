@@ -19,12 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.toolkit.foreign import run_tool
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.toolkit.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.toolkit.bounds import Deadline
-from tests.toolkit.registries import free_port
+from tests.toolkit.ports import free_port
 
 _START_S = 20.0
 

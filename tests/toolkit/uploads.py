@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
-from tests.toolkit.registries import free_port, serving
+from tests.toolkit.ports import free_port
+from tests.toolkit.registries import serving
 
 
 @dataclass

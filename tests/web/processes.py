@@ -23,14 +23,9 @@ from pipelines.runs.logwriter import LogWriter
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.host import adopting_orphans, children, wait_until_gone
+from tests.toolkit.ports import free_port
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class WebProcess:

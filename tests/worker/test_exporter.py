@@ -24,7 +24,7 @@ from pipelines.metrics import snapshot
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
-from tests.toolkit.registries import free_port
+from tests.toolkit.ports import free_port
 from tests.toolkit.service import eventually
 from worker.cacheexport import CacheExport, Outlet
 from worker.exporter import Exporter

@@ -11,7 +11,8 @@ from pipelines.model import BuildOptions
 from pipelines.service import Service
 from tests.registry.client.test_client_faults import status
 from tests.toolkit.faulty import scripted_registry
-from tests.toolkit.registries import debian_registry, free_port
+from tests.toolkit.ports import free_port
+from tests.toolkit.registries import debian_registry
 from tests.toolkit.service import Workforce, finished
 from tests.worker.test_worker import submit
 

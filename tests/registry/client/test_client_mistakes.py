@@ -12,7 +12,7 @@ from images.summary import Image
 from registry.client import Client, RetryPolicy, login, pull, push
 from registry.errors import InvalidResponseError, NotFoundError, RateLimitedError, ResponseError, UnreachableError
 from tests.toolkit.faulty import Answer, Fault, ScriptedRegistry
-from tests.toolkit.registries import free_port
+from tests.toolkit.ports import free_port
 
 _MakeImage = Callable[..., Image]
 _ClientFor = Callable[..., Client]

@@ -19,7 +19,8 @@ from images.verify import verify
 from registry.client import Client, pull, push
 from registry.errors import NotFoundError, PlatformNotFoundError, UnreachableError
 from tests.toolkit.foreign import run_tool
-from tests.toolkit.registries import DebianRegistry, free_port
+from tests.toolkit.ports import free_port
+from tests.toolkit.registries import DebianRegistry
 
 _MakeImage = Callable[..., Image]
 
