@@ -113,8 +113,11 @@ class Session:
                 return True
         return False
 
-    def limit(self, container: str, wanted: dict[str, Any]) -> None:
-        """Hold a container to limits (``Limits._asdict()``). Raises LimitError."""
+    def limit(self, container: str, wanted: dict[str, Any], first: int) -> None:
+        """Hold a container to limits (``Limits._asdict()``). Raises LimitError.
+
+        first: its first process, which may not have entered its groups yet.
+        """
         lacking = limits.missing(wanted, self.hierarchies)
         if lacking is not None:
             raise LimitError(
@@ -122,21 +125,21 @@ class Session:
                 hint=f"{delegation.remedy()}; `shiplap doctor` lists those that can be used",
             )
         if wanted.get("fine"):
-            self._join_rare(container, wanted)
+            self._join_rare(container, wanted, first)
         for hierarchy, group in self.groups(container):
             limits.apply(wanted, group, hierarchy)
 
-    def _join_rare(self, container: str, wanted: dict[str, Any]) -> None:
+    def _join_rare(self, container: str, wanted: dict[str, Any], first: int) -> None:
         """Have a container in the hierarchies that only its finer limits need. Raises LimitError."""
         offered = {name for hierarchy, _ in self.groups(container) for name in hierarchy.controllers}
         lacking = [name for name in finelimits.controllers(wanted, io="io" in offered) if name not in offered]
         rare = rare_hierarchies() if lacking else []
         for name in lacking:
             hierarchy = next((each for each in rare if name in each.controllers), None)
-            if hierarchy is None or not self._join(container, hierarchy):
+            if hierarchy is None or not self._join(container, hierarchy, first):
                 raise LimitError(f"this host cannot limit {name}: no cgroup controller of that name can be used")
 
-    def _join(self, container: str, hierarchy: Hierarchy) -> bool:
+    def _join(self, container: str, hierarchy: Hierarchy, first: int) -> bool:
         """Move a container, with all that is in it, into a group of one hierarchy more; whether this host lets us."""
         path = f"{hierarchy.parent}/{self.name}/{container}"
         try:
@@ -151,12 +154,12 @@ class Session:
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
                 return False
             raise
-        first = next((group for _, group in self.groups(container)), None)
+        known = next((group for _, group in self.groups(container)), None)
         self._rare.setdefault(container, []).append(hierarchy)
-        if first is None:
+        if known is None:
             return False
         for _ in range(_FREEZE_TRIES):
-            missing = set(_content(f"{first}/cgroup.procs").split()) - set(_content(f"{path}/cgroup.procs").split())
+            missing = {b"%d" % first, *_members(known)} - set(_members(path))
             if not missing:
                 break
             for pid in missing:
@@ -210,19 +213,20 @@ class Session:
         """Remove what is doomed and no longer busy."""
         self._doomed = [path for path in self._doomed if not _rmdir(path)]
 
-    def close(self) -> None:
-        """Remove the session's own directories.
+    def close(self) -> bool:
+        """Remove the session's own directories; whether all are gone.
 
-        Killed processes may take seconds to die where many others want the processors; nobody else comes for the
-        directories soon.
+        Killed processes may take seconds to die where many others want the processors.
         """
+        is_clean = True
         for hierarchy in (*self.hierarchies, *self._claimed.values()):
-            remove_tree(f"{hierarchy.parent}/{self.name}", timeout_s=10.0)
+            is_clean = remove_tree(f"{hierarchy.parent}/{self.name}", timeout_s=10.0) and is_clean
             if not hierarchy.group:
                 _rmdir(hierarchy.parent)
         for fd in self._locks:
             os.close(fd)
         self.hierarchies, self._locks, self._claimed, self._rare = [], [], {}, {}
+        return is_clean
 
 
 def abandoned(found: list[Hierarchy]) -> list[str]:
@@ -369,6 +373,12 @@ def _write(path: str, data: bytes) -> None:
         os.write(fd, data)
     finally:
         os.close(fd)
+
+
+def _members(group: str) -> list[bytes]:
+    """The processes of a group, however many they are."""
+    with open(f"{group}/cgroup.procs", "rb") as file:
+        return file.read().split()
 
 
 def _content(path: str) -> bytes:

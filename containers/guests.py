@@ -185,7 +185,7 @@ class Guests:
             if guest.network == "default" and not guest.connected:
                 self._connect(guest)
             if spec["limited"]:
-                self._session.limit(guest.name, spec["limits"])
+                self._session.limit(guest.name, spec["limits"], guest.pid)
                 guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]
             if spec["segment"]:
                 _attach(guest, fds[4], spec["segment"])

@@ -135,7 +135,7 @@ class Cell:
             guest.connected = True
             resolv_conf = self._uplink.resolv_conf()
         if spec["limited"]:
-            self.session.limit(guest.name, spec["limits"])
+            self.session.limit(guest.name, spec["limits"], guest.pid)
             guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]
         if spec["extras"].get("privileged") and any(self.range.first):
             extras.delegate(self.session.groups(guest.name), self.range.first)
@@ -175,13 +175,14 @@ class Cell:
         for _hierarchy, path in self.session.groups(guest.name):
             cgroups.remove_tree(path)
 
-    def close(self) -> None:
-        """Leave nothing behind. What is of this process alone goes with it."""
+    def close(self) -> bool:
+        """Leave nothing behind; whether that is so. What is of this process alone goes with it."""
         self._drop_ready()
         if self._uplink is not None:
             self._uplink.stop()
-        self.session.close()
+        is_clean = self.session.close()
         self.range.close()
+        return is_clean
 
     def _drop_ready(self) -> None:
         ready, self._ready = self._ready, None

@@ -210,7 +210,7 @@ class Life:
         """Hold it to other limits. Raises LimitError, StateError."""
         wanted = specs.limits_of({**self.spec, "limits": limits})
         if self.is_running:
-            self._cell.session.limit(self.guest.name, wanted)
+            self._cell.session.limit(self.guest.name, wanted, self.guest.pid)
         self.spec["limits"] = limits
 
     def connect(self, endpoint: dict[str, Any]) -> None:

@@ -60,6 +60,9 @@ class Keeper:
         self._is_finished = False
         self._was_asked_to_finish = False
         self.is_over = False
+        self.is_clean = False
+        """Whether it has left nothing behind, once it is over."""
+
         self._door = Door(loop, records.socket_path(run, identity), self._come)
         loop.later(_NOBODY_PATIENCE_S, self._look)
 
@@ -429,9 +432,10 @@ class Keeper:
         """Give up the socket, then all that is held, then the lock; then answer, and end."""
         self.is_over = True
         self._door.close()
-        self._cell.close()
+        is_clean = self._cell.close()
         self.life.log.close()
         os.close(self._lock)
+        self.is_clean = is_clean
         for peer in self._stoppers:
             peer.answer({"ok": True})
         for peer, _condition in self._waiters:

@@ -34,7 +34,8 @@ _LOCK_PAUSE_S = 0.002
 
 
 def main(nursery: _socket.socket, root: str, run: str, finish: list[str], hierarchies: list[Hierarchy]) -> NoReturn:
-    """The whole life of a keeper: in a new PID and mount namespace, from a fork of the nursery to its end.
+    """The whole life of a keeper: in a new PID and mount namespace, from a fork of the nursery to its end. It ends with
+    another code than 0 when control groups of its may be left, which the nursery then removes.
 
     nursery: the channel on which it learns for which container it is; it ends when that closes before.
     """
@@ -92,7 +93,7 @@ def _serve(
         keeper.start_again()
     while not keeper.is_over:
         loop.step()
-    return 0
+    return 0 if keeper.is_clean else 1
 
 
 def _locked(folder: str, path: str) -> int:

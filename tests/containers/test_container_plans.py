@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,24 @@ def test_abandoned_sessions_are_told_from_living_ones_by_their_lock(privileged: 
     assert all(Path(item.parent, alive).is_dir() for item in found)
     living.close()
     assert not any(Path(item.parent, alive).exists() for item in found)
+
+
+def test_a_process_that_is_not_in_its_groups_yet_is_bound_to_processors_all_the_same(privileged: None) -> None:
+    """A container's first process enters its groups itself, and may be slower than who tells it what to become."""
+    session = cgroups.Session(f"test-slow-{os.urandom(4).hex()}", own_hierarchies())
+    slow = subprocess.Popen(["sleep", "1000"])
+    try:
+        _into, joins = session.create("1")
+        for fd in (_into, *joins):
+            if fd >= 0:
+                os.close(fd)
+        wanted = {**dict.fromkeys(("memory_bytes", "memory_swap_bytes", "cpus", "cpu_shares", "pids"), 0)}
+        session.limit("1", {**wanted, "optional": (), "fine": {"cpuset_cpus": "0"}}, slow.pid)
+        assert "Cpus_allowed_list:\t0\n" in Path(f"/proc/{slow.pid}/status").read_text()
+    finally:
+        slow.kill()
+        slow.wait()
+        assert session.close()
 
 
 def test_groups_of_ended_containers_do_not_pile_up_while_nobody_sweeps(tmp_path: Path) -> None:

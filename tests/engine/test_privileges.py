@@ -13,7 +13,7 @@ import pytest
 
 from containers import finelimits
 from containers.errors import ContainerError, LimitError
-from containers.hierarchies import Hierarchy, own_hierarchies, rare_hierarchies
+from containers.hierarchies import PARENT, Hierarchy, own_hierarchies, rare_hierarchies
 from engine import spec
 from engine.engine import Engine
 from engine.errors import NotDoneError
@@ -109,6 +109,7 @@ def test_nothing_of_rare_groups_stays(living: Engine) -> None:
     place = next(each for each in rare_hierarchies() if "cpuset" in each.controllers)
     lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     group = next(path for _, controllers, path in lines if "cpuset" in controllers)
+    assert group.startswith(f"/{PARENT}/")
     assert Path(f"{place.path}{group}").is_dir()
     living.remove("one", force=True)
     eventually(lambda: not Path(f"{place.path}{group}").parent.exists())
