@@ -11,6 +11,7 @@
     ├── LimitError
     ├── LauncherError
     ├── KeeperError
+    ├── NoAnswerError (TimeoutError, too)
     ├── StateError
     └── NotExecutedError
 """
@@ -60,6 +61,10 @@ class KeeperError(ContainerError):
     """A keeper or the nursery ended, does not answer, or could not be started."""
 
 
+class NoAnswerError(ContainerError, TimeoutError):
+    """A keeper or the nursery is there, and has not answered in time. What was asked may still be done."""
+
+
 class StateError(ContainerError):
     """A container is not in a state for what was asked: it does not run, it is paused already."""
 
@@ -83,6 +88,7 @@ BY_NAME: dict[str, type[ContainerError]] = {
         LimitError,
         LauncherError,
         KeeperError,
+        NoAnswerError,
         StateError,
         NotExecutedError,
     )

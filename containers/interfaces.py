@@ -10,12 +10,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containers.endpoints import Endpoint
 
+PASTA_TIMEOUT_MS = 5
+"""The least retransmission time-out of TCP by pasta, which drops what does not fit: docs/decisions/0030."""
 
-def configure(link: netlink.Netlink, endpoint: Endpoint, gateway_mac: bytes = b"") -> None:
+
+def configure(
+    link: netlink.Netlink, endpoint: Endpoint, gateway_mac: bytes = b"", *, least_timeout_ms: int = 0
+) -> None:
     """Configure a new interface. Raises OSError, NetworkError.
 
     link: a socket in the container's namespace.
     gateway_mac: of the endpoint's gateways, where it has one.
+    least_timeout_ms: as ``netlink.add_default_route``'s.
     """
     found = link.link(endpoint.interface)
     if found is None:
@@ -31,7 +37,11 @@ def configure(link: netlink.Netlink, endpoint: Endpoint, gateway_mac: bytes = b"
     changes.append(netlink.link_up(index))
     gateways = (endpoint.gateway, endpoint.gateway6)
     changes += neighbours(index, gateway_mac, *gateways)
-    changes += [netlink.add_default_route(pack(gateway)) for gateway in gateways if gateway is not None]
+    changes += [
+        netlink.add_default_route(pack(gateway), least_timeout_ms=least_timeout_ms)
+        for gateway in gateways
+        if gateway is not None
+    ]
     link.change(*changes)
 
 

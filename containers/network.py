@@ -32,6 +32,7 @@ from containers import netlink, syscalls, wire
 from containers.addresses import AF_INET, AF_INET6, pack
 from containers.errors import NetworkError
 from containers.hubrules import rules, update
+from containers.interfaces import PASTA_TIMEOUT_MS
 from containers.netspaces import write_sysctls
 from containers.programs import PATH, ended, find_program, remedy
 from containers.resolvers import (
@@ -46,9 +47,6 @@ from containers.setup import GUEST_INTERFACE
 from containers.subnets import choose_subnet
 from containers.switchrules import OUTWARD
 from core import namespaces
-
-PASTA_TIMEOUT_MS = 5
-"""The least retransmission time-out of TCP by pasta, which drops what does not fit: docs/decisions/0030."""
 
 OURS = ("shiplap", "shl-probe")
 """How the host's interfaces begin that the kernel's way has (``kernelway``). They are closed by rules of the host."""

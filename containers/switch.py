@@ -101,9 +101,10 @@ class Switch:
         """The names of the bridges that there are (``Network.bridge``)."""
         return {name for name in self._link.links() if name.startswith("b-")}
 
-    def attach(self, netns: int, endpoint: Endpoint) -> None:
+    def attach(self, netns: int, endpoint: Endpoint, *, least_timeout_ms: int = 0) -> None:
         """Give a container's network namespace its interface, with addresses and routes, up.
 
+        least_timeout_ms: of retransmissions to the outside; 0: the kernel's own.
         What is there of the same endpoint, in this or an earlier namespace, is replaced. Raises OSError, and
         NetworkError when the network is not there.
         """
@@ -119,7 +120,7 @@ class Switch:
         (fd,) = inside(netns, lambda: [netlink.Netlink().detach()])
         link = netlink.Netlink(fd=fd)
         try:
-            configure(link, endpoint, mac)
+            configure(link, endpoint, mac, least_timeout_ms=least_timeout_ms)
         finally:
             link.close()
         self._link.link(endpoint.port)  # who asks waits until it carries

@@ -16,13 +16,14 @@ from images.tarheaders import DIRECTORY
 from images.tarreader import TarReader
 from images.tarwriter import TarWriter
 
+_LOOK_PATIENCE_S: Final = 60.0
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def look(tree: Tree, path: str) -> dict[str, Any]:
     """What is at a path, as docker's ``X-Docker-Container-Path-Stat``, with ``mtime_ns``. Raises PathNotFoundError."""
-    return work(tree, lambda root: _stat(root, path))
+    return work(tree, lambda root: _stat(root, path), _LOOK_PATIENCE_S)
 
 
 def copy_out(tree: Tree, path: str, sink: int) -> dict[str, Any]:

@@ -314,9 +314,9 @@ class Engine(Closing):
         """See ``Lifecycle.connect``."""
         self._life.connect(network, ref, settings)
 
-    def disconnect(self, network: str, ref: str) -> None:
+    def disconnect(self, network: str, ref: str, *, force: bool = False) -> None:
         """See ``Lifecycle.disconnect``."""
-        self._life.disconnect(network, ref)
+        self._life.disconnect(network, ref, force=force)
 
     def remove_network(self, ref: str) -> None:
         """Remove a network that no container is in, with its bridge. Raises NetworkNotFoundError, ConflictError."""
@@ -378,9 +378,11 @@ class Engine(Closing):
             raise ConflictError(f"container {row.id} is not running")
         if state.status == "paused":
             raise ConflictError(f"Container {row.id} is paused, unpause the container before exec")
+        from containers.keeper.protocol import BEGIN_TIMEOUT_S
+
         keeper = self.keepers.connect(row.id)
         try:
-            answer, _ = keeper.ask("exec", fields, fds)
+            answer, _ = keeper.ask("exec", fields, fds, timeout_s=BEGIN_TIMEOUT_S)
         except BaseException:
             keeper.close()
             raise

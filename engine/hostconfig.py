@@ -86,7 +86,7 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "Runtime": (("runc", "io.containerd.runc.v2", "shiplap"), "there is one runtime, this engine's own"),
     "StorageOpt": ((), "a container's disk has no limit of its own: put it, or its volumes, on a file system that has"),
     "UTSMode": ((), "the host's name is not for containers"),
-    "UsernsMode": (("private",), "a container's root is never the host's"),
+    "UsernsMode": (("private",), "who is who on the host is not for a container to say: docs/volumes.md has who is"),
     "VolumeDriver": (("local",), "there is one driver of volumes, local"),
 }
 _PERIOD_US: Final = 100_000

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,9 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from containers import mounts, syscalls
 from containers.errors import ContainerError, KeeperError
+from containers.events import readable
 from containers.rootfs import Layers, beneath
+from core.cancellation import check
 from core.errors import ShiplapError
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from engine.errors import ConflictError, EngineError, InvalidRequestError, PathNotFoundError
@@ -28,7 +32,8 @@ CONFINED: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _KINDS: Final[Mapping[str, type[ShiplapError]]] = {
     kind.__name__: kind for kind in (ConflictError, EngineError, InvalidRequestError, PathNotFoundError)
 }
-_MOST_BYTES: Final = 1 << 16
+_PATIENCE_S: Final = 600.0
+_LOOK_EACH_S: Final = 0.5
 
 Work: TypeAlias = Callable[[int], dict[str, Any]]
 """What a child does with a descriptor of the root; what it returns comes back."""
@@ -166,10 +171,12 @@ def closing_fd(fd: int) -> Iterator[int]:
 Tree: TypeAlias = Running | Stopped
 
 
-def work(tree: Tree, does: Work) -> dict[str, Any]:
+def work(tree: Tree, does: Work, patience_s: float = _PATIENCE_S) -> dict[str, Any]:
     """Have a child do something in a container's tree; what it returns.
 
-    Raises what the child raised: EngineErrors as they are, others as EngineError.
+    patience_s: it is killed when it has neither read nor written anything for so long: a file system of the container's
+    making does not answer.
+    Raises what the child raised: EngineErrors as they are, others as EngineError; and what the canceller raises.
     """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -178,7 +185,11 @@ def work(tree: Tree, does: Work) -> dict[str, Any]:
     os.close(theirs)
     try:
         with closing(open(ours, "rb")) as pipe:
+            _wait_for(pid, ours, patience_s)
             said = pipe.read()
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
     finally:
         _pid, status = os.waitpid(pid, 0)
     if not said:
@@ -188,6 +199,24 @@ def work(tree: Tree, does: Work) -> dict[str, Any]:
         kind = _KINDS.get(answer["error"], EngineError)
         raise kind(answer["message"], hint=answer["hint"])
     return answer
+
+
+def _wait_for(pid: int, pipe: int, patience_s: float) -> None:
+    """Wait until the child has something to say, or has ended. Raises EngineError when it gets nowhere."""
+    before, last = b"", time.monotonic()
+    while not readable(pipe, _LOOK_EACH_S):
+        check()
+        try:
+            moved = Path(f"/proc/{pid}/io").read_bytes()
+        except OSError:
+            continue  # a kernel that does not count, or a child that is none of ours to look at
+        if moved != before:
+            before, last = moved, time.monotonic()
+        elif time.monotonic() - last > patience_s:
+            raise EngineError(
+                f"nothing has come of the container's files for {patience_s:.0f} s",
+                hint="a file system that is mounted in it does not answer, or nobody takes what is copied",
+            )
 
 
 def _in_child(tree: Tree, does: Work, pipe: int) -> NoReturn:

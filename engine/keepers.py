@@ -20,9 +20,9 @@ class Keepers:
         self._root = str(places.root)
         self._run = str(places.run)
 
-    def connect(self, identity: str) -> Conversation:
-        """Talk to the keeper that there is. Raises KeeperError when there is none."""
-        return nursery_client.living(self._run, identity)
+    def connect(self, identity: str, timeout_s: float = 10.0) -> Conversation:
+        """Talk to the keeper that there is. Raises KeeperError when there is none; NoAnswerError."""
+        return nursery_client.living(self._run, identity, timeout_s)
 
     def connect_to_end(self, identity: str) -> Conversation:
         """The same, to have the container end. Raises KeeperError when there is no keeper.

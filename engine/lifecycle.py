@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from containers.errors import KeeperError, StateError
+from containers.errors import ContainerError, KeeperError, StateError
 from containers.keeper import protocol
 from containers.switch import open_switch
 from core.cancellation import check
+from core.errors import ShiplapError
 from engine import hostconfig, locking, sharing, spec, wiring
-from engine.config import signal_number
+from engine.config import DEFAULT_STOP_TIMEOUT_S, signal_number
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, UnchangedError
 from engine.fields import Fields
 from engine.keepers import Keepers
@@ -23,15 +24,20 @@ from engine.networks import Networks
 from engine.places import Places
 from engine.records import NetworkRow, Records, Row
 from engine.removing import Remover
-from engine.state import State, read
+from engine.state import State, note_failure, read
 from engine.times import NEVER
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from images.store import Store
 
 _LOOK_EACH_S: Final = 0.02
 _END_S: Final = 60.0
 """How long a keeper may take to end after its container: it syncs a file, and closes."""
+
+_FORCED_S: Final = 5.0
+"""How long a keeper may take to let go of a network before that is taken from it."""
 
 _KILL: Final = 9
 _KILLED_S: Final = 10.0
@@ -72,20 +78,32 @@ class Lifecycle:
             raise ConflictError("cannot start a paused container, try unpause instead")
         if state.status in ("running", "restarting"):
             raise UnchangedError(f"container {row.id} is running")
-        self._refuse_dead_links(row)
-        self._refuse_dead_neighbour(row)
-        self.make_ready(row)
         directory = self._places.container(row.id)
-        document = spec.read(directory)
-        with wiring.ready(self._places, self._records, row, document, self._denied, self._uplink) as (network, fds):
-            if network != document["network"]:
-                spec.write(directory, {**document, "network": network})
-            with self._keepers.summon(row.id) as keeper:
-                try:
-                    keeper.ask("start", fds=fds, timeout_s=None)
-                except StateError:
-                    if not read(directory).has_process:
-                        raise  # else its policy, or somebody else, was quicker: it runs, as was asked for
+        is_asked = False
+        try:
+            self._refuse_dead_links(row)
+            self._refuse_dead_neighbour(row)
+            self.make_ready(row)
+            document = spec.read(directory)
+            with wiring.ready(self._places, self._records, row, document, self._denied, self._uplink) as (network, fds):
+                if network != document["network"]:
+                    spec.write(directory, {**document, "network": network})
+                with self._keepers.summon(row.id) as keeper:
+                    is_asked = True
+                    self._ask_to_start(keeper, fds, directory)
+        except ShiplapError as error:
+            if not is_asked:  # else its keeper has written it down
+                with contextlib.suppress(OSError):
+                    note_failure(directory, error.message)
+            raise
+
+    @staticmethod
+    def _ask_to_start(keeper: protocol.Conversation, fds: list[int], directory: Path) -> None:
+        try:
+            keeper.ask("start", fds=fds, timeout_s=protocol.BEGIN_TIMEOUT_S)
+        except StateError:
+            if not read(directory).has_process:
+                raise  # else its policy, or somebody else, was quicker: it runs, as was asked for
 
     def _refuse_dead_links(self, row: Row) -> None:
         """Raise ConflictError where a container of the default network is linked to one that does not run."""
@@ -127,8 +145,11 @@ class Lifecycle:
         fields: dict[str, Any] = {} if timeout_s is None else {"timeout_s": timeout_s}
         if signal:
             fields["signal"] = signal_number(signal)
+        if timeout_s is None:
+            own = (spec.read(self._places.container(row.id)).get("stop") or {}).get("timeout_s")
+            timeout_s = DEFAULT_STOP_TIMEOUT_S if own is None else own
         with self._ended_is_fine(), self._keepers.connect_to_end(row.id) as keeper:
-            keeper.ask("stop", fields, timeout_s=None)
+            keeper.ask("stop", fields, timeout_s=None if timeout_s < 0 else timeout_s + _END_S)
 
     def restart(self, ref: str, *, timeout_s: int | None = None, signal: str | None = None) -> None:
         """Stop it if it runs, and start it."""
@@ -217,14 +238,26 @@ class Lifecycle:
                 raise
         self._networks.note(place.network, "connect", row.id)
 
-    def disconnect(self, network: str, ref: str) -> None:
-        """Take it out of a network, while it runs, too. Raises NetworkNotFoundError, ConflictError."""
+    def disconnect(self, network: str, ref: str, *, force: bool = False) -> None:
+        """Take it out of a network, while it runs, too. Raises NetworkNotFoundError, ConflictError.
+
+        force: also when its keeper does not answer, or refuses. Its interface is taken away then, not its names.
+        """
         row, state = self._found(ref)
         known = self._networks.found(network)
+        place = next((each for each in self._records.endpoints_of(row.id) if each.network == known.id), None)
         self._networks.take_away(row, known)
         if state.has_process:
-            with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
-                keeper.ask("disconnect", {"network": known.id})
+            try:
+                patience_s = _FORCED_S if force else _END_S
+                with self._ended_is_fine(), self._keepers.connect(row.id, patience_s) as keeper:
+                    keeper.ask("disconnect", {"network": known.id}, timeout_s=patience_s)
+            except (ContainerError, TimeoutError):
+                if not force:
+                    raise
+                if place is not None:
+                    with open_switch(str(self._places.run), denied=self._denied) as switch:
+                        switch.detach(wiring.port_of(place, known))
         self._networks.note(known.id, "disconnect", row.id)
 
     def forget(self, network: NetworkRow) -> None:
@@ -285,7 +318,7 @@ class Lifecycle:
             check()
             if read(directory).is_up:
                 with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
-                    keeper.ask("stop", {"timeout_s": 0, "signal": _KILL}, timeout_s=None)
+                    keeper.ask("stop", {"timeout_s": 0, "signal": _KILL})
             try:
                 return self._its_lock(row)
             except ConflictError:

@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from containers.addresses import mac_for, pack, pack_mac
@@ -256,30 +256,32 @@ class Networks:
 
     def _made(self, name: str, asked: Fields) -> NetworkRow:
         pools = [_pool(each) for each in asked.inner("IPAM").objects("Config")]
-        pools4 = [pool for pool in pools if not subnets.is_version6(pool[0])]
-        pools6 = [pool for pool in pools if subnets.is_version6(pool[0])]
+        pools4 = [pool for pool in pools if not subnets.is_version6(pool.subnet)]
+        pools6 = [pool for pool in pools if subnets.is_version6(pool.subnet)]
         if len(pools4) > 1 or len(pools6) > 1:
             raise NotDoneError("networks of several subnets of a kind are not done")
         if pools6 and not asked.flag("EnableIPv6"):
             raise InvalidRequestError(
-                f"invalid network config: {pools6[0][0]} is a subnet of IPv6, and the network has none", hint="--ipv6"
+                f"invalid network config: {pools6[0].subnet} is a subnet of IPv6, and the network has none",
+                hint="--ipv6",
             )
-        subnet, gateway = pools4[0] if pools4 else ("", "")
-        subnet6, gateway6 = "", ""
+        pool4, pool6 = pools4[0] if pools4 else _Pool(), _Pool()
         if asked.flag("EnableIPv6"):
-            subnet6, gateway6 = pools6[0] if pools6 else (str(subnets.free6()), "")
-            gateway6 = gateway6 or subnets.free_address(subnet6, ())
+            pool6 = pools6[0] if pools6 else _Pool(str(subnets.free6()))
         return NetworkRow(
             os.urandom(32).hex(),
             name,
             time.time_ns(),
-            subnet,
-            gateway,
-            subnet6,
-            gateway6,
+            pool4.subnet,
+            pool4.chosen_gateway() if pool4.subnet else "",
+            pool6.subnet,
+            pool6.chosen_gateway() if pool6.subnet else "",
             asked.flag("Internal"),
             asked.pairs("Labels"),
             asked.pairs("Options"),
+            pool4.range,
+            pool6.range,
+            {**pool4.auxiliary, **pool6.auxiliary},
         )
 
     def _add(self, connection: sqlite3.Connection, row: NetworkRow) -> None:
@@ -296,9 +298,9 @@ class Networks:
         self._records.insert_network(connection, row._replace(subnet=subnet, gateway=gateway))
 
     def _document(self, row: NetworkRow) -> dict[str, Any]:
-        pools = [{"Subnet": row.subnet, "Gateway": row.gateway}]
+        pools = [_pool_document(row.subnet, row.gateway, row.range, row.auxiliary)]
         if row.subnet6:
-            pools.append({"Subnet": row.subnet6, "Gateway": row.gateway6})
+            pools.append(_pool_document(row.subnet6, row.gateway6, row.range6, row.auxiliary))
         return {
             **_nameless(row.name, "bridge"),
             "Id": row.id,
@@ -342,27 +344,58 @@ def allocate(
         if records.network_in(connection, row.name) is None:
             raise ConflictError(f"network {row.name} was removed a moment ago")
         rows = connection.execute("SELECT ipv4, ipv6 FROM endpoints WHERE network = ?", (row.id,)).fetchall()
-        taken, taken6 = {row.gateway, *(found[0] for found in rows)}, {row.gateway6, *(found[1] for found in rows)}
+        others = row.auxiliary.values()
+        taken = {row.gateway, *others, *(found[0] for found in rows)}
+        taken6 = {row.gateway6, *others, *(found[1] for found in rows)}
         if each.ipv4 in taken or (each.ipv6 and each.ipv6 in taken6):
             raise ConflictError("Address already in use")
-        address = each.ipv4 or subnets.free_address(row.subnet, taken)
-        address6 = each.ipv6 or (subnets.free_address(row.subnet6, taken6) if row.subnet6 else "")
+        address = each.ipv4 or subnets.free_address(row.subnet, taken, row.range)
+        address6 = each.ipv6 or (subnets.free_address(row.subnet6, taken6, row.range6) if row.subnet6 else "")
         mac = each.mac or mac_for(pack(address))
         place = EndpointRow(container, row.id, position, address, mac, each.aliases, address6, each.links)
         records.insert_endpoint(connection, place)
 
 
-def _pool(asked: Fields) -> tuple[str, str]:
-    """Subnet and gateway, checked; "" where the other is to be chosen. Raises InvalidRequestError, NotDoneError."""
-    subnet, gateway = asked.text("Subnet"), asked.text("Gateway")
-    if asked.text("IPRange") or asked.pairs("AuxiliaryAddresses"):
-        raise NotDoneError("--ip-range and --aux-address are not done: addresses are given out from the whole subnet")
+class _Pool(NamedTuple):
+    """Addresses that a network is asked to have, checked; "" is what is to be chosen. See ``NetworkRow``."""
+
+    subnet: str = ""
+    gateway: str = ""
+    range: str = ""
+    auxiliary: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+
+    def chosen_gateway(self) -> str:
+        """The gateway; where none was asked for, the first address that is free."""
+        return self.gateway or subnets.free_address(self.subnet, self.auxiliary.values(), self.range)
+
+
+def _pool(asked: Fields) -> _Pool:
+    """One of ``IPAM.Config``. Raises InvalidRequestError."""
+    subnet, gateway, part = asked.text("Subnet"), asked.text("Gateway"), asked.text("IPRange")
+    auxiliary = asked.pairs("AuxiliaryAddresses")
     if not subnet:
-        if gateway:
-            raise InvalidRequestError("invalid ipam config: a gateway without a subnet")
-        return "", ""
+        for what, value in (("a gateway", gateway), ("an ip-range", part), ("an auxiliary address", auxiliary)):
+            if value:
+                raise InvalidRequestError(f"invalid ipam config: {what} without a subnet")
+        return _Pool()
     subnet = str(subnets.parsed6(subnet) if subnets.is_version6(subnet) else subnets.parsed(subnet))
-    return subnet, subnets.checked_address(gateway, subnet) if gateway else ""
+    gateway = subnets.checked_address(gateway, subnet) if gateway else ""
+    others = {name: subnets.checked_address(address, subnet) for name, address in auxiliary.items()}
+    if len({gateway, *others.values()}) <= len(others):
+        raise ConflictError("Address already in use", hint="each auxiliary address, and the gateway, is another one")
+    return _Pool(subnet, gateway, subnets.checked_range(part, subnet) if part else "", others)
+
+
+def _pool_document(subnet: str, gateway: str, part: str, auxiliary: Mapping[str, str]) -> dict[str, Any]:
+    version6 = subnets.is_version6(subnet)
+    others = {name: address for name, address in auxiliary.items() if subnets.is_version6(address) == version6}
+    document: dict[str, Any] = {"Subnet": subnet}
+    if part:
+        document["IPRange"] = part
+    document["Gateway"] = gateway
+    if others:
+        document["AuxiliaryAddresses"] = others
+    return document
 
 
 def _checked_mac(text: str) -> str:

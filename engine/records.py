@@ -65,6 +65,12 @@ _MIGRATIONS: Final = (
     ALTER TABLE endpoints ADD COLUMN links TEXT NOT NULL DEFAULT '[]';
     CREATE UNIQUE INDEX endpoints_address6 ON endpoints (network, ipv6) WHERE ipv6 <> '';
     """,
+    """
+    -- ranges: '' for all of the subnet. auxiliary: addresses that no container gets, of both kinds, by name: JSON
+    ALTER TABLE networks ADD COLUMN range TEXT NOT NULL DEFAULT '';
+    ALTER TABLE networks ADD COLUMN range6 TEXT NOT NULL DEFAULT '';
+    ALTER TABLE networks ADD COLUMN auxiliary TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
@@ -99,7 +105,13 @@ class VolumeRow(NamedTuple):
 
 
 class NetworkRow(NamedTuple):
-    """A network that exists. created_ns: since the epoch. subnet6, gateway6: "" without IPv6."""
+    """A network that exists.
+
+    created_ns: since the epoch.
+    subnet6, gateway6: "" without IPv6.
+    range, range6: the part of a subnet that addresses are given out from; "" for all of it.
+    auxiliary: addresses that are others', of both kinds, by name: no container gets one.
+    """
 
     id: str
     name: str
@@ -111,6 +123,9 @@ class NetworkRow(NamedTuple):
     internal: bool
     labels: dict[str, str]
     options: dict[str, str]
+    range: str = ""
+    range6: str = ""
+    auxiliary: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
 
 
 class EndpointRow(NamedTuple):
@@ -260,8 +275,9 @@ class Records:
 
     def insert_network(self, connection: sqlite3.Connection, row: NetworkRow) -> None:
         """Let a network exist, within a transaction."""
-        values = (*row[:-2], json.dumps(row.labels), json.dumps(row.options))
-        connection.execute("INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        texts = (json.dumps(each) for each in (row.labels, row.options))
+        values = (*row[:8], *texts, row.range, row.range6, json.dumps(row.auxiliary))
+        connection.execute("INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def insert_endpoint(self, connection: sqlite3.Connection, row: EndpointRow) -> None:
         """Give a container a place in a network, within a transaction."""
@@ -385,7 +401,7 @@ def _volume(found: Any) -> VolumeRow:
 def _network(found: Any) -> NetworkRow:
     return NetworkRow(
         found[0], found[1], found[2], found[3], found[4], found[5], found[6], bool(found[7]),
-        json.loads(found[8]), json.loads(found[9]),
+        json.loads(found[8]), json.loads(found[9]), found[10], found[11], json.loads(found[12]),
     )  # fmt: skip
 
 

@@ -1,11 +1,13 @@
 """What became of a container: ``state.json``, read together with the lock.
 
-Only who holds the container's lock writes the file: its keeper, or the nursery when a keeper was killed.
+Only who holds the container's lock writes the file: its keeper, the nursery when a keeper was killed, or who could not
+have one made.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -18,6 +20,9 @@ Status: TypeAlias = Literal["created", "starting", "running", "paused", "restart
 
 LOST: Final = files.LOST_CODE
 """The exit code of a container whose keeper was killed, or whose host went down: docker's and containerd's."""
+
+
+_NOT_STARTED: Final = 128
 
 
 class State(NamedTuple):
@@ -73,6 +78,24 @@ def read(directory: Path) -> State:
     if found.status not in files.ALIVE:
         return found
     return found._replace(status="exited", exit_code=LOST, pid=0, finished=text_of(_last_sign(directory)))
+
+
+def note_failure(directory: Path, why: str) -> None:
+    """Write down why a container could not be started, where it did not come to a keeper that does. Docker's exit code
+    for that is 128. Raises OSError.
+    """
+    try:
+        lock = locking.take(directory, make=True)
+    except FileNotFoundError:
+        return  # it has been removed
+    if lock is None:
+        return
+    try:
+        known = files.read_state(str(directory))
+        if known["status"] not in files.ALIVE:
+            files.write_state(str(directory), {**known, "error": why, "exit_code": _NOT_STARTED}, durable=False)
+    finally:
+        os.close(lock)
 
 
 def _read(directory: Path) -> State:

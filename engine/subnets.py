@@ -12,6 +12,7 @@ from engine.errors import InvalidRequestError
 
 Subnet: TypeAlias = ipaddress.IPv4Network
 Subnet6: TypeAlias = ipaddress.IPv6Network
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _POOLS: Final = (("172.17.0.0/12", 16), ("192.168.0.0/16", 20))
 _FIRST: Final = ipaddress.IPv4Network("172.17.0.0/16")
@@ -67,14 +68,28 @@ def refuse_overlap(subnet: Subnet | Subnet6, used: Iterable[str]) -> None:
         raise InvalidRequestError("Pool overlaps with other one on this address space")
 
 
-def free_address(subnet: str, taken: Iterable[str]) -> str:
-    """The first address of a subnet that nobody has. Raises InvalidRequestError."""
+def free_address(subnet: str, taken: Iterable[str], within: str = "") -> str:
+    """The first address of a subnet that nobody has. within: a part of the subnet. Raises InvalidRequestError."""
     known = set(taken)
-    whole = ipaddress.ip_network(subnet)
-    for host in whole.hosts():
-        if str(host) not in known:
+    whole, part = ipaddress.ip_network(subnet), ipaddress.ip_network(within or subnet)
+    for host in part:
+        if str(host) not in known and _is_a_machines(host, whole):
             return str(host)
-    raise InvalidRequestError(f"no available IPv{whole.version} addresses on this network's address pool: {subnet}")
+    raise InvalidRequestError(
+        f"no available IPv{whole.version} addresses on this network's address pool: {within or subnet}"
+    )
+
+
+def checked_range(text: str, subnet: str) -> str:
+    """A part of a subnet that addresses are to be given out from. Raises InvalidRequestError."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise InvalidRequestError(f"invalid ip-range {text}: {error}") from error
+    whole = ipaddress.ip_network(subnet)
+    if found.version != whole.version or not found.subnet_of(whole):  # type: ignore[arg-type]
+        raise InvalidRequestError(f"invalid ip-range {text}: parent subnet {subnet} doesn't contain ip-range")
+    return str(found)
 
 
 def checked_address(address: str, subnet: str) -> str:
@@ -90,9 +105,14 @@ def checked_address(address: str, subnet: str) -> str:
         raise InvalidRequestError(f"invalid IPv{whole.version} address: {address}")
     if found not in whole:
         raise InvalidRequestError(f"no configured subnet contains IP address {address}")
-    if found == whole.network_address or (whole.version == 4 and found == whole.broadcast_address):
+    if not _is_a_machines(found, whole):
         raise InvalidRequestError(f"no machine can have the address {address} of {subnet}")
     return str(found)
+
+
+def _is_a_machines(address: Address, whole: Subnet | Subnet6) -> bool:
+    """Whether an address stands for a single machine."""
+    return address != whole.network_address and (whole.version == 6 or address != whole.broadcast_address)
 
 
 def _candidates() -> Iterator[Subnet]:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from containers.endpoints import Network
+from containers.endpoints import Endpoint, Network
 from containers.errors import NetworkError
 from containers.switch import open_switch
 from containers.switchway import ensure_way
@@ -29,6 +29,12 @@ def network_of(row: NetworkRow) -> Network:
         gateway6=row.gateway6 or None,
         internal=row.internal,
     )
+
+
+def port_of(place: EndpointRow, row: NetworkRow) -> Endpoint:
+    """A container's place, as far as the switch has to know it to take it away."""
+    ipv4, ipv6 = _addresses(place, row)
+    return Endpoint(place.container, place.network, _interface(place), place.mac, ipv4, ipv6)
 
 
 @contextlib.contextmanager
@@ -142,13 +148,14 @@ def _endpoint(
     open: whether the host may be reached.
     """
     own_names = [container.name, container.id[:12], *place.aliases] if row.name != DEFAULT else []
+    ipv4, ipv6 = _addresses(place, row)
     return {
         "network": row.id,
         "called": row.name,
-        "interface": f"eth{place.position}",
+        "interface": _interface(place),
         "mac": place.mac,
-        "ipv4": f"{place.ipv4}/{row.subnet.partition('/')[2]}",
-        "ipv6": f"{place.ipv6}/{row.subnet6.partition('/')[2]}" if place.ipv6 else None,
+        "ipv4": ipv4,
+        "ipv6": ipv6,
         "gateway": row.gateway if ways[0] else None,
         "gateway6": row.gateway6 if ways[1] else None,
         "aliases": list(place.aliases),
@@ -156,3 +163,13 @@ def _endpoint(
         "internal": row.internal,
         "host_gateway": open,
     }
+
+
+def _interface(place: EndpointRow) -> str:
+    return f"eth{place.position}"
+
+
+def _addresses(place: EndpointRow, row: NetworkRow) -> tuple[str, str | None]:
+    """With the prefix length of the network."""
+    ipv6 = f"{place.ipv6}/{row.subnet6.partition('/')[2]}" if place.ipv6 else None
+    return f"{place.ipv4}/{row.subnet.partition('/')[2]}", ipv6

@@ -13,6 +13,7 @@ from cli.errors import CommandError, describe
 from cli.guarding import say
 from cli.options import env_file, environ, pairs
 from containers.errors import ContainerError, KeeperError, NotExecutedError
+from containers.keeper.protocol import BEGIN_TIMEOUT_S
 
 _CANNOT_BE_EXECUTED = 126
 
@@ -83,7 +84,7 @@ def command(
         try:
             with engine.keepers.connect(document["Id"]) as keeper:
                 if detach:
-                    keeper.ask("exec", {**asked, "stdin": False}, timeout_s=None)
+                    keeper.ask("exec", {**asked, "stdin": False}, timeout_s=BEGIN_TIMEOUT_S)
                     return 0
                 streams = Streams(interactive, stdout=True, stderr=True, terminal=tty, keys=detach_keys)
                 with engine.keepers.connect(document["Id"]) as control:

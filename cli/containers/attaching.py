@@ -93,7 +93,7 @@ def joined(keeper: Conversation, control: Conversation, asked: dict[str, Any], s
         if size:
             asked = {**asked, "terminal_size": size}
         with _passed_streams(streams) as fds:
-            answer, _ = keeper.ask("exec", {**streams.asked, **asked}, fds, timeout_s=None)
+            answer, _ = keeper.ask("exec", {**streams.asked, **asked}, fds, timeout_s=protocol.BEGIN_TIMEOUT_S)
         return _Attached(control, streams, signals, answer["exec"]).until_ended(keeper, None, lambda: _KILLED)
 
 

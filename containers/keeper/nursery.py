@@ -28,7 +28,7 @@ from containers.keeper.peers import Door, Peer
 from containers.keeper.spare import WORK
 from containers.keeper.wayguard import WayGuard
 from containers.switchpin import pinned
-from core import ofdlocks, zygote
+from core import immortal, ofdlocks, zygote
 from core.release import VERSION
 
 TYPE_CHECKING = False
@@ -44,6 +44,8 @@ _QUIET_S = 0.02  # after a start, before the next spare one is made: the start h
 _LOOK_S = 10.0
 _OOM_SCORE = b"-900"
 _DUE_PAUSE_S = 5.0
+_SWEEPS = 3
+"""How often control groups are looked for after a keeper has left some: what is killed in them may be slow to end."""
 
 
 class _Child:
@@ -81,6 +83,7 @@ class Nursery:
         self._is_due_again = False
         self._is_over = False
         self._refilling = False
+        self._unswept = 0
         self._last = time.monotonic()
         self._stamp = zygote.Stamp()
         self._guard = WayGuard(self._loop, run)
@@ -258,7 +261,8 @@ class Nursery:
         if child.identity:
             self._see_to(child.identity)
         if status:
-            cgroups.abandoned([*self._hierarchies, *hierarchies.rare_hierarchies()])
+            self._unswept = _SWEEPS
+            self._sweep()
 
     def _adopt(self) -> None:
         """Watch the keepers of a nursery that was lost: a connection that ends tells of their end."""
@@ -285,10 +289,16 @@ class Nursery:
                 self._loop.unwatch(sock.fileno())
                 sock.close()
                 del self._adopted[identity]
-                cgroups.abandoned(self._hierarchies)
+                self._unswept = _SWEEPS
+                self._sweep()
                 self._see_to(identity)
 
         self._loop.watch(sock.fileno(), ended)
+
+    def _sweep(self) -> None:
+        """Remove the control groups that ended keepers have left."""
+        self._unswept -= 1
+        cgroups.abandoned([*self._hierarchies, *hierarchies.rare_hierarchies()])
 
     def _see_to(self, identity: str) -> None:
         """A keeper has ended. If it was killed, write that down, and do what the container's policy wants."""
@@ -393,6 +403,8 @@ class Nursery:
         """End when there is nothing to do, or a directory was taken away: RUN, or the root whose containers end."""
         self._loop.later(_LOOK_S, self._look)
         self._guard.look()
+        if self._unswept > 0:
+            self._sweep()
         busy = len(self._children) > len(self._spares) or self._adopted or self._peers or self._finishing >= 0
         if busy:
             self._last = time.monotonic()
@@ -460,6 +472,7 @@ def main(arguments: list[str], ready: Callable[[], None]) -> None:
     except SeccompError as error:
         print(f"no filter of system calls: {error}", file=sys.stderr)  # noqa: T201 - its log; a start will tell
     nursery = Nursery(root, run, json.loads(finish), found)
+    immortal.make()
     zygote.settle()
     ready()
     nursery.serve()

@@ -22,9 +22,9 @@ _TRIES = 50
 _PAUSE_S = 0.01
 
 
-def living(run: str, identity: str) -> Conversation:
-    """The keeper that a container has. Raises KeeperError when it has none."""
-    return protocol.connect(records.socket_path(run, identity))
+def living(run: str, identity: str, timeout_s: float = 10.0) -> Conversation:
+    """The keeper that a container has. Raises KeeperError when it has none; NoAnswerError."""
+    return protocol.connect(records.socket_path(run, identity), timeout_s)
 
 
 def keeper(root: str, run: str, identity: str, *, finish: Sequence[str]) -> Conversation:

@@ -18,7 +18,7 @@ import errno
 import json
 import os
 
-from containers.errors import BY_NAME, ContainerError, KeeperError, NotExecutedError
+from containers.errors import BY_NAME, ContainerError, KeeperError, NoAnswerError, NotExecutedError
 from containers.events import readable
 from core import packets
 from core.packets import MAX_BYTES
@@ -35,6 +35,8 @@ OLDEST = 1
 
 _MOST_LARGE_BYTES = 64 << 20
 _ASK_TIMEOUT_S = 60.0
+BEGIN_TIMEOUT_S = 120.0
+"""How long a container, or a process in one, may take to begin before whoever asked for it is told that it does not."""
 
 
 def hello() -> dict[str, Any]:
@@ -137,7 +139,7 @@ class Conversation:
         """Ask for something; the answer and its descriptors, which the caller closes.
 
         timeout_s: None waits as long as it takes. Raises the ContainerError that the other side names; KeeperError when
-        it is gone; TimeoutError.
+        it is gone; NoAnswerError.
         """
         try:
             send(self.socket, {**(fields or {}), "verb": verb}, fds)
@@ -151,7 +153,10 @@ class Conversation:
         Raises as ``ask``.
         """
         if timeout_s is not None and not readable(self.socket.fileno(), timeout_s):
-            raise TimeoutError("no answer in time")
+            raise NoAnswerError(
+                f"the process that was asked has not answered for {timeout_s:.0f} s",
+                hint="is it stopped, or this machine very busy? what was asked may still be done",
+            )
         try:
             received = receive(self.socket)
         except ConnectionResetError:
@@ -183,7 +188,7 @@ class Conversation:
 def connect(path: str, timeout_s: float = 10.0) -> Conversation:
     """Talk to the process that listens at ``path``.
 
-    Raises KeeperError when nobody does, or it ended meanwhile; TimeoutError.
+    Raises KeeperError when nobody does, or it ended meanwhile; TimeoutError (NoAnswerError once it is connected).
     """
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
     try:

@@ -19,6 +19,7 @@ import flask
 
 from containers.errors import ContainerError, KeeperError, NotExecutedError, StateError
 from containers.keeper import eventlog
+from containers.keeper.protocol import BEGIN_TIMEOUT_S
 from core.files import write_atomically
 from dockerapi import answering, asking, handover
 from dockerapi.endpoints.containers import terminal_size
@@ -194,7 +195,7 @@ def _run(
     engine: Engine, keeper: Conversation, identity: str, record: dict[str, Any], asked: dict[str, Any], fds: list[int]
 ) -> None:
     """Have the keeper run it, and write down its process. Raises ContainerError; its keeper has kept a code then."""
-    answer, _ = keeper.ask("exec", asked, fds, timeout_s=None)
+    answer, _ = keeper.ask("exec", asked, fds, timeout_s=BEGIN_TIMEOUT_S)
     _write(engine, identity, {**record, "pid": answer["pid"]})
 
 

@@ -62,7 +62,7 @@ def connect(ref: str) -> flask.Response:
 def disconnect(ref: str) -> flask.Response:
     """Take a container out of it."""
     body = asking.body()
-    asking.engine().disconnect(ref, str(body.get("Container") or ""))
+    asking.engine().disconnect(ref, str(body.get("Container") or ""), force=body.get("Force") is True)
     return flask.Response(status=200)
 
 

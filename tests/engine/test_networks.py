@@ -19,7 +19,7 @@ from containers.errors import NamespaceError, NetworkError
 from containers.keeper import dnswire, ranges
 from containers.netspaces import inside
 from core import ofdlocks
-from engine import making, published, subnets
+from engine import lifecycle, making, published, records, subnets
 from engine.callers import Caller
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NetworkNotFoundError, NotDoneError
@@ -99,6 +99,70 @@ def test_network_with_ipv6_has_a_subnet_and_gives_addresses_of_it(engine: Engine
     asked = {"Image": "app", "HostConfig": {"NetworkMode": "bridge"}}
     with pytest.raises(NetworkNotFoundError):
         engine.create("three", at("fd99::2") | {"HostConfig": {"NetworkMode": "seven"}})
+
+
+def test_addresses_are_of_a_range_and_none_is_somebody_elses(engine: Engine) -> None:
+    engine.places.make()
+    pool = {
+        "Subnet": "10.97.0.0/16", "IPRange": "10.97.5.0/30", "Gateway": "10.97.0.1",
+        "AuxiliaryAddresses": {"router": "10.97.5.1"},
+    }  # fmt: skip
+    network(engine, "mine", IPAM={"Config": [pool]})
+    assert engine.networks.inspect("mine")["IPAM"]["Config"] == [pool]
+    asked = {"Image": "app", "HostConfig": {"NetworkMode": "mine"}}
+
+    def at(address: str) -> dict[str, Any]:
+        return {**asked, "NetworkingConfig": {"EndpointsConfig": {"mine": {"IPAMConfig": {"IPv4Address": address}}}}}
+
+    for name in ("one", "two", "three"):
+        engine.create(name, asked)
+    with pytest.raises(InvalidRequestError, match="no available IPv4 addresses on this network's address pool"):
+        engine.create("four", asked)
+    with pytest.raises(ConflictError, match="Address already in use"):
+        engine.create("four", at("10.97.5.1"))
+    engine.create("four", at("10.97.9.9"))
+    containers = engine.networks.inspect("mine")["Containers"].values()
+    assert {each["Name"]: each["IPv4Address"] for each in containers} == {
+        "one": "10.97.5.0/16", "two": "10.97.5.2/16", "three": "10.97.5.3/16", "four": "10.97.9.9/16",
+    }  # fmt: skip
+    for changes, message in (
+        ({"IPRange": "10.98.0.0/24"}, "parent subnet 10.96.0.0/16 doesn't contain ip-range"),
+        ({"IPRange": "fd96::/64"}, "doesn't contain ip-range"),
+        ({"IPRange": "here"}, "invalid ip-range here"),
+        ({"AuxiliaryAddresses": {"a": "10.98.0.1"}}, "no configured subnet contains IP address 10.98.0.1"),
+        ({"Subnet": "", "IPRange": "10.96.1.0/24"}, "an ip-range without a subnet"),
+    ):
+        with pytest.raises(InvalidRequestError, match=message):
+            network(engine, "other", IPAM={"Config": [{"Subnet": "10.96.0.0/16", **changes}]})
+    twice = {"Subnet": "10.96.0.0/16", "Gateway": "10.96.0.1", "AuxiliaryAddresses": {"a": "10.96.0.1"}}
+    with pytest.raises(ConflictError, match="Address already in use"):
+        network(engine, "other", IPAM={"Config": [twice]})
+
+
+def test_a_network_of_the_schema_before_has_no_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "_MIGRATIONS", records._MIGRATIONS[:3])
+        patched.setattr(records, "SCHEMA_VERSION", 3)
+        old = records.Records(tmp_path / "engine.db")
+        with old.transaction() as connection:
+            connection.execute(
+                "INSERT INTO networks VALUES ('a', 'mine', 1, '10.97.0.0/16', '10.97.0.1', '', '', 0, '{}', '{}')"
+            )
+        old.close()
+    new = records.Records(tmp_path / "engine.db")
+    (row,) = new.networks()
+    assert (row.name, row.subnet, row.range, row.range6, row.auxiliary) == ("mine", "10.97.0.0/16", "", "", {})
+    new.close()
+
+
+def test_why_a_container_could_not_be_started_is_in_its_state(engine: Engine) -> None:
+    engine.places.make()
+    engine.create("one", {"Image": "app", "HostConfig": {"NetworkMode": "bridge"}})
+    engine.create("two", {"Image": "app", "HostConfig": {"NetworkMode": "bridge", "Links": ["one:db"]}})
+    with pytest.raises(ConflictError) as refused:
+        engine.start("two")
+    state = engine.inspect("two")["State"]
+    assert (state["Status"], state["ExitCode"], state["Error"]) == ("created", 128, refused.value.message)
 
 
 def test_first_subnet_is_the_default_network_s_whoever_comes_first(engine: Engine) -> None:
@@ -237,7 +301,9 @@ def test_a_published_port_answers_and_names_are_known(living: Engine) -> None:
     living.networks.remove("mine")
 
 
-def test_a_running_container_comes_into_a_network_and_leaves_it(living: Engine) -> None:
+def test_a_running_container_comes_into_a_network_and_leaves_it(
+    living: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network(living, "mine", IPAM={"Config": [{"Subnet": "10.98.0.0/24"}]})
     create(living, "one", "sh", "-c", "sleep 1000", host={"NetworkMode": "bridge"})
     create(living, "two", "sh", "-c", "until ping -c 1 -W 1 bee; do sleep 0.1; done", host={"NetworkMode": "mine"})
@@ -258,6 +324,19 @@ def test_a_running_container_comes_into_a_network_and_leaves_it(living: Engine) 
     with pytest.raises(ConflictError, match="is not connected to network mine"):
         living.disconnect("mine", "one")
     assert set(living.inspect("one")["NetworkSettings"]["Networks"]) == {"bridge"}
+    living.connect("mine", "one")
+    pid = living.inspect("one")["State"]["Pid"]
+    keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    monkeypatch.setattr(lifecycle, "_FORCED_S", 0.2)
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        living.disconnect("mine", "one", force=True)
+        assert set(living.inspect("one")["NetworkSettings"]["Networks"]) == {"bridge"}
+        interfaces = Path(f"/proc/{pid}/net/dev").read_text()
+        assert "eth0" in interfaces
+        assert "eth1" not in interfaces
+    finally:
+        os.kill(keeper, signal.SIGCONT)
     for name in ("one", "two", "alone"):
         living.remove(name, force=True)
     living.remove_network("mine")

@@ -24,8 +24,16 @@ from cli.options import pairs
 @click.option("-o", "--opt", "driver_options", metavar="NAME=VALUE", multiple=True, help="An option of the driver.")
 @click.option("--attachable", is_flag=True, help="As every network is.")
 @click.option("--scope", metavar="SCOPE", default="", help="Only local is there.")
-@click.option("--ip-range", "ranges", metavar="CIDR", multiple=True, help="Refused: addresses are of the whole subnet.")
-@click.option("--aux-address", "auxiliary", metavar="NAME=ADDRESS", multiple=True, help="Refused, as --ip-range.")
+@click.option(
+    "--ip-range",
+    "ranges",
+    metavar="CIDR",
+    multiple=True,
+    help="The part of a --subnet that addresses are given out from.",
+)
+@click.option(
+    "--aux-address", "auxiliary", metavar="NAME=ADDRESS", multiple=True, help="An address that no container gets."
+)
 @click.option("--ipam-driver", metavar="DRIVER", default="default", help="Only default is there.")
 @click.option("--ipam-opt", "ipam_options", metavar="NAME=VALUE", multiple=True, help="Refused: it is for drivers.")
 @click.option("--config-only", is_flag=True, help="Refused: no network configures another.")
@@ -57,20 +65,6 @@ def command(
 
     Containers in it reach each other by their names. Prints its ID.
     """
-    if len(gateways) > len(subnets):
-        raise CommandError("every ip-range or gateway must have a corresponding subnet", hint="--subnet")
-    gateways = [*gateways, *[""] * (len(subnets) - len(gateways))]
-    pools: list[dict[str, Any]] = [
-        {"Subnet": subnet, "Gateway": gateway} for subnet, gateway in zip(subnets, gateways, strict=True)
-    ]
-    if ranges or auxiliary:
-        pools[:1] = [
-            {
-                **(pools[0] if pools else {}),
-                "IPRange": ",".join(ranges),
-                "AuxiliaryAddresses": pairs(auxiliary, "--aux-address"),
-            }
-        ]
     body = {
         "Name": name,
         "Driver": driver,
@@ -83,7 +77,43 @@ def command(
         "ConfigOnly": config_only,
         "ConfigFrom": {"Network": config_from} if config_from else None,
         "Ingress": ingress,
-        "IPAM": {"Driver": ipam_driver, "Options": pairs(ipam_options, "--ipam-opt"), "Config": pools},
+        "IPAM": {
+            "Driver": ipam_driver,
+            "Options": pairs(ipam_options, "--ipam-opt"),
+            "Config": _pools(subnets, gateways, ranges, auxiliary),
+        },
     }
     with opened(root) as engine:
         click.echo(engine.networks.create(body)["Id"])
+
+
+def _pools(
+    subnets: Sequence[str], gateways: Sequence[str], ranges: Sequence[str], auxiliary: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Docker's ``IPAM.Config``: to each subnet what lies in it. Raises CommandError."""
+    if max(len(gateways), len(ranges)) > len(subnets):
+        raise CommandError("every ip-range or gateway must have a corresponding subnet", hint="--subnet")
+    pools: list[dict[str, Any]] = [{"Subnet": subnet} for subnet in subnets]
+    for member, word, texts in (("Gateway", "gateway", gateways), ("IPRange", "range", ranges)):
+        for text in texts:
+            pool = _pool_of(pools, text, word)
+            if member in pool:
+                raise CommandError(f"cannot configure multiple {word}s ({text}, {pool[member]}) on the same subnet")
+            pool[member] = text
+    for name, address in pairs(auxiliary, "--aux-address").items():
+        _pool_of(pools, address, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = address
+    return pools
+
+
+def _pool_of(pools: list[dict[str, Any]], text: str, word: str) -> dict[str, Any]:
+    """The pool whose subnet has an address, or a range of addresses. Raises CommandError."""
+    import ipaddress
+
+    try:
+        wanted = ipaddress.ip_interface(text).ip
+        found = [pool for pool in pools if wanted in ipaddress.ip_network(pool["Subnet"], strict=False)]
+    except ValueError as error:
+        raise CommandError(f"{error}") from error
+    if not found:
+        raise CommandError(f"no matching subnet for {word} {text}", hint="--subnet")
+    return found[0]

@@ -11,10 +11,9 @@ from cli.containers.opening import opened
 @container_command("disconnect")
 @click.argument("network", metavar="NETWORK")
 @click.argument("container", metavar="CONTAINER")
-@click.option("-f", "--force", is_flag=True, help="As without; docker has it for what is gone.")
+@click.option("-f", "--force", is_flag=True, help="Also when its keeper does not answer.")
 @click.pass_obj
 def command(root: str | None, *, network: str, container: str, force: bool) -> None:
     """Take a container out of a network."""
-    del force
     with opened(root) as engine:
-        engine.disconnect(network, container)
+        engine.disconnect(network, container, force=force)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
 from cli.containers.command import container_command
 from cli.containers.formats import Listing, Row, format_option
+from cli.containers.imagerows import IMAGES
 from cli.containers.opening import opened
 from cli.containers.rows import CONTAINERS, VOLUMES, container_row, volume_row
 from cli.options import json_option
 from cli.progress.text import size_text
-from cli.table import print_json
+from cli.table import age, print_json
+from images.oci import parse_time
 
 _USAGE = Listing(
     {"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"},
@@ -21,18 +24,33 @@ _USAGE = Listing(
     "Type",
     "*formatter.diskUsageContext",
 )
+_IMAGES = IMAGES._replace(
+    table=("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
+)
+_CACHE = Listing(
+    {
+        "ID": "CACHE ID",
+        "CacheType": "CACHE TYPE",
+        "Size": "SIZE",
+        "CreatedSince": "CREATED",
+        "LastUsedSince": "LAST USED",
+        "UsageCount": "USAGE",
+        "Shared": "SHARED",
+    },
+    ("ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared"),
+    "ID",
+    "*formatter.buildCacheContext",
+)
+_SHORT = 12
 
 
 @container_command("df")
-@click.option("-v", "--verbose", is_flag=True, help="Each container and volume.")
+@click.option("-v", "--verbose", is_flag=True, help="Each image, container, volume and record of the cache.")
 @format_option
 @json_option
 @click.pass_obj
 def command(root: str | None, *, verbose: bool, form: str, as_json: bool) -> None:
-    """Show what takes the disk: images, containers, volumes, cache.
-
-    image ls and cache ls show the single images and records.
-    """
+    """Show what takes the disk: images, containers, volumes, cache."""
     with opened(root) as engine:
         usage = engine.disk_usage()
     if as_json:
@@ -42,11 +60,16 @@ def command(root: str | None, *, verbose: bool, form: str, as_json: bool) -> Non
         click.echo(_USAGE.lines(_rows(usage), form), nl=False)
         return
     columns = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
-    containers = [container_row(one) for one in usage["Containers"]]
-    click.echo("Containers space usage:\n")
-    click.echo(CONTAINERS._replace(table=columns).lines(containers))
-    click.echo("Local Volumes space usage:\n")
-    click.echo(VOLUMES._replace(table=("Name", "Links", "Size")).lines(map(volume_row, usage["Volumes"])), nl=False)
+    cache = usage["BuildCache"]
+    for title, listing, rows in (
+        ("Images space usage", _IMAGES, [row for one in usage["Images"] for row in _image_rows(one)]),
+        ("Containers space usage", CONTAINERS._replace(table=columns), map(container_row, usage["Containers"])),
+        ("Local Volumes space usage", VOLUMES._replace(table=("Name", "Links", "Size")),
+         map(volume_row, usage["Volumes"])),
+        (f"Build cache usage: {size_text(_bytes(cache, 'Size'))}", _CACHE, map(_cache_row, cache)),
+    ):  # fmt: skip
+        colon = "" if listing is _CACHE else ":"
+        click.echo(f"{title}{colon}\n\n{listing.lines(rows)}")
 
 
 def _rows(usage: Mapping[str, Any]) -> list[Row]:
@@ -67,6 +90,35 @@ def _rows(usage: Mapping[str, Any]) -> list[Row]:
         _row("Build Cache", cache, busy, _bytes(cache, "Size"),
              sum(one["Size"] for one in cache if not one["InUse"] and not one["Shared"])),
     ]  # fmt: skip
+
+
+def _image_rows(document: Mapping[str, Any]) -> Iterator[Row]:
+    """A row for each name of an image; one for an image without names."""
+    row = {
+        "ID": document["Id"].removeprefix("sha256:")[:_SHORT],
+        "CreatedSince": age(max(0.0, time.time() - document["Created"])),
+        "Size": size_text(document["Size"]),
+        "SharedSize": size_text(document["SharedSize"]),
+        "UniqueSize": size_text(document["Size"] - document["SharedSize"]),
+        "Containers": str(document["Containers"]),
+    }
+    for name in document["RepoTags"] or ["<none>:<none>"]:
+        repository, _, tag = name.rpartition(":")
+        yield {"Repository": repository, "Tag": tag, **row}
+
+
+def _cache_row(document: Mapping[str, Any]) -> Row:
+    now = time.time()
+    created, used = (max(0.0, now - parse_time(document[member])) for member in ("CreatedAt", "LastUsedAt"))
+    return {
+        "ID": document["ID"][:_SHORT],
+        "CacheType": document["Type"],
+        "Size": size_text(document["Size"]),
+        "CreatedSince": age(created),
+        "LastUsedSince": age(used),
+        "UsageCount": str(document["UsageCount"]),
+        "Shared": str(document["Shared"]).lower(),
+    }
 
 
 def _row(kind: str, every: list[Any], active: list[Any], size: int, reclaimable: int) -> Row:
