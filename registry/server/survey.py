@@ -48,6 +48,17 @@ def list_repositories(store: Store, hidden: tuple[str, str] = ("", "")) -> list[
     ]
 
 
+def repository_names(store: Store, hidden: tuple[str, str], text: str, limit: int) -> list[str]:
+    """The first names that contain the text, in whatever case. hidden: as for ``list_repositories``."""
+    prepare(store.database)
+    found = store.database.all(
+        "SELECT name FROM registry_repositories WHERE NOT (name >= ? AND name < ?) AND instr(name, ?) > 0"
+        " ORDER BY name LIMIT ?",
+        (*hidden, text.lower(), limit),
+    )
+    return [row[0] for row in found]
+
+
 def list_tags(store: Store, repository: str) -> list[TagSummary]:
     """Tags of a repository by name. Raises SpecError NAME_UNKNOWN."""
     prepare(store.database)

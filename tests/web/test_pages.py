@@ -48,6 +48,7 @@ def test_pages_allow_no_foreign_and_no_inline_code(member: FlaskClient) -> None:
     policy = response.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
+    assert "font-src 'self';" in policy
     assert "unsafe" not in policy
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "<script>" not in response.text
@@ -248,8 +249,8 @@ def test_who_is_signed_in_keeps_the_navigation_on_a_page_that_does_not_exist(mem
     for path in ("/nowhere", "/runs/x/y", "/runs/999999"):
         lost = member.get(path)
         assert lost.status_code == 404
-        assert '<nav class="nav" aria-label="Main">' in lost.text
-        assert "<span>grace</span>" in lost.text
+        assert '<nav class="rail" aria-label="Main">' in lost.text
+        assert ">grace</span>" in lost.text
 
 
 def test_a_stranger_learns_nothing_from_a_page_that_does_not_exist(client: FlaskClient) -> None:

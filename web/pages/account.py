@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from flask import Blueprint, Response, g, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -13,6 +14,7 @@ from pipelines.errors import InvalidRequestError, SignInError, ThrottledError
 from web.backing import service
 from web.errors import ForbiddenError
 from web.guard import note, require, signing_in
+from web.looks import Look, send_look
 from web.pages.token_form import TokenForm
 
 blueprint: Final = Blueprint("account", __name__, url_prefix="/account")
@@ -21,6 +23,7 @@ _DONE: Final = {
     "password": "The password is changed; all other sessions have ended.",
     "session": "The session has ended.",
     "token": "The token is revoked.",
+    "look": "The look is kept.",
 }
 
 
@@ -67,6 +70,21 @@ def end_all_sessions() -> Response:
     service().sessions.end_all(g.user.name)
     note(service(), "sign out everywhere", g.user.name)
     return signing_in.end(service())
+
+
+@blueprint.post("/look")
+@require("guest")
+def set_look() -> AnyResponse:
+    """How pages look to this user: colours, rows, and whether single keys act."""
+    try:
+        form = {name: request.form.get(name, "") for name in ("theme", "density")}
+        look = msgspec.convert({**form, "keys": bool(request.form.get("keys"))}, Look)
+    except msgspec.ValidationError:
+        raise InvalidRequestError("there is no such look") from None
+    by_script = request.headers.get("HX-Request") == "true"
+    response = Response(status=204) if by_script else redirect("/account?done=look", 303)
+    send_look(response, look)
+    return response
 
 
 @blueprint.post("/tokens")

@@ -16,7 +16,8 @@ _DIGITS: Final = 15
 _API: Final = ("/api/", "/v2/", "/metrics", "/healthz", "/readyz", "/hooks/", "/o/")
 
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+    " connect-src 'self';"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 

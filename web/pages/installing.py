@@ -9,10 +9,12 @@ from typing import Final
 
 from flask import Blueprint, Flask, Response, request
 
+from web.looks import look_of
 from web.pages import outputs, reports, words
 from web.pages.account import blueprint as account
 from web.pages.audit import blueprint as audit
 from web.pages.disk import blueprint as disk
+from web.pages.find import blueprint as find
 from web.pages.frame import POLICY
 from web.pages.images import blueprint as images
 from web.pages.login import blueprint as login
@@ -31,7 +33,7 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
     runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects, outputs.of_projects,
-    project_settings, images, workers, disk, login, oidc, account, users, tokens, audit,
+    project_settings, images, workers, disk, find, login, oidc, account, users, tokens, audit,
 )  # fmt: skip
 
 
@@ -39,7 +41,7 @@ def install(app: Flask) -> None:
     """Add the pages to an application."""
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(asset=_Assets().url, now=time.time)
+    app.jinja_env.globals.update(asset=_Assets().url, now=time.time, look_of=look_of)
     for blueprint in PAGES:
         app.register_blueprint(blueprint)
     names = {blueprint.name for blueprint in PAGES}

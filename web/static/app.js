@@ -1,29 +1,35 @@
-// What all pages do: the switch of colours, times that stay current, copying, questions before what cannot be undone.
+// What all pages do: the look, times that stay current, copying, questions before what cannot be undone, the tab.
 "use strict";
 
 const say = (text) => { document.getElementById("said").textContent = text; };
 
-// Colours: system, light, dark, and round again.
+// The look: colours (system, light, dark, and round again), rows, single keys. In a cookie, so that the server draws the
+// next page in it at once; and at the account, for the next browser.
 const THEMES = { "": "as the system", light: "light", dark: "dark" };
+const root = document.documentElement;
 const themeButton = document.getElementById("theme");
-const showTheme = () => {
-  const label = `Colours: ${THEMES[document.documentElement.dataset.theme ?? ""]}`;
-  themeButton.title = label;
-  themeButton.setAttribute("aria-label", label);
+const showTheme = () => themeButton?.setAttribute("aria-label", `Colours: ${THEMES[root.dataset.theme ?? ""]}`);
+const keepLook = () => {
+  const look = { theme: root.dataset.theme ?? "", density: root.dataset.density ?? "", keys: "noKeys" in document.body.dataset ? "" : "1" };
+  const words = [look.theme, look.density, look.keys ? "" : "nokeys"].filter(Boolean).join(".");
+  const safe = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `shiplap_look=${words}; path=/; samesite=lax; max-age=${words ? 34560000 : 0}${safe}`;
+  const token = document.querySelector('meta[name="csrf-token"]').content;
+  fetch("/account/look", { method: "POST", body: new URLSearchParams(look), headers: { "X-CSRF-Token": token, "HX-Request": "true" }, keepalive: true }).catch(() => {});
 };
-themeButton.addEventListener("click", () => {
-  const names = Object.keys(THEMES);
-  const next = names[(names.indexOf(document.documentElement.dataset.theme ?? "") + 1) % names.length];
-  if (next) document.documentElement.dataset.theme = next;
-  else delete document.documentElement.dataset.theme;
-  localStorage.setItem("theme", next);
+const setLook = (name, value) => {
+  if (value) root.dataset[name] = value;
+  else delete root.dataset[name];
   showTheme();
-  say(themeButton.title);
-});
+  keepLook();
+};
+const nextTheme = () => {
+  const names = Object.keys(THEMES);
+  setLook("theme", names[(names.indexOf(root.dataset.theme ?? "") + 1) % names.length]);
+  say(`Colours: ${THEMES[root.dataset.theme ?? ""]}`);
+};
+themeButton?.addEventListener("click", nextTheme);
 showTheme();
-
-// On a phone the menu scrolls sideways: to where one is.
-document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 // Times. The same wording as web/pages/words.py.
 const ago = (seconds) => {
@@ -52,6 +58,10 @@ const tell = () => {
     element.title = local.format(at * 1000);
   }
   for (const element of document.querySelectorAll("[data-since]")) setText(element, lasted(now - Number(element.dataset.since)));
+  for (const bar of document.querySelectorAll("rect[data-from]")) {
+    const part = (now - Number(bar.dataset.from)) / Number(bar.dataset.usual);
+    bar.setAttribute("width", String(Math.round(Math.min(97, Math.max(1, 100 * part)))));
+  }
 };
 tell();
 setInterval(tell, 1000);
@@ -147,6 +157,7 @@ document.addEventListener("submit", (event) => {
 });
 
 // Signing in leads back to the line that was asked for. No server hears of it: browsers keep what follows "#" to themselves.
+if (location.pathname === "/login") localStorage.removeItem("places"); // of whoever was here before
 if (location.pathname === "/login" && location.hash) {
   const next = document.querySelector('form[action="/login"] input[name="next"]');
   if (next && !next.value.includes("#")) next.value += location.hash;
@@ -154,9 +165,30 @@ if (location.pathname === "/login" && location.hash) {
   if (provider) provider.search = new URLSearchParams({ next: next.value });
 }
 
-// Keys: "/" goes to the search field of the page.
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
-  const search = document.querySelector('input[type="search"]');
-  if (search) { event.preventDefault(); search.focus(); }
-});
+// The tab: its title and icon carry the state. A page says them in an element that its live parts swap:
+// <span data-tab="failed" data-tab-title="✗ #482 Round prices half up · shop" hidden>. The dot has a shape for each state.
+const DOTS = {
+  failed: '<circle cx="11.5" cy="11.5" r="4.5" fill="#cf3a34"/><path d="m9.8 9.8 3.4 3.400m0-3.4-3.4 3.4" stroke="#fff" stroke-width="1.3"/>',
+  error: '<path d="M11.5 6.5 16 15.500H7z" fill="#865bc4"/>',
+  blocked: '<rect x="7" y="7" width="9" height="9" rx="2" fill="#b8740f"/><path d="M10.2 9.200v4.600M12.8 9.200v4.6" stroke="#fff" stroke-width="1.4"/>',
+  running: '<circle cx="11.5" cy="11.5" r="3.7" fill="#fff" stroke="#3a70d4" stroke-width="1.8" stroke-dasharray="16 7"/>',
+  queued: '<circle cx="11.5" cy="11.5" r="3.7" fill="#fff" stroke="#b8740f" stroke-width="1.6" stroke-dasharray="2.6 2"/>',
+  warnings: '<circle cx="11.5" cy="11.5" r="3.7" fill="#fff" stroke="#b8740f" stroke-width="1.8"/>',
+  succeeded: '<circle cx="11.5" cy="11.5" r="3.7" fill="#fff" stroke="#4d9677" stroke-width="1.8"/>',
+};
+const BRAND = '<rect width="16" height="16" rx="3.5" fill="#12323c"/><path d="M3 3h7v3H3zm0 7h7v3H3z" fill="#fff"/><path d="M6 6.500h7v3H6z" fill="#e0b26f"/>';
+const tabIcon = document.getElementById("tab-icon");
+const plainIcon = tabIcon.getAttribute("href");
+let tabState = "";
+const showTab = () => {
+  const told = document.querySelector("[data-tab]");
+  if (!told) return;
+  if (told.dataset.tabTitle && document.title !== told.dataset.tabTitle) document.title = told.dataset.tabTitle;
+  if (told.dataset.tab === tabState) return;
+  tabState = told.dataset.tab;
+  const dot = DOTS[tabState];
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${BRAND}${dot}</svg>`;
+  tabIcon.setAttribute("href", dot ? `data:image/svg+xml,${encodeURIComponent(svg)}` : plainIcon);
+};
+showTab();
+document.addEventListener("htmx:afterSettle", showTab);

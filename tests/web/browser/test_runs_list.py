@@ -87,4 +87,4 @@ def test_colours_switch_and_stay(page: Page) -> None:
     page.get_by_role("button", name="Colours: light").click()
     page.reload()
     expect(page.get_by_role("button", name="Colours: dark")).to_be_visible()
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 22, 25)"

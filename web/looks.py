@@ -1,0 +1,47 @@
+"""How somebody wants the pages to look: kept in a cookie, so that the first paint is right."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+from flask import Request, request
+from werkzeug.wrappers import Response
+
+COOKIE: Final = "shiplap_look"
+_LIFETIME_S: Final = 400 * 86400
+_NO_KEYS: Final = "nokeys"
+
+
+class Look(msgspec.Struct, frozen=True):
+    """How pages look and listen.
+
+    theme: empty: as the system.
+    density: of rows; empty: comfortable.
+    keys: whether single keys act.
+    """
+
+    theme: Literal["", "light", "dark"] = ""
+    density: Literal["", "compact"] = ""
+    keys: bool = True
+
+
+def look_of(asked: Request) -> Look:
+    """The look that the browser's cookie says; words in it that mean nothing are passed over."""
+    words = asked.cookies.get(COOKIE, "")[:100].split(".")
+    return Look(
+        theme="light" if "light" in words else "dark" if "dark" in words else "",
+        density="compact" if "compact" in words else "",
+        keys=_NO_KEYS not in words,
+    )
+
+
+def send_look(response: Response, look: Look) -> None:
+    """Have the browser keep this look. Scripts may change the cookie: it says nothing that matters."""
+    words = [word for word in (look.theme, look.density, "" if look.keys else _NO_KEYS) if word]
+    if words:
+        response.set_cookie(
+            COOKIE, ".".join(words), max_age=_LIFETIME_S, samesite="Lax", secure=request.is_secure, path="/"
+        )
+    else:
+        response.delete_cookie(COOKIE, path="/")
