@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import ShiplapError
@@ -54,7 +55,14 @@ class RepositoryError(CiError):
 
 
 class DamagedRepositoryError(RepositoryError):
-    """Objects of a repository are missing, or are not what they are named for. A mirror is then fetched anew."""
+    """Objects of a repository are missing, or are not what they are named for. A mirror is then fetched anew.
+
+    directory: that the repository is in.
+    """
+
+    def __init__(self, message: str, directory: Path) -> None:
+        super().__init__(message)
+        self.directory = directory
 
 
 class SourceFileError(RepositoryError):

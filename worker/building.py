@@ -263,7 +263,7 @@ def _pipelined_by_mirror(
             commit = opened.enter_context(
                 fetched(work, ref=ref, commit=source.ref, others=others, ask_head=domain is None)
             )
-            if not pipeline_files_of(commit.objects, commit.commit.tree):
+            if not commit.read(lambda objects: pipeline_files_of(objects, commit.commit.tree)):
                 return None
         except (RepositoryError, SourceError):
             return None  # whoever fetches it says what is wrong

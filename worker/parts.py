@@ -9,7 +9,7 @@ from builder.remotes.access import git_header
 from builder.remotes.gitroute import GitAccess
 from ci.parts import ReadPart
 from ci.source.commit import FetchedCommit
-from ci.source.parts import PartsElsewhere, parts_of_tree
+from ci.source.parts import PartsElsewhere, parts_of_commit
 from core.settings import FetchSettings
 from worker.connecting import bounds_of
 from worker.work import Work
@@ -32,4 +32,4 @@ def part_reader(work: Work, commit: FetchedCommit, secrets: Mapping[str, bytes])
     )
     project = run.project if run.is_trusted else f"{run.project} {run.domain}"
     elsewhere = PartsElsewhere(work.store.root, project, access, work.keeper.stopped.is_set)
-    return parts_of_tree(commit.objects, commit.commit.tree, elsewhere)
+    return parts_of_commit(commit, elsewhere)

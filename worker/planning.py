@@ -24,6 +24,7 @@ from ci.patterns import means
 from ci.planning import PlannedJob, names, plan
 from ci.source.commit import FetchedCommit
 from ci.source.facts import commits_between, directories_of_tree, is_ancestor, merge_base, pipeline_files_of
+from ci.source.objects import Objects
 from core.platforms import Platform
 from core.suggestions import suggestion
 from pipelines.errors import InvalidRequestError
@@ -84,7 +85,7 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> Pipelines
         if commit is None:
             others = [f"{_HEADS}{against}"] if against else []
             commit = stack.enter_context(fetched(work, ref=ref, commit=found.checkout.commit, others=others))
-        files = pipeline_files_of(commit.objects, commit.commit.tree)
+        files = _files(commit)
         repeated = run.trigger.retry_of
         before = work.keeper.insist(lambda: service.pipelines.pipeline_of(repeated)) if repeated else ""
         only = before or run.trigger.pipeline
@@ -100,6 +101,10 @@ def plan_pipelines(work: Work, found: Pipelined, writer: LogWriter) -> Pipelines
         return Pipelines([(name, _again(plan)) for name, plan in plans])
     tells = found.domain.lane == "protected" and ref.startswith(_HEADS) and not run.trigger.retry_of
     return Pipelines(planners, {pipeline_name(path): _times(files[path], path) for path in files} if tells else None)
+
+
+def _files(commit: FetchedCommit) -> dict[str, bytes]:
+    return commit.read(lambda objects: pipeline_files_of(objects, commit.commit.tree))
 
 
 def _times(data: bytes, path: str) -> Sequence[Schedule] | None:
@@ -203,12 +208,15 @@ def _changes(work: Work, commit: FetchedCommit, pipeline: str) -> Callable[[str]
 
 
 def _between(commit: FetchedCommit, run: int, before: str) -> Changes:
-    objects, own = commit.objects, commit.commit.id
-    if not objects.has(before):
-        return Changes(run, before, is_known=False)
-    told, count = commits_between(objects, before, own, _SHOWN_COMMITS)
-    commits = tuple(CommitTold(each.id, each.author, each.title) for each in told)
-    return Changes(run, before, commits, count, len(objects.changed_paths(before, own)))
+    def since(objects: Objects) -> Changes:
+        own = commit.commit.id
+        if not objects.has(before):
+            return Changes(run, before, is_known=False)
+        told, count = commits_between(objects, before, own, _SHOWN_COMMITS)
+        commits = tuple(CommitTold(each.id, each.author, each.title) for each in told)
+        return Changes(run, before, commits, count, len(objects.changed_paths(before, own)))
+
+    return commit.read(since)
 
 
 def _declared(parsed: ParsedFile) -> dict[str, Param]:
@@ -252,16 +260,15 @@ def _event(work: Work, found: Pipelined, commit: FetchedCommit, pipeline: str, r
         facts["SHIPLAP_TITLE"] = trigger.title.partition("\n")[0]
     if trigger.by and kind != "manual":
         facts["SHIPLAP_AUTHOR"] = trigger.by
-    objects, tree = commit.objects, commit.commit.tree
 
     @cache
     def changed() -> Sequence[str] | None:
         base = _base(work, commit, pipeline, branch)
-        return None if base is None else objects.changed_paths(base, commit.commit.id)
+        return None if base is None else commit.read(lambda objects: objects.changed_paths(base, commit.commit.id))
 
     @cache
     def directories(pattern: str) -> tuple[str, ...]:
-        return directories_of_tree(objects, tree, pattern)
+        return commit.read(lambda objects: directories_of_tree(objects, commit.commit.tree, pattern))
 
     return Event(
         kind,
@@ -290,14 +297,14 @@ def _base(work: Work, commit: FetchedCommit, pipeline: str, branch: str) -> str 
         return None
     own = commit.commit.id
     known = work.keeper.insist(lambda: service.pipelines.last_success(run, pipeline, branch, own))
-    if known and run.is_trusted and is_ancestor(commit.objects, known, own):
+    if known and run.is_trusted and commit.read(lambda objects: is_ancestor(objects, known, own)):
         return known
     if run.trigger.kind == "push":
         before = work.keeper.insist(lambda: service.pipelines.before(run, pipeline, branch))
-        if before and before != own and is_ancestor(commit.objects, before, own):
+        if before and before != own and commit.read(lambda objects: is_ancestor(objects, before, own)):
             return before
     other = next(iter(commit.fetched.others.values()), "")
-    base = merge_base(commit.objects, other, own) if other else None
+    base = commit.read(lambda objects: merge_base(objects, other, own)) if other else None
     return None if base == own else base
 
 

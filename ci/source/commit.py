@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from builder.remotes.gitroute import GitAccess
@@ -67,8 +68,12 @@ class FetchedCommit(Closing):
 
     @property
     def objects(self) -> Objects:
-        """For reading."""
+        """For reading. What ``read`` can do is better done by that."""
         return self._mirror.objects
+
+    def read(self, ask: Callable[[Objects], _Read]) -> _Read:
+        """What ``ask`` says of the repository. Where that is found damaged, it is asked again, of a new one."""
+        return self._insist(lambda: ask(self.objects))
 
     def beside(self, others: Sequence[str]) -> dict[str, str]:
         """By ref, the commits of other refs, which need not exist; they are fetched as by ``Mirror.fetch``."""
@@ -83,14 +88,13 @@ class FetchedCommit(Closing):
         wanted, tree = self._wanted, self.commit.tree
         layers = self._insist(lambda: layers_of(self._store, self._mirror.key, self.objects, tree))
         if options.lfs:
-            find = fetching(self.objects, wanted.remote, wanted.access, self._stopped)
-            large = lfs_layer(self._store, self._mirror.key, self.objects, tree, find)
+            large = self._insist(lambda: self._large(tree))
             layers += (large,) if large is not None else ()
         if not options.submodules:
             return layers
         project = f"{wanted.project} {wanted.fork}" if wanted.fork else wanted.project
         way = SubmoduleAccess(project, wanted.access, self._stopped)
-        return (*layers, *submodule_layers(self._store, self.objects, tree, wanted.remote, way))
+        return layers + self.read(lambda objects: submodule_layers(self._store, objects, tree, wanted.remote, way))
 
     def git_view(self, options: SourceOptions) -> GitView | None:
         """``.git`` of its workspaces; None where there is to be none."""
@@ -101,21 +105,42 @@ class FetchedCommit(Closing):
             self._store, self._mirror.key, self.objects, self.commit, self.commit.tree,
             branch=self.fetched.branch, history=options.history,
             origin="" if wanted.remote.scheme == "file" else wanted.remote.url, alone=bool(wanted.fork),
-            large=pointers_of(self.objects, self.commit.tree) if options.lfs else (),
+            large=self.read(lambda objects: pointers_of(objects, self.commit.tree)) if options.lfs else (),
         )  # fmt: skip
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._mirror.__exit__(kind, error, trace)
 
     def close(self) -> None:
         self._mirror.close()
 
+    def _large(self, tree: str) -> DiffID | None:
+        find = fetching(self.objects, self._wanted.remote, self._wanted.access, self._stopped)
+        return lfs_layer(self._store, self._mirror.key, self.objects, tree, find)
+
     def _open(self) -> Mirror:
-        wanted = self._wanted
-        of_project = Mirror.open(
-            self._store.root, wanted.project, (wanted.base or wanted.remote).url, bounds=wanted.access.bounds
-        )
-        if not wanted.fork:
+        of_project = self._of_project()
+        if not self._wanted.fork:
             return of_project
         with of_project:
-            return of_project.of_fork(wanted.fork)
+            return of_project.of_fork(self._wanted.fork)
+
+    def _of_project(self) -> Mirror:
+        wanted = self._wanted
+        return Mirror.open(
+            self._store.root, wanted.project, (wanted.base or wanted.remote).url, bounds=wanted.access.bounds
+        )
+
+    def _renew(self) -> None:
+        """Fetch it into another mirror than the one that is damaged."""
+        self._mirror.throw_away()
+        if self._wanted.fork:  # the damage may be in what it borrows
+            self._mirror.close()
+            with self._of_project() as of_project:
+                self._mirror = of_project.of_fork_alone(self._wanted.fork)
+        self._fetch(self.fetched.commit, self._wanted.others)
 
     def _fetch(self, commit: str, others: Sequence[str], *, ask_head: bool = False) -> Fetched:
         wanted = self._wanted
@@ -133,7 +158,7 @@ class FetchedCommit(Closing):
         """Read from the mirror; if that is damaged, once more from a new one."""
         try:
             return read()
-        except DamagedRepositoryError:
-            self._mirror.throw_away()
-            self._fetch(self.fetched.commit, self._wanted.others)
+        except DamagedRepositoryError as error:
+            if error.directory == self._mirror.objects.directory:  # else it was a submodule's, which is gone by now
+                self._renew()
             return read()

@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from builder.errors import FetchError, FetchUnreachableError
@@ -24,10 +25,10 @@ from builder.remotes.gitshell import GitShell
 from builder.remotes.giturls import GitRemote, check_ref, is_ref
 from ci.errors import DamagedRepositoryError, RepositoryError
 from ci.source.locking import holding, holding_if_free
-from ci.source.objects import FOLDER, Objects
+from ci.source.objects import FOLDER, Objects, disk_full, is_disk_full
 from core.cancellation import asking
 from core.closing import Closing
-from core.errors import StorageFullError
+from core.errors import ShiplapError
 from core.files import fsync_directory, make_directory, reclaim_scratch, scratch_directory, storage_errors
 from core.settings import FetchSettings
 from images.mirrors import DIRECTORY as TOP
@@ -50,7 +51,6 @@ _DAMAGE: Final = re.compile(  # what git says of a repository of its own that is
     r"did not receive expected|not a valid object|does not point to a valid|unable to (?:create|resolve|write)|"
     r"cannot lock ref|early EOF|did not send all"
 )
-_DISK_FULL: Final = "No space left on device"
 _OTHER_FORMAT: Final = "mismatched algorithms"
 _NOT_THERE: Final = re.compile(
     r"couldn't find remote ref|not our ref|unadvertised object|no such remote ref|upload-pack: not our"
@@ -77,6 +77,7 @@ class Fetched(NamedTuple):
 class Mirror(Closing):
     """One mirror, which stays as it is for as long as this is open: it may get more objects, and loses none.
 
+    Whoever leaves its ``with`` by finding it damaged has it fetched anew the next time.
     Threads: any; fetches take turns. objects: for reading.
     """
 
@@ -87,6 +88,7 @@ class Mirror(Closing):
         name: str,
         bounds: FetchSettings,
         *,
+        of_fork: bool = False,
         lender: str = "",
         borrowed: tuple[Path, ...] = (),
         owner: tuple[int, int] = (NOBODY, NOBODY),
@@ -94,13 +96,14 @@ class Mirror(Closing):
         """Hold the locks by which others see that it, and the one that it borrows from, are in use.
 
         name: for people.
+        of_fork: what is in it is a stranger's.
         lender: the key of the mirror that it borrows from.
         borrowed, owner: as in ``Objects``.
         """
         self._top = root / TOP
         self.key = key
         self._name = name
-        self.is_of_fork = bool(lender)
+        self.is_of_fork = of_fork
         self._owner = owner
         self._bounds = bounds
         self._directory = self._top / key
@@ -135,7 +138,13 @@ class Mirror(Closing):
     def of_fork(self, name: str) -> Self:
         """A repository beside this one, for what a fork has. name: tells forks apart. It borrows from this mirror."""
         key = f"{self.key}-{_digest(name)[:16]}"
-        return type(self)(self._top.parent, key, f"{self._name}, fork {name}", self._bounds, lender=self.key)
+        named = f"{self._name}, fork {name}"
+        return type(self)(self._top.parent, key, named, self._bounds, of_fork=True, lender=self.key)
+
+    def of_fork_alone(self, name: str) -> Self:
+        """The same, which borrows nothing: for when this one seems to be damaged, of which no fork is to judge."""
+        key = f"{self.key}-{_digest(name, 'alone')[:16]}"
+        return type(self)(self._top.parent, key, f"{self._name}, fork {name} alone", self._bounds, of_fork=True)
 
     @property
     def objects(self) -> Objects:
@@ -181,11 +190,8 @@ class Mirror(Closing):
             try:
                 return self._fetch(asked)
             except FetchError as error:
-                if _DISK_FULL in error.message:
-                    raise StorageFullError(
-                        f"no space left on the disk while fetching {remote.url}",
-                        hint="free some space (shiplap image prune removes what nothing uses) and run it again",
-                    ) from error
+                if is_disk_full(error.message):
+                    raise disk_full(f"fetching {remote.url}") from error
                 if isinstance(error, FetchUnreachableError) or not self._is_to_blame(error):
                     raise
                 self._set_aside()
@@ -196,6 +202,16 @@ class Mirror(Closing):
         """Set a mirror aside that was found to be damaged; the next fetch begins anew."""
         with self.locked():
             self._set_aside()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, DamagedRepositoryError) and error.directory == self._directory:
+                with contextlib.suppress(ShiplapError):  # somebody else writes to it: the next one finds the damage too
+                    self.throw_away()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of it. If nobody else looks, remove what was set aside, and make one pack of many."""
@@ -208,7 +224,7 @@ class Mirror(Closing):
             if not unseen or not unlocked:
                 return
             for path in aside:
-                shutil.rmtree(path)
+                _remove(path)
             if is_scattered:
                 self._pack()
 
@@ -405,6 +421,17 @@ class _Asked(NamedTuple):
     ask_head: bool
     stopped: Callable[[], bool]
     lock: int
+
+
+def _remove(aside: Path) -> None:
+    """Remove what was set aside, whatever has come in a mirror's place. No run fails for it."""
+    try:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
+    except OSError as error:
+        _log.warning("%s stays: %s", aside, error)
 
 
 def _go_on() -> None:

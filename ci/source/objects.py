@@ -19,6 +19,7 @@ from builder.remotes.gitroute import route_nowhere
 from builder.remotes.gitshell import GitShell
 from ci.errors import DamagedRepositoryError, RepositoryError, SourceFileError
 from core.cancellation import check
+from core.errors import StorageFullError
 from core.files import reclaim_scratch, scratch_directory
 from core.settings import FetchSettings
 
@@ -300,13 +301,28 @@ class Objects(NamedTuple):
     def _command(self, words: Sequence[str]) -> list[str]:
         return ["git", "--git-dir=.", "--literal-pathspecs", *route_nowhere().settings, *words]
 
-    def damaged(self, words: Sequence[str], told: bytes) -> DamagedRepositoryError:
+    def damaged(self, words: Sequence[str], told: bytes) -> DamagedRepositoryError | StorageFullError:
         """The error for a git that failed although all is there. told: what it said."""
         text = told[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
+        if is_disk_full(text):
+            return disk_full(f"reading the repository {self.directory}")
         verb = next((word for word in words if not word.startswith("-")), "")
         return DamagedRepositoryError(
-            f"git {verb} cannot read the repository {self.directory}: {text or 'no word of why'}"
+            f"git {verb} cannot read the repository {self.directory}: {text or 'no word of why'}", self.directory
         )
+
+
+def is_disk_full(told: str) -> bool:
+    """Whether git says so."""
+    return "No space left on device" in told or "Disk quota exceeded" in told
+
+
+def disk_full(what: str) -> StorageFullError:
+    """The error for a git that had no space left. what: it was doing."""
+    return StorageFullError(
+        f"no space left on the disk while {what}",
+        hint="free some space (shiplap image prune removes what nothing uses) and run it again",
+    )
 
 
 @contextmanager

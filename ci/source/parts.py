@@ -15,9 +15,9 @@ from ci.errors import DamagedRepositoryError, RepositoryError
 from ci.files import read_pipeline_file
 from ci.language.names import PartPlace
 from ci.parts import ReadPart
+from ci.source.commit import FetchedCommit
 from ci.source.facts import file_of_tree, read_commit
 from ci.source.mirror import Mirror
-from ci.source.objects import Objects
 from core.errors import OutOfReachError
 
 
@@ -55,9 +55,13 @@ class PartsElsewhere(NamedTuple):
         return file_of_tree(mirror.objects, read_commit(mirror.objects, place.commit).tree, place.path)
 
 
-def parts_of_tree(objects: Objects, tree: str, elsewhere: PartsElsewhere) -> ReadPart:
+def parts_of_commit(commit: FetchedCommit, elsewhere: PartsElsewhere) -> ReadPart:
     """Parts of a commit's own tree, and those from elsewhere."""
-    return lambda place: elsewhere.read(place) if place.url else file_of_tree(objects, tree, place.path)
+
+    def own(path: str) -> bytes:
+        return commit.read(lambda objects: file_of_tree(objects, commit.commit.tree, path))
+
+    return lambda place: elsewhere.read(place) if place.url else own(place.path)
 
 
 def parts_of_directory(top: Path, elsewhere: PartsElsewhere) -> ReadPart:

@@ -7,6 +7,7 @@ to a repository of this machine, and their number and depth are bounded.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -16,7 +17,7 @@ import msgspec
 from builder.errors import InvalidUrlError
 from builder.remotes.gitroute import GitAccess
 from builder.remotes.giturls import GitRemote, parse_remote
-from ci.errors import RepositoryError
+from ci.errors import DamagedRepositoryError, RepositoryError
 from ci.source.facts import read_commit
 from ci.source.layers import layers_of
 from ci.source.mirror import Mirror
@@ -27,6 +28,7 @@ from core.digests import DiffID
 from images.store import Store
 
 _FILE: Final = ".gitmodules"
+_NO_CONFIG: Final = re.compile(r"bad config line \d+")
 _MOST: Final = 100
 _DEEPEST: Final = 10
 
@@ -129,7 +131,14 @@ def _add_local(store: Store, repository: LocalRepository, tree: str, prefix: str
 def _urls(objects: Objects, tree: str) -> Mapping[str, str]:
     """By path, where .gitmodules says that a submodule comes from."""
     members: dict[tuple[str, str], str] = {}
-    for entry in os.fsdecode(objects.run("config", f"--blob={tree}:{_FILE}", "--null", "--list")).split("\0"):
+    try:
+        listed = objects.run("config", f"--blob={tree}:{_FILE}", "--null", "--list")
+    except DamagedRepositoryError as error:
+        found = _NO_CONFIG.search(error.message)
+        if found is None:
+            raise
+        raise RepositoryError(f".gitmodules is no configuration of git's: {found[0]}") from error  # its author's fault
+    for entry in os.fsdecode(listed).split("\0"):
         key, _, value = entry.partition("\n")
         name, _, member = key.removeprefix("submodule.").rpartition(".")
         if key.startswith("submodule.") and member in ("path", "url"):

@@ -13,9 +13,10 @@ from typing import IO, Final
 from builder.errors import CopyError
 from builder.paths import NAME_MAX, check_length
 from ci.epoch import BEGINNING
-from ci.errors import DamagedRepositoryError, SourceFileError
+from ci.errors import SourceFileError
 from ci.source.objects import DIRECTORY, EXECUTABLE, LINK, SUBMODULE, Change, Entry, Objects
 from core.cancellation import check
+from images.errors import LayerSourceError
 from images.tarwriter import TarWriter
 from images.whiteouts import WHITEOUT_PREFIX
 
@@ -121,9 +122,10 @@ class TreeLayer:
         mode = _EXECUTABLE_MODE if entry.mode == EXECUTABLE else _MODE
         if size <= _SMALL_BYTES and not isinstance(content, bytes):
             content = content.read(size)
-            if len(content) != size:
-                raise DamagedRepositoryError(f"{os.fsdecode(entry.path)}: its content ended early")
-        self._writer.file(name, mode, 0, 0, BEGINNING, size, content)
+        try:
+            self._writer.file(name, mode, 0, 0, BEGINNING, size, content)
+        except LayerSourceError as error:
+            raise self._objects.damaged(("cat-file",), b"%b ended early" % entry.path) from error
 
     @contextmanager
     def _contents(

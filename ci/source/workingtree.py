@@ -17,7 +17,7 @@ from ci.errors import RepositoryError
 from ci.source.discovery import Found, find_repository, read_of, read_with_time, told_by
 from ci.source.lfs import Finding, from_repository
 from ci.source.mirror import Mirror
-from ci.source.objects import FOLDER, Objects
+from ci.source.objects import FOLDER, Objects, disk_full, is_disk_full
 from core.cancellation import check
 from core.closing import Closing
 from core.files import storage_errors, write_atomically
@@ -131,5 +131,8 @@ class LocalRepository(Closing):
         found = program.run_all([[*command, *route.settings, *words] for words in commands], variables)
         for words, ended in zip(commands, found, strict=True):
             if ended.code:
-                raise RepositoryError(f"git {words[0]} of {self.top} failed: {told_by(ended)}")
+                told = told_by(ended)
+                if is_disk_full(told):
+                    raise disk_full(f"git {words[0]} reads {self.top}")
+                raise RepositoryError(f"git {words[0]} of {self.top} failed: {told}")
         return found[-1].out

@@ -1,4 +1,4 @@
-"""What else goes wrong in the middle of a run of jobs: Redis emptied, the database away. No job is lost or doubled.
+"""What else goes wrong in a run of jobs: Redis emptied, the database away, a mirror damaged. No job is lost or doubled.
 
 ``SHIPLAP_AWAY=30`` has the database away for as many seconds as was asked for; usually it is a moment.
 """
@@ -20,6 +20,7 @@ from images.verify import verify
 from pipelines.database import migrate
 from pipelines.runs.pipelines import PLANNING
 from pipelines.service import Service
+from tests.ci.source.repositories import spoil
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.git import git
 from tests.toolkit.service import PostgresServer, RedisServer, Workforce, finished, postgres_server, workforce
@@ -94,6 +95,21 @@ def test_database_away_in_the_middle_of_a_run_of_jobs(
         time.sleep(AWAY_S)
         postgres.control("start")
         check(service, number)
+
+
+def test_damaged_mirror_costs_a_run_no_attempt(service: Service, settings: ServiceSettings, workers: Workforce) -> None:
+    """What a fetch does not notice: the pipeline file itself cannot be read."""
+    repository = Repository(service, settings.root / "git" / "app")
+    padding = "".join(f"# {os.urandom(30).hex()}\n" for _ in range(100))
+    workers.start("--concurrency", "1")
+    assert finished(service, repository.push({".shiplap.yml": FORCED + padding, "turn": "1"})).state == "succeeded"
+    (packs,) = (settings.root / "mirrors").glob("*/repository/objects/pack")
+    spoil(packs)
+    number = repository.push({"turn": "2"})
+    run = finished(service, number)
+    assert run.state == "succeeded", run.reason
+    assert set(attempts(service, number).values()) == {1}
+    assert "2" in log(service, number, "b")
 
 
 def test_branch_that_is_pushed_by_force_again_and_again_while_its_commits_are_fetched(

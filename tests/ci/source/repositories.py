@@ -67,3 +67,13 @@ def seen(root: Path) -> Seen:
             mode = info.st_mode if not stat.S_ISLNK(info.st_mode) else stat.S_IFLNK | 0o777
             found[os.path.relpath(path, os.fsencode(root))] = (mode, content)
     return found
+
+
+def spoil(packs: Path) -> None:
+    """Damage the content of packs, but not what git compares when it opens one: a fetch does not notice."""
+    for pack in packs.glob("*.pack"):
+        pack.chmod(0o600)
+        half = pack.stat().st_size // 2
+        with pack.open("r+b") as file:
+            file.seek(half)
+            file.write(bytes(half - 20))

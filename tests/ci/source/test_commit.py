@@ -15,17 +15,19 @@ from builder.remotes.giturls import parse_remote
 from ci.errors import DamagedRepositoryError, RepositoryError
 from ci.model import SourceOptions
 from ci.source.commit import FetchedCommit, WantedCommit
+from ci.source.facts import pipeline_files_of
 from ci.source.submodules import local_submodule_layers, submodules_of
 from ci.source.workingtree import LocalRepository
 from core.reach import Reach
 from images.store import Store
-from tests.ci.source.repositories import Repository, seen
+from tests.ci.source.repositories import Repository, seen, spoil
 from tests.images.test_snapshots import mounted
 from tests.toolkit.git import GitServer, git, serving_git
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
 PLAIN = SourceOptions()
+PIPELINE = os.urandom(4000).hex()
 WITH_SUBMODULES = SourceOptions(submodules=True)
 
 
@@ -106,11 +108,33 @@ def test_a_repository_that_stays_damaged_is_an_error(forge: Forge, monkeypatch: 
     with forge.fetched() as fetched:
 
         def broken(*_: object) -> None:
-            raise DamagedRepositoryError("again")
+            raise DamagedRepositoryError("again", fetched.objects.directory)
 
         monkeypatch.setattr("ci.source.commit.describe", broken)
         with pytest.raises(DamagedRepositoryError, match="again"):
             fetched.facts()
+
+
+def test_whatever_is_asked_of_a_damaged_mirror_is_asked_of_a_new_one(forge: Forge) -> None:
+    forge.repository("outer").commit(_DOT_shiplap_DOT_yml=PIPELINE)
+    with forge.fetched() as fetched:
+        spoil(fetched.objects.path / "pack")
+        files = fetched.read(lambda objects: pipeline_files_of(objects, fetched.commit.tree))
+        assert files == {".shiplap.yml": PIPELINE.encode()}
+
+
+def test_who_leaves_by_the_damage_of_a_mirror_leaves_a_new_one_to_the_next(forge: Forge) -> None:
+    forge.repository("outer").commit(_DOT_shiplap_DOT_yml=PIPELINE)
+
+    def read(fetched: FetchedCommit) -> dict[str, bytes]:
+        return pipeline_files_of(fetched.objects, fetched.commit.tree)
+
+    with forge.fetched() as fetched:
+        spoil(fetched.objects.path / "pack")
+    with pytest.raises(DamagedRepositoryError), forge.fetched() as fetched:
+        read(fetched)
+    with forge.fetched() as fetched:
+        assert read(fetched) == {".shiplap.yml": PIPELINE.encode()}
 
 
 def test_submodules_come_from_their_own_repositories_at_their_commits(forge: Forge, tmp_path: Path) -> None:
@@ -212,17 +236,45 @@ def test_here_submodules_are_as_their_working_trees_are(forge: Forge, tmp_path: 
             local_submodule_layers(forge.store, local, outer.git("rev-parse", "HEAD^{tree}"))
 
 
-def test_a_fork_is_fetched_beside_and_its_jobs_see_its_commit_alone(forge: Forge, tmp_path: Path) -> None:
-    forge.repository("outer").commit(a="1")
+def test_a_gitmodules_that_git_cannot_read_is_its_authors_fault(forge: Forge) -> None:
+    inner, outer = forge.repository("inner"), forge.repository("outer")
+    inner.commit(x="1")
+    forge.add_submodule(outer, inner, "sub", "../../inner/.git")
+    outer.commit(_DOT_gitmodules="[submodule\n")
+    with forge.fetched() as fetched, pytest.raises(RepositoryError, match=r"\.gitmodules .* bad config line") as told:
+        fetched.layers(WITH_SUBMODULES)
+    assert not isinstance(told.value, DamagedRepositoryError)
+
+
+def forked(forge: Forge) -> WantedCommit:
+    """A commit of a fork of ``outer``, of which there is a mirror."""
+    forge.repository("outer").commit(a="1", _DOT_shiplap_DOT_yml=PIPELINE)
     with forge.fetched():
         pass
     fork = forge.repository("fork")
     fork.git("pull", "--quiet", str(forge.directory / "outer"), "main")
     fork.commit(a="theirs")
     base = parse_remote(f"{forge.url}/outer/.git")
-    wanted = WantedCommit("p", parse_remote(f"{forge.url}/fork/.git"), GitAccess(), "main", fork="7", base=base)
+    return WantedCommit("p", parse_remote(f"{forge.url}/fork/.git"), GitAccess(), "main", fork="7", base=base)
+
+
+def test_a_fork_reads_past_the_damage_of_what_it_borrows_and_throws_nothing_of_that_away(
+    forge: Forge, tmp_path: Path
+) -> None:
+    wanted = forked(forge)
     with FetchedCommit(forge.store, wanted) as fetched:
-        assert forge.files(fetched.layers(PLAIN), tmp_path / "seen") == {"a": "theirs"}
+        (lent,) = fetched.objects.borrowed
+        spoil(lent / "pack")
+        seen = forge.files(fetched.layers(PLAIN), tmp_path / "seen")
+        assert seen == {"a": "theirs", ".shiplap.yml": PIPELINE}
+        assert fetched.objects.borrowed == ()
+        assert list(lent.glob("pack/*.pack"))
+
+
+def test_a_fork_is_fetched_beside_and_its_jobs_see_its_commit_alone(forge: Forge, tmp_path: Path) -> None:
+    wanted = forked(forge)
+    with FetchedCommit(forge.store, wanted) as fetched:
+        assert forge.files(fetched.layers(PLAIN), tmp_path / "seen") == {"a": "theirs", ".shiplap.yml": PIPELINE}
         assert len(fetched.objects.borrowed) == 1
         view = fetched.git_view(PLAIN)
         assert view is not None

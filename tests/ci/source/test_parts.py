@@ -13,10 +13,10 @@ from builder.remotes.access import git_header
 from builder.remotes.gitroute import GitAccess, basic
 from ci.errors import CiError, RepositoryError
 from ci.language.names import PartPlace
-from ci.source.facts import read_commit
-from ci.source.mirror import Mirror
-from ci.source.parts import PartsElsewhere, parts_of_directory, parts_of_tree
+from ci.source.commit import FetchedCommit, WantedCommit
+from ci.source.parts import PartsElsewhere, parts_of_commit, parts_of_directory
 from core.reach import Reach
+from images.store import Store
 from tests.ci.source.repositories import Repository
 from tests.toolkit.git import GitServer, make_certificate, serving_git
 
@@ -116,10 +116,10 @@ def test_a_damaged_mirror_is_fetched_anew(forge: Forge, tmp_path: Path) -> None:
 def test_a_commit_and_a_working_tree_give_the_same(forge: Forge, tmp_path: Path) -> None:
     (forge.repository.path / "link").symlink_to("ci")
     commit = forge.repository.commit(ci__go_DOT_yml="mine")
-    with Mirror.open(tmp_path / "root", "", forge.repository.path.name) as mirror:
-        remote, access = forge.repository.way()
-        mirror.fetch(remote, access, commit)
-        of_commit = parts_of_tree(mirror.objects, read_commit(mirror.objects, commit).tree, forge.parts())
+    remote, access = forge.repository.way()
+    wanted = WantedCommit("", remote, access, commit)
+    with Store.open(tmp_path / "root") as store, FetchedCommit(store, wanted) as fetched:
+        of_commit = parts_of_commit(fetched, forge.parts())
         of_tree = parts_of_directory(forge.repository.path, forge.parts())
         for read in (of_commit, of_tree):
             assert read(PartPlace("", "", "ci/go.yml")) == b"mine"
