@@ -5,6 +5,7 @@ from __future__ import annotations
 from containers import netlink
 from containers.addresses import pack, pack_prefix
 from containers.errors import NetworkError
+from containers.netspaces import write_sysctls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 PASTA_TIMEOUT_MS = 5
 """The least retransmission time-out of TCP by pasta, which drops what does not fit: docs/decisions/0030."""
+
+_PASTA_SENDING = ("ipv4/tcp_wmem", "4096 16384 1048576")
+"""Least, first and most bytes of TCP that wait for an answer, IPv6's too: about as much as fits pasta's sockets."""
 
 
 def configure(
@@ -43,6 +47,18 @@ def configure(
         if gateway is not None
     ]
     link.change(*changes)
+
+
+def bound_sending() -> list[int]:
+    """In a container's network namespace that has pasta as its way out: have TCP send no more than pasta takes at once.
+
+    Where nobody may set that, sending is slow.
+    """
+    try:
+        write_sysctls(_PASTA_SENDING)
+    except OSError:
+        return []
+    return []
 
 
 def neighbours(index: int, mac: bytes, *addresses: str | None) -> list[netlink.Message]:

@@ -23,6 +23,7 @@ import sys
 from containers import extras, mounts, netlink, stubs, syscalls, wire
 from containers.becoming import CommandError, execute, open_terminal, refusal
 from containers.errors import ContainerError, MountError, NamespaceError
+from containers.interfaces import bound_sending
 from containers.limits import DEFAULT_SHM_BYTES
 from core.filesystems import GOOD_KINDS
 from core.openfiles import hint_if_out_of_files
@@ -161,8 +162,10 @@ def configure_network(
     """Give the interface that the hub has put into this network namespace its addresses and its way out.
 
     gateway: 0 where there is no way out by IPv4. address6, gateway6: empty where there is none by IPv6.
-    least_timeout_ms: as ``netlink.add_default_route``'s.
+    least_timeout_ms: as ``netlink.add_default_route``'s; 0 where pasta is not the way out.
     """
+    if least_timeout_ms:
+        bound_sending()
     link = netlink.Netlink()
     changes = [netlink.new_address(GUEST_INTERFACE, address, prefix), netlink.link_up(GUEST_INTERFACE)]
     if gateway:

@@ -1,8 +1,9 @@
 """TCP of a published port: each client joined to a connection into the container, both ways, by splice(2).
 
 The bytes go through a pipe and never through this process. A few pipes serve all connections: one is kept only by a
-direction whose receiver takes no more, until it does. Half-closes are passed on, and so are resets. A container that
-refuses, or is not there, gives a reset.
+direction whose receiver takes no more, until it does. A direction that has much to move is looked at once it has much,
+as long as that goes on: each piece costs the same, however small it is. Half-closes are passed on, and so are resets.
+A container that refuses, or is not there, gives a reset.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from containers.keeper.loop import Loop
+    from containers.keeper.loop import Loop, Timer
 
 _AT_ONCE = 64
-_PIPE_BYTES = 1 << 18
+_PIPE_BYTES = 1 << 20
 _SPARE_PIPES = 4
 _PAUSE_S = 0.1
 _SYN_ATTEMPTS = 4  # with the kernel's back-off, half a minute
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _RESET = struct.pack("ii", 1, 0)
+_MUCH_BYTES, _MUCH_TIMES = 1 << 16, 8  # so much at a time, so many times in a row, is a fast stream
+_AWAITED_BYTES = 1 << 18
+_LOOK_S = 0.002  # what is less than that has come for good after this time, and is taken
 _OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -177,7 +181,19 @@ class _Pair:
 class _Way:
     """One direction. held: the pipe with what the receiver has not taken yet, and how many bytes."""
 
-    __slots__ = ("_loop", "_pair", "_relay", "_sink", "_source", "_waiting", "done", "held")
+    __slots__ = (
+        "_looking",
+        "_loop",
+        "_moved",
+        "_much",
+        "_pair",
+        "_relay",
+        "_sink",
+        "_source",
+        "_waiting",
+        "done",
+        "held",
+    )  # fmt: skip
 
     def __init__(self, pair: _Pair, loop: Loop, relay: TcpRelay, source: _socket.socket, sink: _socket.socket) -> None:
         self._pair = pair
@@ -186,6 +202,9 @@ class _Way:
         self._source = source
         self._sink = sink
         self._waiting = False
+        self._much = 0
+        self._moved = False
+        self._looking: Timer | None = None
         self.done = False
         self.held: tuple[tuple[int, int], int] | None = None
         loop.watch(source.fileno(), self._on_readable, pair.reset)
@@ -215,7 +234,27 @@ class _Way:
             self._pair.ended()
             return
         self.held = (pipe, count)
+        self._moved = True
+        if self._looking is None:
+            self._much = self._much + 1 if count >= _MUCH_BYTES else 0
+            if self._much >= _MUCH_TIMES:
+                self._await(_AWAITED_BYTES)
+                self._looking = self._loop.later(_LOOK_S, self._look)
         self._drain()
+
+    def _look(self) -> None:
+        """See whether the stream is still fast; if not, what there is of it is taken as it comes."""
+        self._looking = None
+        if self._moved:
+            self._moved = False
+            self._looking = self._loop.later(_LOOK_S, self._look)
+        else:
+            self._much = 0
+            self._await(1)
+
+    def _await(self, size: int) -> None:
+        """Be told of so many bytes, or of the end.  socket(7), SO_RCVLOWAT; tcp(7)"""
+        self._source.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVLOWAT, size)
 
     def _drain(self) -> None:
         """Hand over what is held; wait for room while some is left. Raises OSError."""
@@ -250,6 +289,9 @@ class _Way:
     def drop_pipe(self) -> None:
         """Give the pipe back with what is in it, and wait no more."""
         self._waiting = False
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if self.held is not None:
             self._relay.give_pipe(self.held[0], empty=False)
             self.held = None

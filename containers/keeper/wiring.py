@@ -14,9 +14,10 @@ import os
 from containers import netlink
 from containers.endpoints import Endpoint, Publication
 from containers.errors import NetworkError
-from containers.interfaces import PASTA_TIMEOUT_MS
+from containers.interfaces import PASTA_TIMEOUT_MS, bound_sending
 from containers.keeper import namefiles, names, ports
 from containers.keeper.forwarding import Forwarder
+from containers.netspaces import inside
 from containers.resolvers import host_resolv_conf
 from containers.switch import Switch
 from containers.switchpin import is_opaque, read
@@ -159,9 +160,11 @@ class Wiring:
         self._switch.close()
 
     def _attach(self, endpoint: dict[str, Any]) -> None:
-        is_pastas = read(f"{self._run}/switch/way") == "pasta"
-        least_ms = PASTA_TIMEOUT_MS if is_pastas else 0
+        by_pasta = read(f"{self._run}/switch/way") == "pasta"
+        least_ms = PASTA_TIMEOUT_MS if by_pasta else 0
         self._switch.attach(self._netns, self._endpoint(endpoint), least_timeout_ms=least_ms)
+        if by_pasta:
+            inside(self._netns, bound_sending)
         if endpoint.get("names"):
             addresses = [bare for bare in map(_bare, (endpoint.get("ipv4"), endpoint.get("ipv6"))) if bare is not None]
             called = endpoint.get("called", "")

@@ -19,7 +19,7 @@ from containers import netlink
 from containers.addresses import pack
 from containers.endpoints import Endpoint
 from containers.errors import NetworkError
-from containers.keeper import udprelay
+from containers.keeper import tcprelay, udprelay
 from containers.keeper.loop import Loop
 from containers.keeper.ports import Asked, Elsewhere, Ports, Target
 from tests.containers.lans import Lan, Machine, address6_of, address_of, lan
@@ -242,6 +242,24 @@ def test_half_closes_are_passed_on_and_no_byte_is_lost(scene: Scene) -> None:
                 assert read_all(client) == b"and after the other's end"
     assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
     assert answering_is == data[::-1]
+
+
+def test_little_that_comes_after_much_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcprelay, "_MUCH_BYTES", 1)
+    monkeypatch.setattr(tcprelay, "_MUCH_TIMES", 1)
+    with patient(scene.container.listen("0.0.0.0", 80)) as server:
+        port = scene.publish("tcp", 80)
+        with dial(scene.remote, HERE, port) as client:
+            connection, _ = server.accept()
+            with patient(connection):
+                for each in (b"one", b"two", b"three"):
+                    client.sendall(each)
+                    assert read(connection, len(each)) == each
+                    connection.sendall(each)
+                    assert read(client, len(each)) == each
+                client.sendall(b"the end")
+                client.shutdown(socket.SHUT_WR)
+                assert read_all(connection) == b"the end"
 
 
 def send_whole(sock: socket.socket, data: bytes) -> None:

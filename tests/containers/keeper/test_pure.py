@@ -12,8 +12,15 @@ from typing import Any
 
 import pytest
 
-from containers import addresses, stepnetwork
-from containers.errors import ContainerError, KeeperError, NetworkError, NotExecutedError, StateError
+from containers import addresses, stepnetwork, wire
+from containers.errors import (
+    ContainerError,
+    KeeperError,
+    NetworkError,
+    NoAnswerError,
+    NotExecutedError,
+    StateError,
+)
 from containers.hierarchies import Hierarchy
 from containers.keeper import (
     counters,
@@ -642,6 +649,18 @@ def test_errors_travel_by_their_names() -> None:
     assert isinstance(again, NotExecutedError)
     assert again.code == 126
     assert type(protocol.as_error({"kind": "OfTomorrow", "text": "t"})) is ContainerError
+
+
+def test_who_does_not_answer_is_told_apart_from_who_is_gone() -> None:
+    ours, theirs = wire.socket_pair()
+    with (
+        protocol.Conversation(ours, "") as conversation,
+        pytest.raises(NoAnswerError, match="not answered for") as told,
+    ):
+        conversation.ask("status", timeout_s=0.01)
+    assert isinstance(told.value, TimeoutError)
+    assert not isinstance(told.value, KeeperError)
+    theirs.close()
 
 
 def test_ports_lead_back_only_to_clients_that_are_far() -> None:
