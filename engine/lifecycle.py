@@ -20,7 +20,7 @@ from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestE
 from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.making import checked_name
-from engine.networks import Networks
+from engine.networks import DEFAULT, Networks
 from engine.places import Places
 from engine.records import NetworkRow, Records, Row
 from engine.removing import Remover
@@ -106,11 +106,15 @@ class Lifecycle:
                 raise  # else its policy, or somebody else, was quicker: it runs, as was asked for
 
     def _refuse_dead_links(self, row: Row) -> None:
-        """Raise ConflictError where a container of the default network is linked to one that does not run."""
+        """Raise ConflictError where a container of the default network is linked to one that is not in it, or does not
+        run.
+        """
         for identity, alias in self._networks.links_in_default(row.id):
             if not self._records.exists(identity):
                 raise ConflictError(f"Cannot link to a removed container: {identity} AS /{row.name}/{alias}")
             other = self._records.container(identity)
+            if DEFAULT not in other.summary["networks"]:
+                raise ConflictError(f"Cannot link to /{other.name}, as it does not belong to the default network")
             if not read(self._places.container(identity)).has_process:
                 raise ConflictError(f"Cannot link to a non running container: /{other.name} AS /{row.name}/{alias}")
 

@@ -5,16 +5,30 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.references import Reference
+from engine import inside
 from engine.engine import Engine
 from engine.errors import EngineError, InvalidRequestError, PathNotFoundError
 from images.store import Store
 from tests.engine.test_life import create, output
-from tests.toolkit.bounds import eventually
+from tests.toolkit.bounds import eventually, stretched
+
+
+class Host:
+    """The host's own tree."""
+
+    def enter(self) -> int:
+        return os.open("/", os.O_PATH)
+
+    def leave(self) -> None:
+        """There is nothing to be taken away."""
+
 
 STATES = pytest.mark.parametrize("runs", [False, True], ids=["stopped", "running"])
 
@@ -198,3 +212,23 @@ def test_a_commit_of_nothing_adds_no_layer(living: Engine) -> None:
     identity = living.files.commit("box", None)
     with Store.open(living.places.root) as store:
         assert len(store.images.resolve(identity).diff_ids) == 1
+
+
+def test_work_that_gets_nowhere_is_ended_and_work_that_goes_on_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "_LOOK_EACH_S", 0.02)
+
+    def slow(_root: int) -> dict[str, Any]:
+        for _ in range(20):
+            Path("/proc/self/stat").read_bytes()
+            time.sleep(0.02)
+        return {"done": True}
+
+    def hanging(_root: int) -> dict[str, Any]:
+        time.sleep(1000)
+        return {}
+
+    patience_s = stretched(0.3)
+    tree: Any = Host()
+    assert inside.work(tree, slow, patience_s) == {"done": True}
+    with pytest.raises(EngineError, match="nothing has come of the container's files"):
+        inside.work(tree, hanging, patience_s)

@@ -163,6 +163,11 @@ def test_why_a_container_could_not_be_started_is_in_its_state(engine: Engine) ->
         engine.start("two")
     state = engine.inspect("two")["State"]
     assert (state["Status"], state["ExitCode"], state["Error"]) == ("created", 128, refused.value.message)
+    network(engine, "mine")
+    engine.create("far", {"Image": "app", "HostConfig": {"NetworkMode": "mine"}})
+    engine.create("three", {"Image": "app", "HostConfig": {"NetworkMode": "bridge", "Links": ["far:db"]}})
+    with pytest.raises(ConflictError, match="Cannot link to /far, as it does not belong to the default network"):
+        engine.start("three")
 
 
 def test_first_subnet_is_the_default_network_s_whoever_comes_first(engine: Engine) -> None:
