@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-import msgspec
 from sqlalchemy import select
 
 from ci.graph import ENDED
@@ -19,6 +20,7 @@ from pipelines.database import Database
 from pipelines.errors import NotFoundError, QueueUnreachableError
 from pipelines.logs.lines import LogLine, decode_line, encode_line, to_event
 from pipelines.logs.live import Batch, LiveLogs
+from pipelines.logs.marks import Found, Marker
 from pipelines.logs.store import Line, line_near, read_lines, stored_lines
 from pipelines.model import JobState
 from pipelines.schema import jobs
@@ -27,6 +29,7 @@ __all__ = ["Line", "LogLine", "Logs", "decode_line", "encode_line", "to_event"]
 
 _BATCH_LINES: Final = 1000
 _WAIT_S: Final = 1.0
+_MARKED: Final = 8  # logs
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +40,8 @@ class Logs:
         self._database = database
         self._live = live
         self._sleep = sleep
+        self._marking = threading.Lock()  # guards what follows
+        self._marked: OrderedDict[int, _Marking] = OrderedDict()
 
     def read(self, number: int, first: int = 1, limit: int = 1000) -> list[Line]:
         """At most ``limit`` lines from ``first`` on, as far as the log has come; fewer where the lines are long.
@@ -130,18 +135,21 @@ class Logs:
         with self._database.read() as connection:
             return [found for found, _ in _with_text(stored_lines(connection, number), text)]
 
-    def spans(self, number: int) -> list[tuple[int, int]]:
-        """Which step each stored line belongs to: (step or -1, how many lines in a row). Raises NotFoundError."""
+    def marks(self, number: int, after: int = 0) -> Found:
+        """What stands out in the stored lines after line ``after``, and the step of each. Raises NotFoundError.
+
+        Each line is looked at once: what was found is kept for the logs that were asked for last.
+        """
         self._job(number)
-        found: list[tuple[int, int]] = []
-        with self._database.read() as connection:
-            for _, data in stored_lines(connection, number):
-                step = _steps.decode(data).step
-                if found and found[-1][0] == step:
-                    found[-1] = step, found[-1][1] + 1
-                else:
-                    found.append((step, 1))
-        return found
+        with self._marking:
+            marking = self._marked.setdefault(number, _Marking())
+            self._marked.move_to_end(number)
+            while len(self._marked) > _MARKED:
+                self._marked.popitem(last=False)
+        with marking.lock, self._database.read() as connection:
+            for line, data in stored_lines(connection, number, marking.marker.lines + 1):
+                marking.marker.look(line, data)
+            return marking.marker.found(after)
 
     def _job(self, number: int) -> _State:
         with self._database.read() as connection:
@@ -193,13 +201,12 @@ def _with_text(lines: Iterator[Line], text: str) -> Iterator[Line]:
             yield number, data
 
 
-class _StepOnly(msgspec.Struct):
-    """The members of a line that say to which step it belongs; the rest need not be decoded."""
+class _Marking:
+    """What was found in one log so far. lock: guards the rest."""
 
-    step: int = -1
-
-
-_steps: Final = msgspec.json.Decoder(_StepOnly)
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.marker = Marker()
 
 
 class _State(NamedTuple):

@@ -75,7 +75,7 @@ _ABSENT: list[tuple[str, Callable[[Service], object]]] = [
     ("there is no job 9", lambda s: list(s.logs.text(9))),
     ("there is no job 9", lambda s: s.logs.search(9, "x")),
     ("there is no job 9", lambda s: s.logs.matches(9, "x")),
-    ("there is no job 9", lambda s: s.logs.spans(9)),
+    ("there is no job 9", lambda s: s.logs.marks(9)),
     ("bob has no session 9", lambda s: s.sessions.end_one("bob", 9)),
     ("there is no user 'nobody'", lambda s: s.links.create("nobody")),
     ("there is no token 9", lambda s: s.tokens.revoke(9)),

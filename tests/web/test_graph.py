@@ -169,16 +169,16 @@ def test_graph_is_drawn_where_its_boxes_and_lines_have_room() -> None:
     )  # fmt: skip
     places = [(box.label, round(box.x, 1), round(box.y, 1), round(box.width, 1)) for box in graph.boxes]
     assert places == [
-        ("lint", 4.0, 4.0, 66.8), ("docs", 4.0, 42.0, 66.8), ("test × 2", 106.8, 9.0, 95.6), ("app", 238.4, 23.0, 59.6),
+        ("lint", 4.0, 4.0, 66.8), ("docs", 4.0, 38.0, 66.8), ("test × 2", 106.8, 7.0, 95.6), ("app", 238.4, 21.0, 59.6),
     ]  # fmt: skip
-    at_app = "Q220.4 37 226.4 37H238.4"
+    at_app, near_app = "Q220.4 34 226.4 34H238.4", "Q220.4 34 225.4 34H238.4"
     assert [edge.path for edge in graph.edges] == [
-        "M70.8 18H86.3Q88.8 18 88.8 20.5V20.5Q88.8 23 91.3 23H106.8",
-        f"M70.8 18H82.8Q88.8 18 88.8 24V43Q88.8 49 94.8 49H106.8H202.4H214.4Q220.4 49 220.4 43V43{at_app}",
-        f"M70.8 56H85.3Q88.8 56 88.8 59.5V59.5Q88.8 63 92.3 63H106.8H202.4H214.4Q220.4 63 220.4 57V43{at_app}",
-        f"M202.4 23H214.4Q220.4 23 220.4 29V31{at_app}",
+        "M70.8 17H87.3Q88.8 17 88.8 18.5V18.5Q88.8 20 90.3 20H106.8",
+        f"M70.8 17H82.8Q88.8 17 88.8 23V38Q88.8 44 94.8 44H106.8H202.4H215.4Q220.4 44 220.4 39V39{near_app}",
+        f"M70.8 51H85.3Q88.8 51 88.8 54.5V54.5Q88.8 58 92.3 58H106.8H202.4H214.4Q220.4 58 220.4 52V40{at_app}",
+        f"M202.4 20H214.4Q220.4 20 220.4 26V28{at_app}",
     ]
-    assert (round(graph.width, 1), round(graph.height, 1)) == (306.0, 78.0)
+    assert (round(graph.width, 1), round(graph.height, 1)) == (306.0, 72.0)
 
 
 def test_picture_is_as_large_as_what_is_in_it() -> None:
@@ -187,13 +187,13 @@ def test_picture_is_as_large_as_what_is_in_it() -> None:
         return round(graph.width, 1), round(graph.height, 1)
 
     assert size() == (8.0, 8.0)
-    assert size(JobNode("a")) == (57.2, 36.0)
-    assert size(JobNode("a"), JobNode("b")) == (57.2, 74.0)
-    assert size(JobNode("日本語")) == (93.2, 36.0), "such characters are two wide"
-    assert size(JobNode("m (a)", matrix="m"), JobNode("m (b)", matrix="m")) == (86.0, 40.0), (
+    assert size(JobNode("a")) == (57.2, 34.0)
+    assert size(JobNode("a"), JobNode("b")) == (57.2, 68.0)
+    assert size(JobNode("日本語")) == (93.2, 34.0), "such characters are two wide"
+    assert size(JobNode("m (a)", matrix="m"), JobNode("m (b)", matrix="m")) == (86.0, 38.0), (
         "the second board looks out"
     )
-    assert size(JobNode("m (a)", matrix="m")) == (86.0, 36.0)
+    assert size(JobNode("m (a)", matrix="m")) == (86.0, 34.0)
 
 
 def test_label_has_at_most_26_characters() -> None:

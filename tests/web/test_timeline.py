@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +76,21 @@ def test_bars_of_jobs_stay_inside(facts: list[tuple[float | None, float | None]]
     for lane in drawn.lanes:
         assert 0 <= lane.width <= WIDTH + 1e-6
         assert -1e-6 <= lane.x <= WIDTH - lane.width + 1e-6
+
+
+def test_long_time_in_which_nothing_ran_is_not_to_scale() -> None:
+    """A gate waited for people from 10 s to 1000 s; before and after it something ran for 10 s."""
+    gate = msgspec.structs.replace(job("g", "succeeded", 10.0, 1000.0), is_gate=True)
+    drawn = draw_jobs([job("a", "succeeded", 0.0, 10.0), gate, job("b", "succeeded", 1000.0, 1010.0)], 1010.0)
+    (pause,) = drawn.pauses
+    first, _, last = drawn.lanes
+    assert first.width == pytest.approx(last.width)
+    assert first.width > 45
+    assert pause.duration_s == 990.0
+    assert pause.x == pytest.approx(first.width)
+    assert last.x == pytest.approx(pause.x + pause.width)
+    assert [tick.at_s for tick in drawn.ticks] == [0, 5, 10, 15, 20]
+    assert all(0 <= tick.x <= WIDTH + 1e-6 for tick in drawn.ticks)
 
 
 _times = st.none() | st.floats(0, 1e6)

@@ -15,8 +15,8 @@ import msgspec
 
 from ci.graph import jobs_before
 
-HEIGHT: Final = 28.0  # of a box
-_ROW: Final = 38.0
+HEIGHT: Final = 26.0  # of a box
+_ROW: Final = 34.0
 _LANE: Final = 14.0  # the height of a row that only an edge has
 _GAP: Final = 36.0  # between columns
 _EDGE: Final = 4.0  # around all

@@ -1,79 +1,26 @@
-"""The page of one run: its steps drawn to scale, its log, and the actions on it. ``run_jobs`` has a pipeline's."""
+"""What is done with a run: cancelled, queued again, run with other arguments. ``run_jobs`` has its page."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from flask import Blueprint, Response, g, redirect, request
 
 from ci.params import ParamError, in_words, resolved
-from core.digests import Digest
-from core.references import Reference
 from core.trust import Domain
 from pipelines.errors import ConflictError, InvalidRequestError
-from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Step, Trigger
+from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
 from pipelines.runs.domains import domain_of
 from pipelines.runs.jobs import PipelineView
 from pipelines.sources.senders import user_sender
-from registry.server.errors import SpecError
-from web.backing import registry, service
-from web.errors import NotFoundError
+from web.backing import service
 from web.guard import require
 from web.guard.notes import note
 from web.pages import run_log
-from web.pages.frame import fresh, number_argument, page, told
-from web.pages.run_jobs import show_pipeline
-from web.pages.run_log import ShownLog
-from web.pages.timeline import draw
+from web.pages.frame import page, told
 
 blueprint: Final = Blueprint("run_pages", __name__)
-
-_NOTICES: Final = {
-    "cancelled": "It was cancelled.",
-    "cancelling": "The worker was told to stop it.",
-    "again": "This is the new run.",
-}
-
-
-@blueprint.get("/runs/<int:number>")
-def show_run(number: int) -> Response:
-    """The page of a run."""
-    run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
-    notice = _NOTICES.get(request.args.get("done", ""))
-    if pipeline is not None:
-        return show_pipeline(run, pipeline, number_argument("job"), notice)  # marks at commits lead to jobs so
-    shown = _steps(run)
-    address = f"/runs/{number}"
-    log = ShownLog(
-        f"/api/v1{address}", address, "", run.lines, is_live=not run.is_final, is_failed=run.state == "failed",
-        file=f"run-{number}.log",
-    )  # fmt: skip
-    return page(
-        "run.html", run=run, **shown, **_failure(run, shown["steps"]), images=_images(run), log=log, notice=notice
-    )
-
-
-@blueprint.get("/runs/<int:number>/head")
-def show_head(number: int) -> Response:
-    """The part of the page about the run as a whole, for as long as that changes."""
-    run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
-    failure = _failure(run, service().runs.steps(number) if run.state == "failed" else ())
-    basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
-    return fresh("run_head.html", (basis, pipeline), run=run, pipeline=pipeline, **failure, images=_images(run))
-
-
-@blueprint.get("/runs/<int:number>/steps")
-def show_steps(number: int) -> Response:
-    """The timeline, for as long as it grows; a build that turned out to be a pipeline's has another page."""
-    run = service().runs.get(number)
-    if service().jobs.pipeline(number) is not None:
-        return Response(headers={"HX-Refresh": "true"})
-    shown = _steps(run)
-    beat = int(time.time()) if run.state == "running" else 0
-    return fresh("run_steps.html", (run.state, shown["steps"], beat), run=run, **shown)
 
 
 @blueprint.get("/runs/<int:number>/log/matches")
@@ -152,36 +99,6 @@ def _run_with(run: Run, pipeline: PipelineView) -> Response:
         return shown
     note(service(), "run with", f"run={made.number}", in_words(values))
     return _to(made.number, "again")
-
-
-def _images(run: Run) -> list[tuple[str, str]]:
-    """Each name of the built image, with its page's address: empty where the registry here does not have it."""
-    result = run.result
-    if result is None:
-        return []
-    pages = ((name, Reference.parse(name).path) for name in result.names)
-    return [
-        (name, f"/images/{path}/-/{result.manifest}" if _is_here(path, result.manifest) else "") for name, path in pages
-    ]
-
-
-def _is_here(repository: str, manifest: str) -> bool:
-    try:
-        registry().manifests.find(repository, Digest(manifest))
-    except (NotFoundError, SpecError):
-        return False
-    return True
-
-
-def _steps(run: Run) -> dict[str, Any]:
-    steps = service().runs.steps(run.number)
-    return {"steps": steps, "timeline": draw(steps, run.started_at, run.finished_at or time.time())}
-
-
-def _failure(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
-    """As ``run_log.failure``, of a build alone: the jobs of a pipeline say it themselves."""
-    number = service().runs.job(run.number).number
-    return run_log.failure(number, steps, with_tail=run.state == "failed")
 
 
 def _request(run: Run, form: dict[str, str], *, no_cache: bool) -> RunRequest:

@@ -13,6 +13,7 @@ from pipelines.logs.lines import LogLine, decode_line
 from pipelines.logs.tail import last_output
 from pipelines.model import Step
 from web.backing import service
+from web.pages.frame import number_argument
 
 _TAIL_LINES: Final = 1000
 
@@ -20,9 +21,13 @@ _TAIL_LINES: Final = 1000
 class ShownLog(msgspec.Struct, frozen=True):
     """A log as its panel shows it.
 
-    api: where its lines are. pages: where its matches and steps are. address: of the page that shows it.
-    lines: how many are stored. is_live: more may come. is_failed: its end is what one wants to see.
+    api: where its lines are. pages: where its matches and marks are. address: of the page that shows it.
+    lines: how many are stored. is_live: more may come.
+    failed: the last line of the step that failed, 0 where none did; None: the job has not failed.
     file: its name when it is taken along.
+    place: of its job; 0: it is those of several ``jobs``, of each its place, its name and how many lines it has.
+    steps: the indexes of those that are shown; empty: all.
+    began: when its job did, in seconds since the epoch.
     """
 
     api: str
@@ -30,8 +35,12 @@ class ShownLog(msgspec.Struct, frozen=True):
     address: str
     lines: int
     is_live: bool
-    is_failed: bool
+    failed: int | None
     file: str
+    place: int = 0
+    steps: list[int] = []
+    began: float = 0.0
+    jobs: list[list[Any]] = []
 
     @property
     def after(self) -> int:
@@ -63,9 +72,14 @@ def matches(job: int) -> Response:
     return _json({"lines": service().logs.matches(job, text)})
 
 
+def marks(job: int) -> Response:
+    """What stands out in a job's log after the request's line, and the step of each line there, as JSON."""
+    return _json(service().logs.marks(job, number_argument("after") or 0))
+
+
 def spans(job: int) -> Response:
     """The step of each line of a job's log, as JSON: pairs of a step (-1: none) and its number of lines there."""
-    return _json({"spans": service().logs.spans(job)})
+    return _json({"spans": service().logs.marks(job).spans})
 
 
 def _json(value: object) -> Response:

@@ -14,6 +14,8 @@ WIDTH: Final = 100.0
 _MIN_BAR: Final = 0.3  # a step that took no time is seen all the same
 _MIN_SPAN_S: Final = 0.05
 _TICKS: Final = 6
+_PAUSE: Final = 0.06  # of the time in which jobs went on: what is drawn of a long pause
+_SHORT_PAUSE_S: Final = 10.0  # is drawn to scale
 _NICE: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
@@ -62,32 +64,101 @@ class Timeline(msgspec.Struct, frozen=True):
     span_s: float
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """A time in which no job went on: it waited for people, or for a worker. Not to scale. x, width: of WIDTH."""
+
+    x: float
+    width: float
+    duration_s: float
+
+
 class JobTimeline(msgspec.Struct, frozen=True):
     """A run's jobs over time, in their order.
 
-    span_s: the time that the whole width stands for.
+    span_s: the time that the whole width stands for, without pauses as they were, with what is drawn of them.
     """
 
     lanes: tuple[Lane, ...]
     ticks: tuple[Tick, ...]
     span_s: float
+    pauses: tuple[Pause, ...] = ()
+
+
+class _Clock:
+    """Moments of a run as seconds on the axis, long pauses being as short as they are drawn."""
+
+    def __init__(self, zero: float, pauses: Sequence[tuple[float, float]], drawn_s: float) -> None:
+        self._zero = zero
+        self._pauses = pauses
+        self._drawn_s = drawn_s
+
+    def at(self, moment: float) -> float:
+        """Seconds on the axis."""
+        cut = 0.0
+        for begin, end in self._pauses:
+            if moment > begin:
+                passed = (min(moment, end) - begin) / (end - begin)
+                cut += passed * (end - begin - self._drawn_s)
+        return moment - self._zero - cut
 
 
 def draw_jobs(jobs: Sequence[JobView], until: float) -> JobTimeline:
     """Lay out ``jobs``. until: the run's end, or now; seconds since the epoch."""
     starts = [job.started_at for job in jobs if job.started_at is not None]
     zero = min([until, *starts])
-    span_s = max([until, *(job.finished_at for job in jobs if job.finished_at is not None)]) - zero
-    span_s = max(span_s, _MIN_SPAN_S)
+    end = max([until, *starts, *(job.finished_at for job in jobs if job.finished_at is not None)])
+    pauses, worked_s = _pauses([job for job in jobs if not job.is_gate], zero, end)
+    drawn_s = worked_s * _PAUSE
+    clock = _Clock(zero, pauses, drawn_s)
+    span_s = max(clock.at(end), _MIN_SPAN_S)
     scale = WIDTH / span_s
-    return JobTimeline(tuple(_lane(job, zero, until, scale) for job in jobs), _ticks(span_s), span_s)
+    return JobTimeline(
+        tuple(_lane(job, clock, until, scale) for job in jobs),
+        _ticks(span_s) if not pauses else _worked_ticks(pauses, zero, worked_s, drawn_s, scale),
+        span_s,
+        tuple(Pause(clock.at(begin) * scale, drawn_s * scale, stop - begin) for begin, stop in pauses),
+    )
 
 
-def _lane(job: JobView, zero: float, until: float, scale: float) -> Lane:
+def _pauses(jobs: Sequence[JobView], zero: float, end: float) -> tuple[list[tuple[float, float]], float]:
+    """When for long no job went on, and for how many seconds some did."""
+    times = sorted(
+        (job.started_at, end if job.finished_at is None else max(job.started_at, job.finished_at))
+        for job in jobs
+        if job.started_at is not None and job.state != "queued"
+    )
+    idle, at = [], zero
+    for begin, stop in [*times, (end, end)]:
+        if begin > at:
+            idle.append((at, begin))
+        at = max(at, stop)
+    worked_s = end - zero - sum(stop - begin for begin, stop in idle)
+    long = [(begin, stop) for begin, stop in idle if stop - begin > max(_SHORT_PAUSE_S, worked_s * _PAUSE * 2)]
+    if not times or worked_s <= 0:
+        return [], end - zero
+    return long, end - zero - sum(stop - begin for begin, stop in long)
+
+
+def _worked_ticks(
+    pauses: Sequence[tuple[float, float]], zero: float, worked_s: float, drawn_s: float, scale: float
+) -> tuple[Tick, ...]:
+    """Moments by the time in which jobs went on."""
+    ticks = []
+    for at_s in moments(worked_s, _TICKS):
+        before, shift = zero, 0.0
+        for begin, stop in pauses:
+            if at_s > begin - before:
+                before, shift = before + stop - begin, shift + drawn_s
+        ticks.append(Tick((at_s + shift) * scale, at_s))
+    return tuple(ticks)
+
+
+def _lane(job: JobView, clock: _Clock, until: float, scale: float) -> Lane:
     if job.started_at is None or job.state == "queued":
         return Lane(job, 0.0, 0.0, None)
-    duration_s = max(0.0, (until if job.finished_at is None else job.finished_at) - job.started_at)
-    return Lane(job, *_extent(job.started_at - zero, duration_s, scale), duration_s)
+    ended = until if job.finished_at is None else job.finished_at
+    begin = clock.at(job.started_at)
+    return Lane(job, *_extent(begin, max(0.0, clock.at(ended) - begin), scale), max(0.0, ended - job.started_at))
 
 
 def draw(steps: Sequence[Step], began_at: float | None, until: float) -> Timeline:
@@ -115,8 +186,8 @@ def _bar(step: Step, zero: float, until: float, scale: float) -> Bar:
 
 def _extent(begin_s: float, duration_s: float, scale: float) -> tuple[float, float]:
     """Where a bar begins, and how wide it is."""
-    width = max(_MIN_BAR, duration_s * scale)
-    return min(begin_s * scale, WIDTH - width), width
+    width = min(WIDTH, max(_MIN_BAR, duration_s * scale))
+    return max(0.0, min(begin_s * scale, WIDTH - width)), width
 
 
 def _groups(bars: Sequence[Bar]) -> Iterator[Group]:

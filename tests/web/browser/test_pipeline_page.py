@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from ci.ends import JobOutcome
 from ci.graph import JobNode
@@ -15,6 +15,13 @@ from pipelines.model import GitSource, RunRequest, Trigger
 from tests.web.browser.conftest import Site, signed_in
 from tests.web.browser.pipelines import COMMIT, ENDS, GOOD, Pipeline, plan, planned
 from tests.web.browser.test_accessibility import broken_rules
+
+
+def row(page: Page, name: str) -> Locator:
+    """The row of a job in the tree."""
+    shown = page.get_by_text(name, exact=True)
+    return page.locator('#tree [role=treeitem][aria-level="1"]').filter(has=shown)
+
 
 _HALF = {name: end for name, end in ENDS.items() if name in ("lint", "gen", "test (3.11)")}
 
@@ -43,7 +50,7 @@ def test_page_breaks_no_rule(
     ) as context:
         page = context.new_page()
         for path in (
-            f"/runs/{failed}", f"/runs/{failed}/jobs/8?open=test", f"/runs/{going.number}",
+            f"/runs/{failed}", f"/runs/{failed}/jobs/8?open=test", f"/runs/{failed}/all", f"/runs/{going.number}",
             f"/runs/{going.number}/jobs/8", "/runs?project=shop",
         ):  # fmt: skip
             page.goto(path)
@@ -53,12 +60,16 @@ def test_page_breaks_no_rule(
 
 def test_page_begins_with_the_job_that_failed(page: Page, failed: int) -> None:
     page.goto(f"/runs/{failed}")
-    expect(page.get_by_role("heading", name="test (3.13)")).to_be_visible()
-    expect(page.locator("#job")).to_contain_text("exit code 3: 10.12 is not 10.13")
+    expect(page.get_by_role("heading", name="test (3.13) / make test (3.13)")).to_be_visible()
+    verdict = page.locator("#job.verdict")
+    expect(verdict).to_contain_text("tests.test_version::test_order[3.13] failed: 10.12 is not 10.13")
+    expect(verdict).to_contain_text("exit code 3")
+    expect(verdict).to_contain_text("the same commit passes in test (3.11), test (3.12)")
     expect(page.locator(".log-lines")).to_contain_text("this is test (3.13)")
-    page.locator("#job").get_by_role("link", name="gen", exact=True).click()
+    row(page, "gen").click()
     expect(page.get_by_role("heading", name="gen")).to_be_visible()
     expect(page.locator(".log-lines")).to_contain_text("this is gen")
+    expect(page).to_have_url(re.compile(rf"/runs/{failed}/jobs/3$"))
 
 
 def test_mark_at_a_commit_leads_to_its_job(page: Page, failed: int) -> None:
@@ -83,16 +94,11 @@ def test_graph_leads_to_jobs_and_opens_matrices(page: Page, failed: int) -> None
 
 def test_what_waits_was_skipped_and_left_out_says_why(page: Page, failed: int, going: Pipeline) -> None:
     page.goto(f"/runs/{failed}")
-    jobs = page.locator("#jobs")
-    expect(jobs.get_by_role("row").filter(has_text="deploy")).to_contain_text(
-        "test (3.13), which has to succeed before it, failed"
-    )
-    expect(jobs.get_by_role("row").filter(has_text="release")).to_contain_text("it is not for push")
+    expect(row(page, "deploy")).to_contain_text("test (3.13), which has to succeed before it, failed")
+    expect(row(page, "release")).to_contain_text("it is not for push")
     page.goto(f"/runs/{going.number}")
-    expect(jobs.get_by_role("row").filter(has_text="app").first).to_contain_text(
-        "waits for test (3.12) and test (3.13)"
-    )
-    expect(jobs.get_by_role("row").filter(has_text="docs")).to_contain_text("no running worker has the label gpu")
+    expect(row(page, "app")).to_contain_text("waits for test (3.12) and test (3.13)")
+    expect(row(page, "docs")).to_contain_text("no running worker has the label gpu")
 
 
 def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
@@ -110,7 +116,7 @@ def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
     going.go_on({})
     expect(box).to_have_attribute("aria-label", "test × 3: 3 succeeded; opens")
     expect(box).to_be_focused()
-    expect(page.locator("#job .status-succeeded").first).to_be_visible()
+    expect(row(page, "test (3.12)").locator(".status-succeeded")).to_be_visible()
     expect(page.locator("#log")).not_to_have_attribute("data-live", "1")
     expect(page.locator("svg.graph").get_by_role("link", name="app: running")).to_be_visible()
 
@@ -127,7 +133,7 @@ def test_run_is_ended_gently_first(page: Page, going: Pipeline) -> None:
 def test_job_is_cancelled_alone_and_done_again_alone(page: Page, site: Site, going: Pipeline, failed: int) -> None:
     page.goto(f"/runs/{going.number}/jobs/8")
     page.get_by_role("button", name="Cancel this job").click()
-    expect(page.locator("#job .status-cancelled").first).to_be_visible()
+    expect(row(page, "docs").locator(".status-cancelled")).to_be_visible()
     assert site.service.runs.get(going.number).state == "running"
     page.goto(f"/runs/{failed}")
     page.get_by_role("button", name="Retry this job").click()
@@ -143,9 +149,9 @@ def test_job_is_cancelled_alone_and_done_again_alone(page: Page, site: Site, goi
 
 def test_line_of_a_job_that_the_page_chose_has_the_job_s_address(page: Page, failed: int) -> None:
     page.goto(f"/runs/{failed}")
-    page.locator("#job").get_by_role("link", name="make test (3.13)").click()
+    page.locator(".l", has_text="make test (3.13)").locator(".n").click()
     expect(page.locator(".l.chosen")).to_contain_text("make test (3.13)")
-    page.wait_for_url(re.compile(rf"/runs/{failed}/jobs/6#L\d+$"))
+    page.wait_for_url(re.compile(rf"/runs/{failed}/jobs/6/1#L\d+$"))
     page.reload()
     expect(page.locator(".l.chosen")).to_contain_text("make test (3.13)")
 
@@ -158,6 +164,11 @@ def test_job_is_chosen_by_keys(page: Page, failed: int) -> None:
     expect(log).to_contain_text("this is browser")
     page.keyboard.press("k")
     expect(log).to_contain_text("this is test (3.13)")
+    page.keyboard.press("f")
+    expect(page.get_by_role("heading", name="test (3.13) / make test (3.13)")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Next failure")
+    page.keyboard.press("Escape")
     page.keyboard.press("/")
     page.keyboard.type("jk")
     expect(page.locator("#log-text")).to_have_value("jk")
@@ -176,7 +187,7 @@ def test_reused_job_leads_to_the_run_that_did_it(page: Page, site: Site, failed:
     number = plan(site.service, ends).number
     page.goto(f"/runs/{number}/jobs/2")
     page.get_by_role("link", name=f"#{failed}", exact=True).click()
-    page.wait_for_url(re.compile(f"/runs/{failed}/jobs/2#job$"))
+    page.wait_for_url(re.compile(f"/runs/{failed}/jobs/2$"))
     page.goto(f"/runs/{number}/jobs/3")
     expect(page.locator("#job")).to_contain_text("#1, which is not kept any more")
 
@@ -202,7 +213,7 @@ def test_large_graph_shows_what_the_job_has_to_do_with(page: Page, site: Site) -
     expect(graph.locator("text")).to_have_text(["a", "b6"])
     page.goto(f"/runs/{number}/jobs/10")
     expect(graph.locator("text")).to_have_text(["a", "b7", "c"])
-    expect(page.locator("#jobs .on")).to_be_in_viewport()
+    expect(page.get_by_role("treeitem", selected=True)).to_be_in_viewport()
     page.get_by_role("link", name="Show 59 more jobs").click()
     expect(graph.locator("a")).to_have_count(62)
 
@@ -221,10 +232,62 @@ def test_page_of_a_build_becomes_that_of_a_pipeline(page: Page, site: Site) -> N
     trigger = Trigger("push", branch="main", commit=COMMIT, title="Not planned yet", default_branch="main")
     number = site.service.runs.submit(RunRequest(source, "shop", priority=100), trigger).number
     page.goto(f"/runs/{number}")
-    expect(page.locator("#steps")).to_be_visible()
+    expect(page.locator("#strip")).to_contain_text("No worker has taken it yet.")
     pipeline = planned(site.service, number, ENDS)
     expect(page.locator("svg.graph")).to_be_visible()
-    expect(page.locator("#job-title")).to_be_visible()  # of which job depends on when the page looked
+    expect(row(page, "test (3.13)")).to_be_visible()
     assert site.service.runs.get(pipeline.number).state == "failed"
     page.reload()
     expect(page.get_by_role("heading", name="test (3.13)")).to_be_visible()
+
+
+def test_tree_is_used_by_keys_alone(page: Page, failed: int) -> None:
+    page.goto(f"/runs/{failed}/jobs/3")
+    chosen = page.get_by_role("treeitem", selected=True)
+    expect(page.locator(".log-lines")).to_contain_text("this is gen")
+    expect(chosen).to_have_attribute("aria-expanded", "true")
+    chosen.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page).to_have_url(re.compile(r"/jobs/3/1$"))
+    expect(chosen).to_be_focused()
+    expect(chosen).to_contain_text("make gen")
+    page.keyboard.press("ArrowLeft")
+    expect(row(page, "gen")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(row(page, "gen")).to_have_attribute("aria-expanded", "false")
+    expect(row(page, "gen")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(row(page, "gen")).to_have_attribute("aria-expanded", "true")
+
+
+def test_all_output_has_each_line_below_its_job(page: Page, failed: int, going: Pipeline) -> None:
+    page.goto(f"/runs/{failed}")
+    page.get_by_role("treeitem", name="All output").click()
+    expect(page).to_have_url(re.compile(rf"/runs/{failed}/all$"))
+    log = page.locator(".log-lines")
+    expect(log.locator(".k-job .t").first).to_have_text("lint")
+    expect(log.locator(".k-job + .l .n").first).to_have_text("1")
+    page.get_by_role("searchbox", name="Search the log").fill("this is test")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log-found")).to_have_text(re.compile("of 3$"))
+    log.locator(".l", has_text="this is test (3.12)").locator(".n").click()
+    expect(page).to_have_url(re.compile(rf"/runs/{failed}/jobs/5#L3$"))
+    page.goto(f"/runs/{going.number}/all")
+    expect(log).to_contain_text("this is test (3.13)")
+    going.say("test (3.12)", "more of the one in the middle")
+    expect(log).to_contain_text("more of the one in the middle")
+
+
+def test_phone_shows_one_pane_and_back_closes_the_log(browser: Browser, site: Site, failed: int) -> None:
+    with signed_in(browser, site, "ada", viewport={"width": 390, "height": 844}, has_touch=True) as context:
+        page = context.new_page()
+        page.goto(f"/runs/{failed}")
+        expect(page.locator(".log-lines")).to_contain_text("this is test (3.13)")
+        expect(page.locator("#tree")).to_be_hidden()
+        page.get_by_role("tab", name="Jobs").tap()
+        expect(page.locator("#pane")).to_be_hidden()
+        row(page, "lint").tap()
+        expect(page.locator(".log-lines")).to_contain_text("this is lint")
+        expect(page.locator("#tree")).to_be_hidden()
+        page.go_back()
+        expect(page.locator("#tree")).to_be_visible()

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import eventually, stretched
 from tests.web.browser import plays
 from tests.web.browser.addresses import PAGES
 from tests.web.browser.conftest import Site, signed_in
@@ -17,18 +17,27 @@ _LIVE = Play((Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, None, output=("high wat
 
 def test_steps_are_drawn_to_scale_with_why_they_ran(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['GREEN']}")
-    steps = page.locator("table.steps")
-    expect(steps).to_contain_text("package-lock.json changed")
-    slow = steps.get_by_role("row").filter(has_text="go build").locator("rect")
-    quick = steps.get_by_role("row").filter(has_text="npm ci").locator("rect")
+    tree = page.get_by_role("tree", name="Jobs and steps")
+    expect(tree.get_by_role("treeitem").filter(has_text="COPY package.json")).to_contain_text(
+        "package-lock.json changed"
+    )
+    strip = page.locator("svg.time")
+    slow = strip.get_by_role("link", name=re.compile("go build")).locator("rect.f-succeeded")
+    quick = strip.get_by_role("link", name=re.compile("npm ci")).locator("rect.f-succeeded")
     widths = [box.bounding_box() for box in (slow, quick)]
     assert widths[0] is not None
     assert widths[1] is not None
     assert abs(widths[0]["width"] / widths[1]["width"] - 21.4 / 14.2) < 0.05
     assert widths[0]["x"] < widths[1]["x"] + widths[1]["width"], "both stages ran at the same time"
-    expect(steps.locator(".bar-cached")).to_have_count(2)
-    steps.get_by_role("link", name="RUN npm ci").click()
-    expect(page.locator(".l.chosen")).to_contain_text("RUN npm ci")
+    expect(strip.locator(".f-reused")).to_have_count(2)
+    tree.get_by_role("treeitem", name=re.compile("RUN npm ci")).click()
+    expect(page).to_have_url(re.compile(r"/jobs/1/4$"))
+    expect(page.locator(".l").first).to_contain_text("RUN npm ci")
+    expect(page.locator(".l").nth(1)).to_contain_text("npm warn deprecated")
+    expect(page.locator(".l", has_text="go build")).to_have_count(0)
+    page.reload()
+    expect(tree.get_by_role("treeitem", selected=True)).to_contain_text("RUN npm ci")
+    expect(page.locator(".l").nth(1)).to_contain_text("npm warn deprecated")
 
 
 def test_a_log_is_watched_live_and_resumes_exactly(page: Page, site: Site) -> None:
@@ -51,6 +60,7 @@ def test_a_log_is_watched_live_and_resumes_exactly(page: Page, site: Site) -> No
     expect(log).to_contain_text("slack water")
     site.stage.finish(number, 0)
     expect(page.locator("#head .status-succeeded")).to_be_visible()
+    expect(page).to_have_title(re.compile("^✓ #"))
     expect(page.locator("#log")).not_to_have_attribute("data-live", "1")
     texts = log.locator(".t").all_inner_texts()
     assert [text for text in texts if "water" in text or text in ("ebb", "flood")] == [
@@ -137,7 +147,8 @@ _SCROLL = """async () => {
 
 def test_steps_fold(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['LONG']}")
-    page.get_by_role("button", name="Fold all steps").click()
+    page.locator(".log-menu summary").click()
+    page.get_by_role("button", name="Fold all").click()
     expect(page.locator(".l")).to_have_count(3)
     expect(page.locator(".l").last).to_have_text(re.compile("RUN make world#28 min 00 s98,995 lines$"))
     page.get_by_role("button", name="Unfold the step").first.click()
@@ -263,45 +274,137 @@ def test_lines_full_of_addresses_are_drawn_at_once(page: Page, site: Site) -> No
     assert took_ms < stretched(2) * 1000
 
 
-def test_last_lines_of_a_failed_step_have_their_colours(page: Page, site: Site, evil: int) -> None:
+def test_failed_step_opens_at_its_error_in_its_colours(page: Page, site: Site, evil: int) -> None:
     page.goto(f"/runs/{site.runs['RED']}")
-    tail = page.locator("figure.tail")
-    expect(tail.locator(".a-f1")).to_have_text(["npm error"] * 3)
-    expect(tail.get_by_role("link")).to_have_text("https://npm.example.org/left-padd")
+    log = page.locator(".log-lines")
+    expect(log.locator(".a-f1")).to_have_text(["npm error"] * 3)
+    expect(log.locator(".l.at")).to_contain_text("code E404")
+    expect(log.locator(".t").get_by_role("link")).to_have_text("https://npm.example.org/left-padd")
     act = Act("[1/1] RUN tide", "stage-0", 0.0, 1.0, None, output=("\x1b[32mfine", f"\x1b[31m{HOSTILE}\x1b[0m"))
     number = site.stage.play(Play((act,), state="running", began_s=2.0))
     page.goto(f"/runs/{number}")
-    site.stage.finish(number, 0, "failed", "exit code: 1")
-    expect(tail.locator(".a-f1")).to_have_text(HOSTILE)  # the head came anew, and no page
-    expect(tail.locator(".a-f2")).to_have_text("fine")
-    assert tail.locator("script, img").count() == 0
+    site.stage.finish(number, 0, "failed", f"exit code: 1 {HOSTILE}")
+    expect(page.locator("#job.verdict")).to_contain_text(HOSTILE)  # it came anew, and no page
+    expect(log.locator(".a-f1")).to_have_text(HOSTILE)
+    expect(log.locator(".a-f2")).to_have_text("fine")
+    assert page.locator("#pane script, #pane img").count() == 0
+
+
+def test_a_failed_run_shows_24_lines_and_a_running_one_27(page: Page, site: Site) -> None:
+    lines = tuple(f"line {number}" for number in range(60))
+    acts = (*(Act(f"[{at}/5] RUN part {at}", "stage-0", at, 1.0) for at in range(1, 5)),)
+    page.set_viewport_size({"width": 1366, "height": 850})
+    for state, least in (("failed", 24), ("running", 27)):
+        last = Act("[5/5] RUN tide", "stage-0", 5.0, 9.0, "failed" if state == "failed" else None, "exit code 1", lines)
+        number = site.stage.play(Play((*acts, last), state=state, error="exit code 1", began_s=20.0))  # type: ignore[arg-type]
+        page.goto(f"/runs/{number}")
+        expect(page.locator(".l", has_text="line 59")).to_be_visible()
+        seen = page.evaluate(
+            """() => { const view = document.querySelector(".log-view").getBoundingClientRect();
+                 return [...document.querySelectorAll(".l")].map((row) => row.getBoundingClientRect())
+                   .filter((row) => row.top >= view.top - 0.5 && row.bottom <= view.bottom + 0.5).length; }"""
+        )
+        assert seen >= least, state
+        assert page.evaluate("document.documentElement.scrollHeight") == 850
+        if state == "running":
+            site.stage.finish(number, 4)
 
 
 def test_a_failed_run_shows_its_end(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['RED']}")
     expect(page.get_by_role("alert")).to_contain_text(plays.RED.error)
-    expect(page.locator(".l.o-failed")).to_contain_text("exit code 1")
-    page.get_by_role("link", name="In the log").click()
-    expect(page.locator(".l.chosen")).to_contain_text("failed in 3.10 s: exit code 1")
+    expect(page.locator(".l.o-failed")).to_contain_text("failed in 3.10 s: exit code 1")
+    page.get_by_role("button", name="Only this step").click()
+    expect(page.locator(".l", has_text="go: downloading")).to_be_visible()
+    page.get_by_role("link", name="Go to the line").click()
+    expect(page.locator(".l.at")).to_contain_text("code E404")
 
 
 def test_a_step_says_beside_its_first_line_how_it_went(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['RED']}")
+    page.get_by_role("button", name="Only this step").click()
     log = page.locator(".log-lines")
     expect(log.locator(".k-start", has_text="FROM node")).to_have_text(re.compile("#2cached$"))
     expect(log.locator(".k-start", has_text="npm ci")).to_have_text(re.compile("#4failed, 3.1 s$"))
     stretch = log.locator(".l", has_text="code E404").locator(".s")
     expect(stretch).to_have_text("4")
     expect(stretch).to_have_attribute("title", "RUN npm ci")
+    expect(log.locator(".l.e", has_text="code E404")).to_have_count(1)
+    expect(page.locator("#log-errors")).to_have_text("4 errors")
 
 
-def test_a_short_log_takes_no_more_room_than_it_needs(page: Page, site: Site) -> None:
-    page.goto(f"/runs/{site.runs['RED']}")
-    expect(page.locator(".l.o-failed")).to_be_visible()
-    last, view = page.locator(".l").last.bounding_box(), page.locator(".log-view").bounding_box()
-    assert last is not None
-    assert view is not None
-    assert view["y"] + view["height"] - (last["y"] + last["height"]) < 10
+_GROUPS = (
+    "before", "::group::Set up", "inner line", "::endgroup::", "--- Closed by itself", "deep inside", "+++ Open",
+    "shown", "--- a/file.c", "+++ b/file.c", "a diff folds nothing", "~~~ Has a fault", "error: it broke",
+    "\x1b[1m--- Bold\x1b[0m", "very deep",
+)  # fmt: skip
+
+
+def test_groups_fold_as_they_were_printed(page: Page, site: Site) -> None:
+    act = Act("[1/1] RUN tide", "stage-0", 0.0, 40.0, output=_GROUPS)
+    page.goto(f"/runs/{site.stage.play(Play((act,), began_s=50.0))}/jobs/1/1")
+    log = page.locator(".log-lines")
+    expect(log.locator(".g .t")).to_have_text(["Set up", "Closed by itself", "Open", "Has a fault", "Bold"])
+    for hidden in ("inner line", "deep inside", "very deep"):
+        expect(log.get_by_text(hidden, exact=True)).to_have_count(0)
+    for shown in ("before", "shown", "a diff folds nothing", "error: it broke"):
+        expect(log.get_by_text(shown, exact=True)).to_be_visible()
+    log.get_by_role("button", name="Unfold the group").first.click()
+    expect(log.get_by_text("inner line", exact=True)).to_be_visible()
+    page.evaluate("location.hash = '#L8'")
+    expect(page.locator(".l.chosen")).to_contain_text("deep inside")
+    page.keyboard.press("z")
+    expect(log.get_by_text("deep inside", exact=True)).to_have_count(0)
+
+
+def test_how_lines_are_shown_is_kept(page: Page, site: Site) -> None:
+    act = Act("[1/1] RUN tide", "stage-0", 0.0, 40.0, output=("x" * 900, "end"))
+    page.goto(f"/runs/{site.stage.play(Play((act,), began_s=50.0))}")
+    long = page.locator(".l", has_text="xxx")
+    expect(long).to_have_css("height", "20px")
+    page.keyboard.press("w")
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
+    box, after = long.bounding_box(), page.locator(".l", has_text="end").last.bounding_box()
+    assert box is not None
+    assert after is not None
+    assert box["height"] > 100
+    assert abs(after["y"] - (box["y"] + box["height"])) < 1
+    page.keyboard.press("s")
+    expect(page.get_by_role("button", name="Times: clock")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("button", name="Times: clock")).to_be_visible()
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Shift+F")
+    expect(page.locator("#tree")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(page.locator("#tree")).to_be_visible()
+
+
+def test_hidden_tab_holds_no_stream_and_catches_up(page: Page, site: Site) -> None:
+    page.add_init_script(
+        """const wait = setTimeout;
+           globalThis.setTimeout = (act, ms, ...more) => wait(act, ms === 10000 ? 50 : ms, ...more);
+           globalThis.streams = new Set();
+           const Source = EventSource;
+           globalThis.EventSource = class extends Source {
+             constructor(...all) { super(...all); streams.add(this); }
+             close() { streams.delete(this); super.close(); }
+           };
+           globalThis.hide = (on) => {
+             Object.defineProperty(document, "hidden", { value: on, configurable: true });
+             document.dispatchEvent(new Event("visibilitychange"));
+           };"""
+    )
+    number = site.stage.play(_LIVE)
+    page.goto(f"/runs/{number}")
+    expect(page.locator(".log-lines")).to_contain_text("high water")
+    assert page.evaluate("streams.size") == 1
+    page.evaluate("hide(true)")
+    eventually(lambda: page.evaluate("streams.size") == 0, why="the stream is closed")
+    site.stage.say(number, 0, "ebb")
+    page.evaluate("hide(false)")
+    expect(page.locator(".log-lines")).to_contain_text("ebb")
+    site.stage.finish(number, 0)
 
 
 def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site) -> None:
@@ -314,6 +417,7 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site) -> None:
 
 def test_a_log_downloads_as_text(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['RED']}")
+    page.locator(".log-menu summary").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as text").click()
     assert "left-padd" in download.value.path().read_text()

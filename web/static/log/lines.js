@@ -1,12 +1,15 @@
-// The lines of one log: fetched in pages when they are wanted, and kept while they are near; those that come live.
+// The lines of one job's log: fetched in pages when they are wanted, and kept while they are near; those that come live.
+
+import { Marks } from "./marks.js";
 
 const PAGE = 1000;
-const KEPT_PAGES = 120;
+const KEPT_PAGES = 40;
+const REST_MS = 10_000; // a hidden tab keeps its stream for so long
 
 export class LogLines extends EventTarget {
   /**
-   * `api`: the address below which lines and events are; `pages`: matches and steps. `count`: how many lines there are
-   * as far as is known. Events: "lines" (more are here), "end" (no more will come).
+   * `api`: the address below which lines and events are; `pages`: matches and marks. `count`: how many lines there are
+   * as far as is known. Events: "lines" (more are here), "end" (no more will come), "failure".
    */
   constructor(api, pages, count) {
     super();
@@ -15,11 +18,17 @@ export class LogLines extends EventTarget {
     this.count = count;
     this.pages = new Map(); // page number -> array of PAGE lines, with holes
     this.asked = new Map(); // page number -> when it was asked for
-    this.steps = null; // Int32Array of the step of each line, once it was wanted
+    this.partial = null; // a line that has begun; the last one of several
+    this.marks = new Marks(this);
   }
 
   get(number) {
     return this.pages.get(Math.floor((number - 1) / PAGE))?.[(number - 1) % PAGE];
+  }
+
+  /** What stands in the margin, and where that leads. */
+  label(number) {
+    return number;
   }
 
   /** Make sure that lines first … last come, with an event when they have. */
@@ -33,45 +42,73 @@ export class LogLines extends EventTarget {
     }
   }
 
-  /** Listen for lines after `after` as they are written. The browser reconnects by itself, behind the last id it saw. */
-  follow(after) {
-    const source = new EventSource(`${this.api}/events?after=${after}`);
-    source.onmessage = (event) => {
-      this.partial = null;
-      this.#put(JSON.parse(event.data));
-      this.#tell();
-    };
-    source.addEventListener("partial", (event) => {
-      const line = JSON.parse(event.data);
-      this.partial = line.text ? line : null; // a line that has begun; the last one of several
-      this.#tell();
-    });
-    source.addEventListener("end", () => {
-      source.close();
-      this.partial = null;
-      this.dispatchEvent(new Event("end"));
-    });
-    addEventListener("pagehide", () => source.close());
+  /** Ask for what comes next in the direction of travel. */
+  wantAhead(line, forward) {
+    for (const pages of [1, 2]) {
+      const page = Math.floor((line - 1) / PAGE) + (forward ? pages : -pages);
+      if (page >= 0 && page * PAGE < this.count && !this.pages.has(page)) this.#fetch(page);
+    }
   }
 
-  /** Which step each line belongs to: [step, how many lines] pairs from the server, then what came since. */
-  async mapSteps() {
-    if (!this.steps) {
-      const { spans } = await getJson(`${this.at}/log/steps`);
-      const total = Math.max(this.count, spans.reduce((sum, [, lines]) => sum + lines, 0));
-      const steps = new Int32Array(Math.max(1024, total * 2)).fill(-1);
-      let at = 0;
-      for (const [step, lines] of spans) { steps.fill(step, at, at + lines); at += lines; }
-      this.steps = steps;
-      this.count = Math.max(this.count, at);
-      for (const page of this.pages.values()) for (const line of page) if (line) this.#note(line);
-    }
-    return this.steps;
+  /**
+   * Listen for lines after `after` as they are written. The browser reconnects by itself, behind the last id it saw. A
+   * tab that is hidden gives its connection back, for a browser has six of them to a host.
+   */
+  follow(after) {
+    this.last = after;
+    this.isLive = true;
+    this.#listen();
+    const hide = () => { this.rest = setTimeout(() => this.#close(), REST_MS); };
+    this.seen = () => {
+      clearTimeout(this.rest);
+      if (document.hidden) hide();
+      else if (this.isLive && !this.source) this.#listen();
+    };
+    document.addEventListener("visibilitychange", this.seen);
+    addEventListener("pagehide", () => this.#close());
+    if (document.hidden) hide();
+  }
+
+  /** Nobody looks at this log any more. */
+  close() {
+    this.isLive = false;
+    this.#close();
+    this.marks.close();
+    clearTimeout(this.rest);
+    cancelAnimationFrame(this.told);
+    document.removeEventListener("visibilitychange", this.seen);
   }
 
   async search(text) {
     const { lines } = await getJson(`${this.at}/log/matches?text=${encodeURIComponent(text)}`);
     return lines;
+  }
+
+  #listen() {
+    const source = this.source = new EventSource(`${this.api}/events?after=${this.last}`);
+    source.onmessage = (event) => {
+      this.partial = null;
+      const line = JSON.parse(event.data);
+      this.last = line.n;
+      this.#put(line);
+      this.#tell();
+    };
+    source.addEventListener("partial", (event) => {
+      const line = JSON.parse(event.data);
+      this.partial = line.text ? line : null;
+      this.#tell();
+    });
+    source.addEventListener("end", () => {
+      this.isLive = false;
+      this.#close();
+      this.partial = null;
+      this.dispatchEvent(new Event("end"));
+    });
+  }
+
+  #close() {
+    this.source?.close();
+    this.source = null;
   }
 
   #put(line) {
@@ -84,16 +121,7 @@ export class LogLines extends EventTarget {
     }
     lines[(line.n - 1) % PAGE] = line;
     if (line.n > this.count) this.count = line.n;
-    if (this.steps) this.#note(line);
-  }
-
-  #note(line) {
-    if (line.n > this.steps.length) {
-      const more = new Int32Array(this.steps.length * 2).fill(-1);
-      more.set(this.steps);
-      this.steps = more;
-    }
-    this.steps[line.n - 1] = line.step ?? -1;
+    this.marks.note(line);
   }
 
   // Pages are kept in the order in which they were looked at.
@@ -134,7 +162,7 @@ export class LogLines extends EventTarget {
   }
 }
 
-async function getJson(url) {
+export async function getJson(url) {
   const response = await fetch(url, { headers: { Accept: "application/json" } });
   if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
   return response.json();

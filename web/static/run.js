@@ -1,0 +1,233 @@
+// The page of a run: what is chosen in the tree, the strip or the graph is shown at the right, without another page.
+
+import { LogPanel } from "./log/panel.js";
+
+const REST_MS = 15_000; // how often a hidden tab asks how the run is
+const PHONE = matchMedia("(max-width: 760px)");
+const $ = (what) => document.querySelector(what);
+const say = (text) => { $("#said").textContent = text; };
+
+let log = null;
+const openLog = () => { log = $("#log") ? new LogPanel($("#log")) : null; };
+
+// Choosing
+
+const rows = () => [...document.querySelectorAll("#tree [role=treeitem]")];
+const chosen = () => $('#tree [aria-selected="true"]');
+let asked = 0;
+
+/** Show what a link of this page leads to. Its address takes this one's place. */
+async function choose(link, { focus = true } = {}) {
+  const { href } = link;
+  const number = ++asked;
+  const isSameLog = log && link.dataset.job === $("#log").dataset.place && link.dataset.step !== undefined && !$("#log").dataset.live;
+  for (const row of rows()) row.setAttribute("aria-selected", String(row.href === href));
+  if (isSameLog) log.setSteps([Number(link.dataset.step)]);
+  let found;
+  try {
+    const answer = await fetch(href, { headers: { Accept: "text/html" } });
+    if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
+    found = new DOMParser().parseFromString(await answer.text(), "text/html");
+  } catch {
+    location.assign(href);
+    return;
+  }
+  if (number !== asked) return;
+  const hadFocus = focus && document.activeElement?.closest("#tree") !== null;
+  const scrolled = ["#tree", "#strip-time", "#graph"].map((name) => [name, $(name)?.scrollTop, $(name)?.scrollLeft]);
+  for (const name of ["#strip", "#tree"]) swap($(name), found.querySelector(name));
+  history.replaceState(null, "", href);
+  if (isSameLog) {
+    for (const name of ["#log-title", "#job"]) swap($(name), found.querySelector(name));
+    Object.assign($("#log").dataset, { address: found.querySelector("#log").dataset.address, steps: found.querySelector("#log").dataset.steps });
+  } else {
+    log?.close();
+    swap($("#pane"), found.querySelector("#pane"));
+    $("#tab-pane").textContent = found.querySelector("#tab-pane").textContent;
+    openLog();
+  }
+  for (const [name, top, left] of scrolled) { const box = $(name); if (box && top !== undefined) { box.scrollTop = top; box.scrollLeft = left; } }
+  settle();
+  if (hadFocus) chosen()?.focus({ preventScroll: true });
+  chosen()?.scrollIntoView({ block: "nearest" });
+}
+
+function swap(old, fresh) {
+  const made = document.importNode(fresh, true);
+  old.replaceWith(made);
+  globalThis.htmx?.process(made);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-choose]");
+  if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  if (PHONE.matches && $("#panes").dataset.pane === "tree") history.pushState(null, "", location.href); // Back closes the log
+  const address = link.href.baseVal ?? link.href;
+  choose(link.href.baseVal === undefined ? link : { href: new URL(address, location.href).href, dataset: {} });
+  if (link.closest("#tree") || PHONE.matches) show("pane");
+});
+$("#panes").addEventListener("click", (event) => {
+  if (!event.target.closest("#go-to-line") || !log || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  log.goToFailure();
+  show("pane");
+});
+
+// After parts came anew: the mark of what is chosen.
+function settle() {
+  const row = chosen();
+  const mark = $("#log-state");
+  const own = row?.querySelector(".status");
+  if (mark && own) {
+    mark.className = own.className;
+    const [shown, wanted] = [mark.querySelector("use")?.getAttribute("href"), own.querySelector("use").getAttribute("href")];
+    if (shown !== wanted) mark.replaceChildren(own.querySelector("svg").cloneNode(true));
+  }
+}
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  settle();
+  if (event.detail.target?.id === "tree") log?.view.refresh(); // beside a step's first line stands how it went
+});
+
+// The tree by keys, after the practice for trees.
+
+const isShown = (row) => row.href && row.getClientRects().length;
+function near(by, fits = () => true) {
+  const all = rows().filter((row) => row.href);
+  const now = all.indexOf(document.activeElement?.closest?.("[role=treeitem]") ?? chosen());
+  for (let at = 1; at <= all.length; at++) {
+    const row = all[(now + by * at + all.length * 2) % all.length];
+    if (fits(row)) return row;
+  }
+  return undefined;
+}
+function go(row) {
+  if (!row) return;
+  const hasFocus = document.activeElement?.closest("#tree");
+  if (hasFocus) row.focus();
+  choose(row);
+  show("pane");
+  say(row.querySelector(".name").textContent);
+}
+async function turn(row, open) {
+  if (!row?.dataset.turn || (row.getAttribute("aria-expanded") === "true") === open) return;
+  await globalThis.htmx.ajax("GET", row.dataset.turn, { target: "#tree", swap: "outerHTML" });
+  document.getElementById(row.id)?.focus();
+}
+document.addEventListener("keydown", (event) => {
+  const row = event.target.closest?.("#tree [role=treeitem]");
+  if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
+  const all = rows().filter(isShown);
+  const now = all.indexOf(row);
+  const moves = { ArrowDown: all[now + 1], ArrowUp: all[now - 1], Home: all[0], End: all.at(-1) };
+  if (event.key in moves) {
+    event.preventDefault();
+    moves[event.key]?.focus();
+    if (moves[event.key]) choose(moves[event.key]);
+  } else if (event.key === "ArrowRight") {
+    event.preventDefault();
+    if (row.getAttribute("aria-expanded") === "false") turn(row, true);
+    else if (row.getAttribute("aria-expanded") === "true") all[now + 1]?.focus();
+  } else if (event.key === "ArrowLeft") {
+    event.preventDefault();
+    if (row.getAttribute("aria-expanded") === "true") turn(row, false);
+    else all.slice(0, now).findLast((other) => Number(other.ariaLevel) < Number(row.ariaLevel))?.focus();
+  } else if (event.key === " ") {
+    event.preventDefault();
+    choose(row);
+  }
+});
+
+// A phone shows one pane at a time.
+
+function show(pane) {
+  $("#panes").dataset.pane = pane;
+  $("#run").dataset.pane = pane;
+  for (const tab of document.querySelectorAll("[data-show]")) {
+    tab.setAttribute("aria-selected", String(tab.dataset.show === pane));
+    tab.tabIndex = tab.dataset.show === pane ? 0 : -1;
+  }
+}
+for (const tab of document.querySelectorAll("[data-show]")) {
+  tab.addEventListener("click", () => {
+    if (PHONE.matches && tab.dataset.show === "pane" && $("#panes").dataset.pane === "tree") history.pushState(null, "", location.href);
+    show(tab.dataset.show);
+  });
+  tab.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const other = $(`[data-show]:not(#${tab.id})`);
+    show(other.dataset.show);
+    other.focus();
+  });
+}
+addEventListener("popstate", () => { if (PHONE.matches) show("tree"); });
+
+// The strip can be put away.
+
+const box = $("#strip-box");
+const setStrip = (open) => { box.open = open; };
+if (PHONE.matches || localStorage.getItem("run-strip") === "off") setStrip(false);
+const turnStrip = () => {
+  setStrip(!box.open);
+  if (!PHONE.matches) localStorage.setItem("run-strip", box.open ? "" : "off");
+};
+
+// Keys: the shell's table has them, and "?" draws it.
+
+const retry = () => {
+  const form = $("#job form[action$='/retry']") ?? $("#head form[action$='/retry']");
+  if (!form) { say("There is nothing to retry yet"); return; }
+  form.dataset.confirm ||= `${form.querySelector("button").textContent.trim()}?`;
+  form.requestSubmit(form.querySelector("button"));
+};
+const withLog = (act) => () => { if (log) act(log); };
+const isJob = (row) => row.ariaLevel === "1";
+const TABLE = [
+  ["j", "Next job", () => go(near(1, isJob))],
+  ["k", "Previous job", () => go(near(-1, isJob))],
+  ["f", "Next failure", () => { const row = near(1, (other) => "failed" in other.dataset); if (row) go(row); else say("Nothing failed"); }],
+  ["]", "Next step of the log", withLog((found) => found.goToStep(true))],
+  ["[", "Previous step of the log", withLog((found) => found.goToStep(false))],
+  ["n", "Next match", withLog((found) => found.search(true))],
+  ["N", "Previous match", withLog((found) => found.search(false))],
+  ["e", "Next error line", withLog((found) => found.goToError())],
+  ["w", "Wrap lines", withLog((found) => found.button("wrap").click())],
+  ["s", "Times: off, since start, clock", withLog((found) => found.nextTimes())],
+  ["o", "Only this step", withLog((found) => found.button("only").click())],
+  ["l", "Follow the end", withLog((found) => found.button("follow").click())],
+  ["z", "Fold here", withLog((found) => found.foldHere())],
+  ["F", "Full screen", withLog((found) => found.button("full").click())],
+  ["t", "Timeline and graph", turnStrip],
+  ["r", "Retry (asks)", retry],
+  ["y", "Copy the link", withLog((found) => found.copyLink())],
+];
+// oxlint-disable-next-line no-undef -- keys.js is a script of every page
+const table = typeof keys === "undefined" ? null : keys;
+for (const [press, label, act] of TABLE) table?.add(press, label, act);
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (document.body.classList.contains("full")) log?.setFull(false);
+  else if (event.target.closest?.(".log-view")) chosen()?.focus();
+  for (const open of document.querySelectorAll("details.pop[open], details.log-menu[open]")) open.open = false;
+});
+document.addEventListener("click", (event) => {
+  for (const open of document.querySelectorAll("details.pop[open], details.log-menu[open]")) if (!open.contains(event.target)) open.open = false;
+});
+
+// A hidden tab asks now and then, so that its title stays true.
+setInterval(() => { if (document.hidden && $("#head").hasAttribute("hx-get")) globalThis.htmx?.trigger("#head", "poll"); }, REST_MS);
+
+openLog();
+settle();
+show("pane");
+chosen()?.scrollIntoView({ block: "nearest" });
+const board = $("#graph .on");
+if (board) {
+  const [place, around] = [board.getBoundingClientRect(), $("#graph").getBoundingClientRect()];
+  if (place.right > around.right || place.left < around.left) $("#graph").scrollLeft += place.left - around.left - around.width / 2;
+  if (place.bottom > around.bottom) $("#graph").scrollTop += place.bottom - around.bottom + 6;
+}
+const bar = $("#strip-time .chosen");
+if (bar && bar.getBoundingClientRect().bottom > $("#strip-time").getBoundingClientRect().bottom) $("#strip-time").scrollTop += bar.getBoundingClientRect().bottom - $("#strip-time").getBoundingClientRect().bottom + 4;
