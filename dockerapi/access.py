@@ -34,6 +34,10 @@ class Doors:
 
     def of(self, peer: Peer) -> Engine:
         """The peer's engine. Raises ApiError for who has none."""
+        return self.both(peer)[0]
+
+    def both(self, peer: Peer) -> tuple[Engine, Caller]:
+        """The peer's engine, and whom it works for. Raises ApiError for who has none."""
         caller = self._caller(peer)
         with self._lock:
             engine = self._engines.pop(caller, None)
@@ -42,7 +46,7 @@ class Doors:
                 if len(self._engines) >= _MOST_OPEN:
                     self._engines.pop(next(iter(self._engines)))  # its connections close with the last request of it
             self._engines[caller] = engine  # the newest is the last
-        return engine
+        return engine, caller
 
     def _caller(self, peer: Peer) -> Caller:
         if peer.uid == os.geteuid():

@@ -17,6 +17,7 @@ from dockerapi.access import Doors
 from dockerapi.answering import failure
 from dockerapi.errors import ApiError, message_of, status_of
 from dockerapi.pump import Pump
+from dockerapi.upgrades import Upgrades
 from dockerapi.versions import NEWEST, Version, checked
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> flask.Flask:
     doors = Doors(settings)
     app.extensions["settings"] = settings
     app.extensions["pump"] = Pump()
+    app.extensions["upgrades"] = Upgrades(settings, doors)
 
     @app.before_request
     def _enter() -> None:

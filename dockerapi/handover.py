@@ -22,6 +22,7 @@ from dockerapi.versions import NEWEST
 
 _CREDENTIALS: Final = struct.Struct("=iII")
 _UPGRADE: Final = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%b\r\n"
+_SWITCHED: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
 _PLAIN: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\n%b\r\n"
 _CHUNKED: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n%b\r\n"
 _VERSION: Final = f"Api-Version: {NEWEST}\r\nOstype: linux\r\n".encode()
@@ -91,6 +92,11 @@ class Taken:
         """Begin a stream in both directions. A client that did not ask for an upgrade gets a plain head."""
         self._begin(_UPGRADE if flask.request.headers.get("Upgrade") else _PLAIN, content_type)
 
+    def switch(self, protocol: str) -> socket.socket:
+        """Go over to another protocol. The connection, for a new owner; ``early`` is its first data."""
+        self.socket.sendall(_SWITCHED % protocol.encode("ascii"))
+        return socket.socket(fileno=self.socket.detach())
+
     def chunked(self, content_type: str) -> None:
         """Begin a body in chunks."""
         self._begin(_CHUNKED, content_type)
@@ -132,12 +138,17 @@ def take() -> Taken:
     if rest:
         raise bad("this request has no body")
     early: bytes = connection.parser.unreader.take_buffered()
-    mine = socket.socket(fileno=os.dup(connection.sock.fileno()))
+    return Taken(replaced(connection.sock), early)
+
+
+def replaced(sock: socket.socket) -> socket.socket:
+    """The connection of gunicorn's socket, which has a dead one from now on."""
+    mine = socket.socket(fileno=os.dup(sock.fileno()))
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        os.dup2(ours.fileno(), connection.sock.fileno(), inheritable=False)
+        os.dup2(ours.fileno(), sock.fileno(), inheritable=False)
     mine.setblocking(True)
-    return Taken(mine, early)
+    return mine
 
 
 def gone() -> flask.Response:

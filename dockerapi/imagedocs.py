@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from containers.keeper import eventlog
+from core.settings import RegistrySettings
 from engine.imagefilters import created, matching
 from engine.imagefilters import found as found
 from images.oci import parse_time
 from images.store import Store
+from registry.client import ClientConfig
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -32,6 +34,11 @@ def opened(engine: Engine) -> Iterator[Store]:
     engine.places.make()
     with Store.open(engine.places.root) as store:
         yield store
+
+
+def client_config(engine: Engine) -> ClientConfig:
+    """How registries are reached from the caller's engine."""
+    return ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
 
 
 def note(engine: Engine, action: str, identity: str, name: str = "", labels: Mapping[str, str] | None = None) -> None:

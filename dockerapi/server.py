@@ -13,12 +13,14 @@ import time
 import warnings
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from core.errors import ShiplapError
 from core.notify import ServiceManager
 from core.processes import end_with_parent
 from core.settings import Settings
@@ -26,6 +28,7 @@ from dockerapi import handover
 from dockerapi.app import create_app, versioned
 from dockerapi.listening import Listeners
 from dockerapi.turns import MOST_OPEN, Turns
+from dockerapi.upgrades import Upgrades
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -40,6 +43,7 @@ _BODY_S: Final = 600
 _SEND_S: Final = 60
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_ROOM_S: Final = 0.1
+_HTTP2: Final = b"PRI"
 _TIME: Final = struct.Struct("ll")
 
 
@@ -87,12 +91,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: Any) -> Any:
         """Serve what comes: a head in seconds, and an answer that is taken."""
+        if not conn.initialized:
+            conn.init = functools.partial(self._begin, conn, conn.init)
         _bound(conn.sock, socket.SO_RCVTIMEO, _HEAD_S)
         _bound(conn.sock, socket.SO_SNDTIMEO, _SEND_S)
         is_kept = super().handle(conn)
         if not is_kept:
             util.close_graceful(conn.sock)  # it waits for the client, which the main thread must not
         return is_kept
+
+    def _begin(self, conn: Any, init: Callable[[], None]) -> None:
+        """The first bytes of a connection are here: HTTP/2 is BuildKit's clients', and not gunicorn's."""
+        conn.init = init
+        if not _begins_http2(conn.sock):
+            init()
+            return
+        peer, sock = handover.peer_of(conn.sock), handover.replaced(conn.sock)
+        try:
+            self.app.upgrades.serve(sock, b"", peer)
+        except ShiplapError:  # who has no engine
+            sock.close()
+        raise StopIteration("HTTP/2")  # gunicorn closes what it has left
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The head is here. A body may come slowly: somebody may be making it."""
@@ -105,6 +124,15 @@ def _closed(sock: socket.socket, graceful: bool = False) -> None:
     """Close it at once: ``Worker.handle`` has waited for the client, where that is to be."""
     del graceful
     util.close(sock)
+
+
+def _begins_http2(sock: socket.socket) -> bool:
+    """Whether the client speaks HTTP/2 at once. Waits for what tells it: a whole word, as every method is one."""
+    sock.setblocking(True)
+    try:
+        return sock.recv(len(_HTTP2), socket.MSG_PEEK | socket.MSG_WAITALL) == _HTTP2
+    except OSError:
+        return False
 
 
 def _bound(sock: socket.socket, option: int, seconds: int) -> None:
@@ -145,7 +173,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         threading.stack_size(_STACK_BYTES)
         # engine.inside and engine.callers fork children that only make system calls and end.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-        return versioned(create_app(self._settings))
+        app = create_app(self._settings)
+        self.upgrades: Upgrades = app.extensions["upgrades"]
+        return versioned(app)
 
     def _announce(self, arbiter: Any) -> None:
         arbiter.systemd = True  # which keeps it from removing sockets' files: they are systemd's, or ours

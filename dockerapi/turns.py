@@ -65,17 +65,18 @@ class Turns(Generic[_Connection]):
 
 
 class Followers:
-    """How many followers each user has. Thread-safe. owner: the user who has no bound."""
+    """How many followers each user has. Thread-safe. owner: the user who has no bound; most: that of the others."""
 
-    def __init__(self, owner: int) -> None:
+    def __init__(self, owner: int, most: int = MOST_FOLLOWERS) -> None:
         self._owner = owner
+        self._most = most
         self._lock = threading.Lock()
         self._counts: Counter[int] = Counter()
 
     def enter(self, user: int) -> bool:
         """Count one more; False, and not counted, when the user has as many as one may have."""
         with self._lock:
-            if user != self._owner and self._counts[user] >= MOST_FOLLOWERS:
+            if user != self._owner and self._counts[user] >= self._most:
                 return False
             self._counts[user] += 1
         return True

@@ -9,6 +9,7 @@ def install(app: flask.Flask) -> None:
     """Give the application all endpoints."""
     from dockerapi.endpoints import (
         archive,
+        buildkit,
         builds,
         containers,
         events,
@@ -24,7 +25,7 @@ def install(app: flask.Flask) -> None:
     )
 
     for module in (
-        system, containers, streams, waits, execs, archive, images, transfers, builds, networks, volumes, events,
-        refused,
+        system, containers, streams, waits, execs, archive, images, transfers, builds, buildkit, networks, volumes,
+        events, refused,
     ):  # fmt: skip
         app.register_blueprint(module.bp)

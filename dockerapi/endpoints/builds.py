@@ -20,8 +20,9 @@ from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput,
 from core.references import Reference
 from core.settings import Settings
 from dockerapi import asking, imagedocs
-from dockerapi.endpoints.transfers import client_config, credentials_of_config
+from dockerapi.endpoints.transfers import credentials_of_config
 from dockerapi.errors import bad, not_done
+from dockerapi.imagedocs import client_config
 from dockerapi.lines import Lines, streamed
 from registry.client import Client
 
@@ -60,7 +61,7 @@ def build() -> flask.Response:
         if asking.text(name) not in _NOTHING:
             raise not_done(f"{name}: {why}")
     if asking.text("version") == "2":
-        raise not_done("BuildKit's protocol is not spoken yet: DOCKER_BUILDKIT=0 docker build, or shiplap build")
+        raise not_done("version 2 is of docker before 23: install buildx, or DOCKER_BUILDKIT=0 docker build")
     network = _NETWORKS.get(asking.text("networkmode"))
     if network is None:
         raise not_done(f"networkmode {asking.text('networkmode')}: default and none are done")

@@ -60,13 +60,6 @@ def build() -> flask.Response:
     raise not_done("this is not done over the API yet: shiplap cache prune is")
 
 
-@bp.post("/session")
-@bp.post("/grpc")
-def buildkit() -> flask.Response:
-    """BuildKit's own protocol."""
-    raise not_done("BuildKit's protocol is not spoken yet: shiplap build is there")
-
-
 @bp.route("/containers/<_ref>/checkpoints", methods=_METHODS)
 @bp.route("/containers/<_ref>/checkpoints/<_rest>", methods=_METHODS)
 def checkpoints(_ref: str, _rest: str = "") -> flask.Response:

@@ -20,7 +20,7 @@ _KINDS: Final = ("container", "image", "volume", "build-cache")
 def ping() -> flask.Response:
     """That somebody is there, and which versions they speak. Asks nobody."""
     response = flask.Response("" if flask.request.method == "HEAD" else "OK", content_type="text/plain; charset=utf-8")
-    response.headers["Builder-Version"] = "1"
+    response.headers["Builder-Version"] = "2"
     response.headers["Swarm"] = "inactive"
     response.headers["Cache-Control"] = "no-cache, no-store, must-revalidate"
     response.headers["Pragma"] = "no-cache"

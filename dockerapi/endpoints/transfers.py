@@ -15,12 +15,11 @@ from typing import Any, Final
 import flask
 
 from core.references import Reference
-from core.settings import RegistrySettings
 from dockerapi import answering, asking, imagedocs
 from dockerapi.endpoints.images import import_tar
 from dockerapi.errors import ApiError, bad
+from dockerapi.imagedocs import client_config
 from dockerapi.lines import Lines, streamed
-from engine.engine import Engine
 from images.oci import decode_index
 from registry.client import (
     FINAL_STATES,
@@ -149,11 +148,6 @@ def _reference(name: str, tag: str) -> Reference:
         raise bad("no image was named")
     separator = "@" if tag.startswith("sha256:") else ":"
     return Reference.parse(f"{name}{separator}{tag}" if tag else name).with_default_tag()
-
-
-def client_config(engine: Engine) -> ClientConfig:
-    """How registries are reached from the caller's engine."""
-    return ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
 
 
 def _client(config: ClientConfig, credentials: Credentials | None, cancelled: threading.Event) -> Client:

@@ -160,12 +160,11 @@ def test_heads(mistreated: Api, head: bytes) -> None:
 @pytest.mark.parametrize(
     "garbage",
     [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(64),
         os.urandom(4096),
         b"GET /" + b"a" * 100_000,
         b"\x16\x03\x01",
     ],
-    ids=["HTTP/2", "noise", "a long line", "TLS"],
+    ids=["noise", "a long line", "TLS"],
 )
 def test_what_is_no_http(mistreated: Api, garbage: bytes) -> None:
     try:

@@ -1,0 +1,170 @@
+"""Where BuildKit's connections come in: whose they are, how many each caller may have, and what is served on them.
+
+    /grpc, or HTTP/2 on the socket itself: the client asks, we serve
+    /session, or Control.Session:          the client serves, we ask
+
+Each call has a thread; so each caller has bounds, of connections and of calls. The owner of the process has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from core.errors import ShiplapError
+from core.settings import Settings
+from dockerapi.buildkit import messages
+from dockerapi.buildkit.builds import Builds
+from dockerapi.buildkit.control import Services
+from dockerapi.buildkit.rpc import Call, Code, Method, RpcError
+from dockerapi.buildkit.sessions import Session, Sessions
+from dockerapi.buildkit.transport import Connection, Stream, StreamError
+from dockerapi.errors import message_of, status_of
+from dockerapi.turns import Followers
+
+if TYPE_CHECKING:
+    from engine.callers import Caller
+    from engine.engine import Engine
+
+MOST_CONNECTIONS: Final = 64
+MOST_CALLS: Final = 256
+_PIECE: Final = 64 << 10
+_HEADER: Final = "x-docker-expose-session-"
+_CODES: Final[Mapping[int, Code]] = {
+    400: Code.INVALID_ARGUMENT,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    409: Code.ALREADY_EXISTS,
+    501: Code.UNIMPLEMENTED,
+}
+_log: Final = logging.getLogger(__name__)
+
+
+class Door:
+    """All connections of BuildKit's clients. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sessions = Sessions()
+        self._builds = Builds()
+        self._connections = Followers(os.geteuid(), MOST_CONNECTIONS)
+        self._calls = Followers(os.geteuid(), MOST_CALLS)
+
+    def serve(self, sock: socket.socket, early: bytes, engine: Engine, caller: Caller) -> None:
+        """Serve a connection to its end, in threads of its own. early: what was read of it already."""
+
+        def run() -> None:
+            services = Services(engine, caller, self._settings, self._sessions, self._builds)
+            methods = {**services.methods, "/moby.buildkit.v1.Control/Session": lambda call: self._tunnel(call, caller)}
+            connection = Connection(sock, early=early, opens=False)
+            connection.run(lambda stream: self._accept(stream, methods, caller))
+
+        self._begin(sock, caller, run)
+
+    def offer(self, sock: socket.socket, early: bytes, caller: Caller, headers: Mapping[str, Sequence[str]]) -> None:
+        """Take a session, whose services are for its caller's builds as long as the connection lasts.
+
+        headers: by their names in small letters.
+        """
+        connection = Connection(sock, early=early, opens=True)
+        session = _session(connection, headers)
+
+        def run() -> None:
+            with self._sessions.offered(caller, session):
+                connection.run()
+
+        self._begin(sock, caller, run)
+
+    def _begin(self, sock: socket.socket, caller: Caller, run: Callable[[], None]) -> None:
+        if not self._connections.enter(caller.uid):
+            sock.close()
+            return
+
+        def whole() -> None:
+            try:
+                with sock:
+                    run()
+            except (ShiplapError, StreamError, OSError) as error:
+                _log.info("a connection of BuildKit's ended: %s", error)
+            except Exception as error:
+                _log.error("a connection of BuildKit's ended", exc_info=error)
+            finally:
+                self._connections.leave(caller.uid)
+
+        threading.Thread(target=whole, name="buildkit connection", daemon=True).start()
+
+    def _accept(self, stream: Stream, methods: Mapping[str, Method], caller: Caller) -> None:
+        """A call has begun. Called in the connection's thread."""
+        call = Call(stream)
+        if not self._calls.enter(caller.uid):
+            call.finish(Code.RESOURCE_EXHAUSTED, f"{MOST_CALLS} calls of yours are under way already")
+            return
+
+        def whole() -> None:
+            try:
+                _served(call, methods)
+            finally:
+                self._calls.leave(caller.uid)
+
+        threading.Thread(target=whole, name="buildkit call", daemon=True).start()
+
+    def _tunnel(self, call: Call, caller: Caller) -> None:
+        """``Control.Session``: a session's connection within a call, for clients that have no other."""
+        names = ("uuid", "name", "sharedkey", "grpc-method")
+        headers = {f"{_HEADER}{name}": call.headers(f"{_HEADER}{name}") for name in names}
+        ours, theirs = socket.socketpair()
+        with ours:
+            self.offer(theirs, b"", caller, headers)
+            call.begin()
+
+            def outward() -> None:
+                with contextlib.suppress(OSError, ShiplapError):
+                    while data := ours.recv(_PIECE):
+                        call.send(messages.Bytes(data=data))
+                call.finish()
+
+            sender = threading.Thread(target=outward, name="buildkit session", daemon=True)
+            sender.start()
+            try:
+                while (piece := call.receive(messages.Bytes, None)) is not None:
+                    ours.sendall(piece.data)
+            finally:
+                with contextlib.suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)
+                sender.join()
+
+
+def _served(call: Call, methods: Mapping[str, Method]) -> None:
+    """Serve a call to its end."""
+    method = methods.get(call.method)
+    if method is None:
+        call.finish(Code.UNIMPLEMENTED, f"{call.method[:200]} is not done")
+        return
+    try:
+        method(call)
+    except RpcError as error:
+        call.finish(error.code, error.message)
+    except ShiplapError as error:
+        call.finish(_CODES.get(status_of(error), Code.UNKNOWN), message_of(error))
+    except (StreamError, OSError) as error:
+        call.finish(Code.UNKNOWN, str(error))
+    except Exception as error:
+        # The outermost layer of this thread: a fault of ours ends one call, and is written down.
+        _log.error("%s failed", call.method, exc_info=error)
+        call.finish(Code.INTERNAL, f"the engine's API failed: {type(error).__name__}: {error}")
+    else:
+        call.finish()
+
+
+def _session(connection: Connection, headers: Mapping[str, Sequence[str]]) -> Session:
+    def first(name: str) -> str:
+        return next(iter(headers.get(f"{_HEADER}{name}", ())), "")
+
+    if not first("uuid"):
+        raise RpcError(Code.INVALID_ARGUMENT, "a session needs an ID: X-Docker-Expose-Session-Uuid")
+    return Session(connection, first("uuid"), first("sharedkey"), headers.get(f"{_HEADER}grpc-method", ()))

@@ -1,0 +1,100 @@
+"""Directories of clients that are kept from build to build, so that only what changed crosses.
+
+    ROOT/contexts/<key>/tree/    the directory as the last transfer left it
+    ROOT/contexts/<key>/boot     the boot that it was written in: what another boot wrote may not be whole
+    ROOT/contexts/<key>.lock     held by the build that uses it
+
+A key is of the client's session and of the directory's name in it. Where another build holds the lock, or a client
+says no key, the directory is made for one build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_MOST_KEPT: Final = 32
+
+
+class Place(NamedTuple):
+    """A directory to receive into. is_kept: it may have files of an earlier transfer, and the next build sees it."""
+
+    path: str
+    is_kept: bool
+
+
+@contextlib.contextmanager
+def place_for(root: Path, scratch: Path, session_key: str, name: str) -> Iterator[Place]:
+    """The place for a client's directory, for this build alone within the block.
+
+    root: of the caller's engine. scratch: a directory of the build's own.
+    """
+    kept = (
+        root / "contexts" / hashlib.sha256(f"{session_key}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    )
+    lock = _locked(kept) if session_key else None
+    if lock is None:
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="context-") as made:
+            yield Place(made, is_kept=False)
+        return
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        written = kept / "boot"
+        if not written.exists() or written.read_text() != boot:
+            shutil.rmtree(kept, ignore_errors=True)
+            (kept / "tree").mkdir(parents=True, mode=0o700)
+            written.write_text(boot)
+            _forget_oldest(kept.parent)
+        os.utime(kept)
+        yield Place(str(kept / "tree"), is_kept=True)
+    finally:
+        os.close(lock)
+
+
+def _locked(kept: Path) -> int | None:
+    """The lock of a place; None where another build has it."""
+    kept.parent.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(f"{kept}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def prune(root: Path, most: int = 0) -> int:
+    """Remove kept directories that no build uses, but for the newest. Returns how many bytes they took."""
+    freed = 0
+    for kept in _oldest_first(root / "contexts")[: -most or None]:
+        lock = _locked(kept)
+        if lock is None:
+            continue
+        try:
+            freed += sum(entry.lstat().st_blocks * 512 for entry in kept.rglob("*"))
+            shutil.rmtree(kept, ignore_errors=True)
+        finally:
+            os.close(lock)
+    return freed
+
+
+def _forget_oldest(folder: Path) -> None:
+    prune(folder.parent, _MOST_KEPT)
+
+
+def _oldest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if entry.suffix != ".lock":
+                found.append((entry.stat().st_mtime_ns, entry))
+    return [path for _, path in sorted(found)]

@@ -1,0 +1,250 @@
+"""A directory of the client's, received: what it has is listed, and only what changed crosses.
+
+The client sends a description of each file, parents first, then an empty one. We ask for the contents that we lack, by
+the number of the description; it sends them in pieces, several files at once. FIN in both directions is the end.
+Source: tonistiigi/fsutil, the protocol of BuildKit's FileSync.
+
+What comes is a stranger's: a path may not lead out of the directory, and only directories of this very transfer are
+parents, so that no link is ever followed. Sockets, devices and pipes are left out: a build copies none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from core.cancellation import check
+from dockerapi.buildkit import messages
+from dockerapi.buildkit.rpc import Asked, Code, RpcError
+from dockerapi.buildkit.sessions import Session, encoded
+
+STAT, REQ, DATA, FIN, ERR = range(5)
+"""Kinds of packets."""
+
+IS_DIRECTORY: Final = 1 << 31
+IS_LINK: Final = 1 << 27
+OTHERS: Final = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19
+"""Go's bits of a mode: devices, pipes, sockets, what it has no name for."""
+
+_SETS: Final = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
+_METHOD: Final = "/moby.filesync.v1.FileSync/DiffCopy"
+_PATIENCE_S: Final = 120.0
+_MOST_ASKED: Final = 256
+"""Contents that were asked for and have not come to their end. More could fill both directions at once."""
+
+_MOST_FILES: Final = 5_000_000
+_MOST_BYTES: Final = 64 << 30
+_MOST_PATH: Final = 4095
+
+
+def receive(
+    session: Session, tree: str, metadata: Mapping[str, Sequence[str]], told: Callable[[int], None] | None = None
+) -> None:
+    """Make the directory ``tree`` equal to the client's, with owners left out.
+
+    metadata: ``dir-name``, and which of its files: ``exclude-patterns``, ``followpaths``.
+    told: called now and then with the bytes that have crossed.
+    Raises RpcError, also for a client that breaks the protocol, and OSError.
+    """
+    with Asked(session.connection, _METHOD, encoded(metadata)) as asked:
+        _Receiver(asked, os.fsencode(tree), told or (lambda _size: None)).run()
+
+
+def permissions(mode: int) -> int:
+    """The permission bits of one of Go's modes."""
+    return (mode & 0o777) | sum(ours for theirs, ours in _SETS if mode & theirs)
+
+
+class _Receiver:
+    """One transfer. root: the directory."""
+
+    def __init__(self, asked: Asked, root: bytes, told: Callable[[int], None]) -> None:
+        self._asked = asked
+        self._root = root
+        self._told = told
+        self._count = 0
+        self._bytes = 0
+        self._seen: dict[bytes, Any] = {}
+        self._directories: set[bytes] = {b""}
+        self._missing: deque[int] = deque()
+        self._numbered: dict[int, Any] = {}
+        self._wanted: dict[int, Any] = {}
+        self._open: dict[int, int] = {}
+        self._links: list[Any] = []
+
+    def run(self) -> None:
+        try:
+            self._transfer()
+        finally:
+            for fd in self._open.values():
+                os.close(fd)
+        self._finish()
+
+    def _transfer(self) -> None:
+        is_listed = is_told = False
+        while True:
+            while self._missing and len(self._wanted) < _MOST_ASKED:
+                number = self._missing.popleft()
+                self._wanted[number] = self._numbered.pop(number)
+                self._asked.send(messages.Packet(type=REQ, ID=number))
+            if is_listed and not self._wanted and not is_told:
+                is_told = True
+                self._asked.send(messages.Packet(type=FIN))
+            packet = self._asked.receive(messages.Packet, _PATIENCE_S)
+            if packet is None:
+                raise _broken("it ended before its end")
+            check()
+            if packet.type == DATA:
+                self._content(packet.ID, packet.data)
+            elif packet.type == STAT:
+                if is_listed:
+                    raise _broken("a file after the last one")
+                if packet.HasField("stat"):
+                    self._listed(packet.stat)
+                else:
+                    is_listed = True
+            elif packet.type == FIN:
+                if not is_told:
+                    raise _broken("it ended before all files were there")
+                return
+            elif packet.type == ERR:
+                raise RpcError(Code.UNKNOWN, f"the client failed: {packet.data[:1000].decode(errors='replace')}")
+            else:
+                raise _broken(f"a packet of kind {packet.type}")
+
+    def _listed(self, described: Any) -> None:
+        """A file that the client has."""
+        number, self._count = self._count, self._count + 1
+        path: bytes = bytes(described.path)
+        parent, _, name = path.rpartition(b"/")
+        is_bad = not name or name in (b".", b"..") or b"\0" in path or len(path) > _MOST_PATH
+        if is_bad or parent not in self._directories or path in self._seen or number > _MOST_FILES:
+            raise _broken(f"the file {path[:200]!r}")
+        if described.mode & OTHERS:
+            return
+        self._seen[path] = described
+        place = self._place(path)
+        there = _stat_of(place)
+        if described.mode & IS_DIRECTORY:
+            self._directories.add(path)
+            if there is None or not stat.S_ISDIR(there.st_mode):
+                _remove(place, there)
+                os.mkdir(place, 0o700)
+        elif described.mode & IS_LINK:
+            if there is None or not stat.S_ISLNK(there.st_mode) or os.readlink(place) != described.linkname:
+                _remove(place, there)
+                _link(bytes(described.linkname), place)
+        elif described.linkname:
+            self._links.append(described)
+        elif not _is_same(there, described):
+            _remove(place, there)
+            self._numbered[number] = described
+            self._missing.append(number)
+
+    def _content(self, number: int, data: bytes) -> None:
+        """A piece of a file that was asked for; an empty one is its end."""
+        described = self._wanted.get(number)
+        if described is None:
+            raise _broken(f"the content of file {number}, which nobody asked for")
+        fd = self._open.get(number)
+        if fd is None:
+            place = self._place(bytes(described.path))
+            fd = self._open[number] = os.open(
+                place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+        if data:
+            self._bytes += len(data)
+            if self._bytes > _MOST_BYTES:
+                raise RpcError(Code.RESOURCE_EXHAUSTED, f"a context of more than {_MOST_BYTES} bytes")
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            self._told(self._bytes)
+            return
+        os.fchmod(fd, permissions(described.mode))
+        os.utime(fd, ns=(described.modTime, described.modTime))
+        os.close(fd)
+        del self._open[number], self._wanted[number]
+
+    def _finish(self) -> None:
+        """Hard links, what is not there any more, and the modes and times of directories, the deepest first."""
+        for described in self._links:
+            self._hard_link(described)
+        self._remove_others(b"")
+        for path, described in reversed(self._seen.items()):
+            if described.mode & (IS_DIRECTORY | IS_LINK):
+                place = self._place(path)
+                there = os.lstat(place)
+                if there.st_mtime_ns != described.modTime:
+                    os.utime(place, ns=(described.modTime, described.modTime), follow_symlinks=False)
+                if described.mode & IS_DIRECTORY and stat.S_IMODE(there.st_mode) != permissions(described.mode):
+                    os.chmod(place, permissions(described.mode))
+
+    def _hard_link(self, described: Any) -> None:
+        path, target = bytes(described.path), bytes(described.linkname)
+        first = self._seen.get(target)
+        if first is None or first.mode & (IS_DIRECTORY | IS_LINK) or target == path:
+            raise _broken(f"the link {path[:200]!r}")
+        place, there = self._place(path), _stat_of(self._place(path))
+        original = _stat_of(self._place(target))
+        if original is None:
+            raise _broken(f"the link {path[:200]!r}")
+        if there is None or (there.st_ino, there.st_dev) != (original.st_ino, original.st_dev):
+            _remove(place, there)
+            os.link(self._place(target), place, follow_symlinks=False)
+
+    def _remove_others(self, directory: bytes) -> None:
+        with os.scandir(self._place(directory) if directory else self._root) as entries:
+            found = list(entries)
+        for entry in found:
+            path = directory + b"/" + entry.name if directory else entry.name
+            if path not in self._seen:
+                _remove(entry.path, entry.stat(follow_symlinks=False))
+            elif path in self._directories:
+                self._remove_others(path)
+
+    def _place(self, path: bytes) -> bytes:
+        return self._root + b"/" + path
+
+
+def _is_same(there: os.stat_result | None, described: Any) -> bool:
+    """Whether a file is what the client has, as far as one sees without reading it."""
+    if there is None or not stat.S_ISREG(there.st_mode):
+        return False
+    return (there.st_size, there.st_mtime_ns, stat.S_IMODE(there.st_mode)) == (
+        described.size,
+        described.modTime,
+        permissions(described.mode),
+    )
+
+
+def _stat_of(place: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(place)
+    except FileNotFoundError:
+        return None
+
+
+def _remove(place: bytes | str, there: os.stat_result | None) -> None:
+    if there is None:
+        return
+    if stat.S_ISDIR(there.st_mode):
+        shutil.rmtree(place)
+    else:
+        os.unlink(place)
+
+
+def _link(target: bytes, place: bytes) -> None:
+    if not target or b"\0" in target:
+        raise _broken("a link without a target")
+    with contextlib.suppress(FileExistsError):
+        os.symlink(target, place)
+
+
+def _broken(what: str) -> RpcError:
+    return RpcError(Code.INVALID_ARGUMENT, f"the transfer of files broke the protocol: {what}")

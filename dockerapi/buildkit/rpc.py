@@ -1,0 +1,228 @@
+"""gRPC on HTTP/2's streams: calls that clients make of us, and calls that we make of a client's own services.
+
+A message has five bytes before it: whether it is compressed, which nothing here is, and how long it is.
+Source: gRPC's "gRPC over HTTP2".
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+from urllib.parse import quote, unquote
+
+from core.errors import ShiplapError
+from dockerapi.buildkit.messages import DecodeError
+from dockerapi.buildkit.transport import PATIENCE_S, Connection, Headers, Stream, StreamError
+
+MOST_MESSAGE: Final = 16 << 20
+"""Bytes of one message, as BuildKit has it."""
+
+_PREFIX: Final = struct.Struct(">BI")
+_KIND: Final = b"application/grpc"
+
+
+class Code(IntEnum):
+    """gRPC's status codes, those that are used here."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class RpcError(ShiplapError):
+    """A call that ends with another status than OK. code: which, maybe one that ``Code`` lacks."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Messages:
+    """The messages of one stream, in both directions."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._read = bytearray()
+
+    def send(self, message: Any) -> None:
+        """Send a message. Raises RpcError where the other side is gone."""
+        data = message.SerializeToString()
+        try:
+            self.stream.write(_PREFIX.pack(0, len(data)) + data)
+        except StreamError as error:
+            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+
+    def receive(self, kind: Any, timeout_s: float | None) -> Any | None:
+        """The next message; None when no more come. Raises RpcError."""
+        if not self._fill(_PREFIX.size, timeout_s):
+            if self._read:
+                raise RpcError(Code.INTERNAL, "a message ended within its head")
+            return None
+        compressed, length = _PREFIX.unpack_from(self._read)
+        if compressed:
+            raise RpcError(Code.UNIMPLEMENTED, "compressed messages are not done")
+        if length > MOST_MESSAGE:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes: at most {MOST_MESSAGE}")
+        whole = _PREFIX.size + length
+        if not self._fill(whole, timeout_s):
+            raise RpcError(Code.INTERNAL, "a message ended before its end")
+        try:
+            found = kind.FromString(bytes(memoryview(self._read)[_PREFIX.size : whole]))
+        except DecodeError as error:
+            raise RpcError(Code.INVALID_ARGUMENT, f"this is no {kind.DESCRIPTOR.name}: {error}") from error
+        del self._read[:whole]
+        return found
+
+    def _fill(self, size: int, timeout_s: float | None) -> bool:
+        """Have so many bytes; False at the end of the stream."""
+        while len(self._read) < size:
+            try:
+                data = self.stream.read(timeout_s)
+            except StreamError as error:
+                raise RpcError(Code.UNAVAILABLE, str(error)) from error
+            if not data:
+                return False
+            self._read += data
+        return True
+
+
+class Call(_Messages):
+    """A call that a client makes.
+
+    method: ``/package.Service/Method``.
+    cancelled: set when the client cancels the call, or is gone.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self._headers = _texts(stream.headers or ())
+        self.method = self.header(":path")
+        self.cancelled = threading.Event()
+        self._has_begun = False
+        stream.when_gone(self.cancelled.set)
+
+    def header(self, name: str) -> str:
+        """A member of the call's metadata; "" when it is absent."""
+        return self.headers(name)[0] if self.headers(name) else ""
+
+    def headers(self, name: str) -> list[str]:
+        """All values of a member."""
+        return [value for key, value in self._headers if key == name]
+
+    def one(self, kind: Any) -> Any:
+        """The message of a call that has one. Raises RpcError."""
+        message = self.receive(kind, PATIENCE_S)
+        if message is None:
+            raise RpcError(Code.INVALID_ARGUMENT, f"{self.method} without a message")
+        return message
+
+    def send(self, message: Any) -> None:
+        self.begin()
+        super().send(message)
+
+    def begin(self) -> None:
+        """Send the head of the answer, unless it was sent."""
+        if not self._has_begun:
+            self._has_begun = True
+            try:
+                self.stream.send_headers([(b":status", b"200"), (b"content-type", _KIND)])
+            except StreamError as error:
+                raise RpcError(Code.UNAVAILABLE, str(error)) from error
+
+    def finish(self, code: int = Code.OK, message: str = "") -> None:
+        """End the call with a status."""
+        status = [(b"grpc-status", b"%d" % code)]
+        if message:
+            status.append((b"grpc-message", quote(message[:8192], safe=" !#$&'()*+,/:;=?@[]").encode()))
+        try:
+            if self._has_begun:
+                self.stream.send_headers(status, end=True)
+            else:
+                self.stream.send_headers([(b":status", b"200"), (b"content-type", _KIND), *status], end=True)
+        except StreamError:
+            pass
+        self.stream.close()
+
+
+Method: TypeAlias = Callable[[Call], None]
+"""Serves a call: receives, sends, returns; or raises a ShiplapError, which the client gets as a status."""
+
+
+class Asked(_Messages):
+    """A call that we make of a client's service. Its ``with`` ends it, whatever its state."""
+
+    def __init__(self, connection: Connection, method: str, metadata: Mapping[str, Sequence[str]]) -> None:
+        headers: list[tuple[bytes, bytes]] = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", method.encode()),
+            (b":authority", b"localhost"),
+            (b"te", b"trailers"),
+            (b"content-type", _KIND),
+        ]
+        headers += [(name.encode(), value.encode()) for name, values in metadata.items() for value in values]
+        try:
+            super().__init__(connection.open(headers))
+        except StreamError as error:
+            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+        self._method = method
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stream.close()
+
+    def receive(self, kind: Any, timeout_s: float | None = PATIENCE_S) -> Any | None:
+        """The next message; None when the call has ended well. Raises RpcError with the status of one that has not."""
+        found = super().receive(kind, timeout_s)
+        if found is None:
+            self._check()
+        return found
+
+    def end(self) -> None:
+        """Say that nothing more is sent."""
+        try:
+            self.stream.end()
+        except StreamError as error:
+            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+
+    def _check(self) -> None:
+        try:
+            head = self.stream.await_headers(PATIENCE_S)
+        except StreamError as error:
+            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+        status = dict(_texts((*head, *self.stream.trailers)))
+        text = status.get("grpc-status", "")
+        code = int(text) if text.isascii() and text.isdigit() else Code.UNKNOWN
+        if code:
+            message = unquote(status.get("grpc-message", "")) or f"{self._method} failed"
+            raise RpcError(code, message)
+
+
+def ask(connection: Connection, method: str, message: Any, kind: Any) -> Any:
+    """Make a call with one message and one answer. Raises RpcError."""
+    with Asked(connection, method, {}) as asked:
+        asked.send(message)
+        asked.end()
+        found = asked.receive(kind)
+        if found is None:
+            raise RpcError(Code.INTERNAL, f"{method} answered nothing")
+        return found
+
+
+def _texts(headers: Headers) -> list[tuple[str, str]]:
+    return [(bytes(name).decode("latin-1"), bytes(value).decode("utf-8", "replace")) for name, value in headers]

@@ -1,0 +1,169 @@
+"""``docker build`` by docker's default builder, buildx and compose: BuildKit's protocol over Shiplap's builder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.engineapi import Api
+from tests.toolkit.shiplap import BUSYBOX_NAME
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+_DOCKERFILE = f"""
+FROM {BUSYBOX_NAME} AS base
+ARG WHO=nobody
+RUN echo made for $WHO; echo $WHO >/who
+FROM base
+COPY . /files
+RUN --network=none find /files
+LABEL in=file
+CMD ["cat", "/who", "/files/file"]
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text(_DOCKERFILE)
+    (tmp_path / "file").write_text("of the context\n")
+    (tmp_path / "deep").mkdir(mode=0o750)
+    (tmp_path / "deep" / "ü x").write_text("1")
+    (tmp_path / "deep" / "link").symlink_to("../file")
+    (tmp_path / "secret").write_text("hidden")
+    (tmp_path / ".dockerignore").write_text("secret\n")
+    return tmp_path
+
+
+def _build(api: Api, *words: str | Path, **options: object) -> tuple[int, str, str]:
+    ran = api.docker("build", "--progress", "plain", *words, **options)  # type: ignore[arg-type]
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def test_docker_build_is_itself(api: Api, context: Path) -> None:
+    words = ("--build-arg", "WHO=ana", "--label", "more=x", "--iidfile", context.parent / "iid")
+    code, _, err = _build(api, context, "-t", "kit:1", *words)
+    assert code == 0, err + api.log()
+    assert "made for ana" in err
+    assert "/files/deep/link" in err
+    assert "/files/secret" not in err
+    assert "load build context" in err
+    assert api.docker("run", "--rm", "kit:1").stdout == "ana\nof the context\n"
+    shown = json.loads(api.docker("inspect", "--type", "image", "kit:1").stdout)[0]
+    assert shown["Config"]["Labels"] == {"in": "file", "more": "x"}
+    assert (context.parent / "iid").read_text() == shown["Id"]
+    quiet = api.docker("build", "-q", "-t", "kit:2", "--target", "base", "--build-arg", "WHO=ana", context)
+    assert quiet.stdout.startswith("sha256:"), quiet.stderr
+    code, _, err = _build(api, context, "-t", "kit:1", *words)
+    assert err.count("CACHED") >= 3, err
+
+
+def test_what_fails_is_told_with_its_output(api: Api, context: Path) -> None:
+    for text, told in (
+        (f"FROM {BUSYBOX_NAME}\nRUN echo before; exit 3\n", "before"),
+        ("FRM x\n", "FRM"),
+        (f"FROM {BUSYBOX_NAME}\nCOPY nothing /\n", "nothing"),
+        (f"FROM {BUSYBOX_NAME}\nRUN --mount=type=secret,id=no,required cat /run/secrets/no\n", "no"),
+    ):
+        (context / "Dockerfile").write_text(text)
+        code, _, err = _build(api, context, "-t", "kit:never")
+        assert code == 1
+        assert told in err, err
+        assert "ERROR" in err
+    os.remove(context / "Dockerfile")
+    assert "Dockerfile" in _build(api, context)[2]
+    assert api.docker("images", "-q", "kit:never").stdout == ""
+
+
+@pytest.mark.parametrize("words", [["--network", "host"], ["--shm-size", "1g"], ["--allow", "security.insecure"]])
+def test_what_is_not_done_is_refused_by_name(api: Api, context: Path, words: list[str]) -> None:
+    code, _, err = _build(api, context, *words)
+    assert code == 1
+    assert "done" in err or "not given" in err, err
+
+
+def test_secrets_agents_and_named_contexts(api: Api, context: Path) -> None:
+    other = context.parent / "other"
+    other.mkdir(exist_ok=True)
+    (other / "thing").write_text("of the other\n")
+    key = context.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key], check=True)
+    public = key.with_suffix(".pub").read_text().split()[1]
+    (context / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nRUN --mount=type=secret,id=word cat /run/secrets/word\n"
+        "COPY --from=lib thing /thing\nRUN cat /thing\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo an agent\n"
+    )
+    (context.parent / "word").write_text("open sesame")
+    words = ("--secret", f"id=word,src={context.parent / 'word'}", "--build-context", f"lib={other}")
+    code, _, err = _build(api, context, *words, "--ssh", f"default={key}")
+    assert code == 0, err + api.log()
+    assert "of the other" in err
+    assert "an agent" in err
+    assert public not in err
+
+
+def test_outputs_come_to_the_client(api: Api, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY file deep /to/\n")
+    out = context.parent / "out"
+    code, _, err = _build(api, context, "-o", out)
+    assert code == 0, err + api.log()
+    assert (out / "to" / "file").read_text() == "of the context\n"
+    assert os.readlink(out / "to" / "link") == "../file"
+    code, _, err = _build(api, context, "-o", f"type=tar,dest={out / 'made.tar'}")
+    assert code == 0, err
+    with tarfile.open(out / "made.tar") as made:
+        assert "to/ü x" in made.getnames()
+
+
+def test_a_context_and_a_dockerfile_on_standard_input(api: Api, context: Path) -> None:
+    text = f"FROM {BUSYBOX_NAME}\nRUN echo from stdin\n".encode()
+    assert "from stdin" in _build(api, "-", stdin=text)[2]
+    assert "from stdin" in _build(api, "-f", "-", context, stdin=text)[2]
+    packed = subprocess.run(["tar", "-c", "-C", context, "."], capture_output=True, check=True).stdout
+    code, _, err = _build(api, "-t", "kit:tar", "-", stdin=packed)
+    assert code == 0, err + api.log()
+    assert "/files/deep" in err
+
+
+def test_compose_builds(api: Api, context: Path) -> None:
+    (context / "compose.yaml").write_text("services: {a: {build: ., image: 'kit:a'}, b: {build: ., image: 'kit:b'}}\n")
+    ran = subprocess.run(
+        ["docker", "compose", "--progress", "plain", "build"],
+        cwd=context,
+        env=api.environment,
+        capture_output=True,
+        text=True,
+        timeout=stretched(120),
+    )
+    assert ran.returncode == 0, ran.stderr + api.log()
+    assert api.docker("run", "--rm", "kit:b").stdout == "nobody\nof the context\n"
+
+
+def test_a_build_ends_with_its_client(api: Api, context: Path) -> None:
+    mark = f"{os.getpid()}{time.monotonic_ns()}"
+    (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo begun; sleep 1000; : {mark}\n")
+    words = ["build", "--progress", "plain", str(context)]
+    with api.begin(words, stderr=subprocess.PIPE) as client:
+        assert client.stderr is not None
+        while not client.stderr.readline().endswith(b" begun\n"):
+            assert client.poll() is None, api.log()
+        assert _steps(mark)
+        client.kill()
+    eventually(lambda: not _steps(mark))
+
+
+def _steps(mark: str) -> list[str]:
+    """The processes that have the mark in their command line, but for clients of ours."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found

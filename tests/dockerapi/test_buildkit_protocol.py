@@ -1,0 +1,278 @@
+"""BuildKit's protocol by a client of our own: what crosses, who reaches whom, and what harm nonsense does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from dockerapi.buildkit import messages
+from dockerapi.buildkit.builds import Builds
+from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
+from dockerapi.buildkit.rpc import Asked, Code, RpcError
+from dockerapi.buildkit.sessions import Session, Sessions
+from dockerapi.buildkit.transport import Connection, StreamError
+from engine.callers import Caller
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.buildkitclient import (
+    CONTROL,
+    Files,
+    asking,
+    call,
+    connect,
+    offering,
+    session_head,
+    solve,
+    upgraded,
+)
+from tests.toolkit.engineapi import Api
+from tests.toolkit.shiplap import BUSYBOX_NAME
+
+_DOCKERFILE = f"FROM {BUSYBOX_NAME}\nCOPY . /files\nRUN --mount=type=secret,id=s cat /run/secrets/s >/said\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    (tmp_path / "Dockerfile").write_text(_DOCKERFILE)
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").write_text("2")
+    return Files({"context": tmp_path, "dockerfile": tmp_path}, {"s": b"word"})
+
+
+@pytest.mark.usefixtures("privileged")
+def test_only_what_changed_crosses(api: Api, files: Files) -> None:
+    def build(ref: str) -> list[str]:
+        files.asked.clear()
+        with (
+            offering(upgraded(connect(api.socket), session_head(f"s{ref}", "crossing")), files),
+            asking(upgraded(connect(api.socket), "POST /grpc HTTP/1.1\r\n")) as grpc,
+        ):
+            solve(grpc, ref, f"s{ref}", {"filename": "Dockerfile"})
+        return [path for path in files.asked if path != "Dockerfile"]
+
+    context = files.directories["context"]
+    assert build("one") == ["a", "b/c"]
+    assert build("two") == []
+    (context / "b" / "c").write_text("33")
+    (context / "a").unlink()
+    assert build("three") == ["b/c"]
+    kept = list((api.shiplap.root / "contexts").glob("*/tree/b/c"))
+    assert "33" in [path.read_text() for path in kept]
+    assert not any((path.parent.parent / "a").exists() for path in kept if path.read_text() == "33")
+
+
+@pytest.mark.usefixtures("privileged")
+def test_http2_on_the_socket_itself_and_a_session_within_a_call(api: Api, files: Files) -> None:
+    with asking(connect(api.socket)) as grpc:
+        assert call(grpc, f"{CONTROL}ListWorkers", messages.Empty(), messages.ListWorkersResponse).record
+        names = {"uuid": ["tunnelled"], "sharedkey": [""], "grpc-method": ["/moby.filesync.v1.FileSend/diffcopy"]}
+        metadata = {f"x-docker-expose-session-{name}": values for name, values in names.items()}
+        ours, theirs = socket.socketpair()
+        with Asked(grpc, f"{CONTROL}Session", metadata) as tunnel, offering(theirs, files), ours:
+
+            def inward() -> None:
+                with contextlib.suppress(RpcError, OSError):
+                    while (piece := tunnel.receive(messages.Bytes, None)) is not None:
+                        ours.sendall(piece.data)
+
+            def outward() -> None:
+                with contextlib.suppress(RpcError, OSError):
+                    while data := ours.recv(65536):
+                        tunnel.send(messages.Bytes(data=data))
+
+            for each in (inward, outward):
+                threading.Thread(target=each, daemon=True).start()
+            solve(grpc, "through", "tunnelled", {}, "tar")
+            assert b"word" in files.got["0"]
+
+
+@pytest.mark.usefixtures("privileged")
+def test_what_is_not_done_is_refused(api: Api) -> None:
+    with asking(connect(api.socket)) as grpc:
+        for request, told in (
+            (messages.SolveRequest(Ref="r", Definition={"def": [b"x"]}), "LLB"),
+            (messages.SolveRequest(Ref="r", Frontend="gateway.v0"), "gateway.v0"),
+            (messages.SolveRequest(Ref="r", Frontend="dockerfile.v0", FrontendAttrs={"new": "x"}), "new"),
+            (messages.SolveRequest(Ref="r", Frontend="dockerfile.v0", Exporter="nydus"), "nydus"),
+            (messages.SolveRequest(Ref="r", Entitlements=["network.host"]), "network.host"),
+            (messages.SolveRequest(), "reference"),
+        ):
+            with pytest.raises(RpcError, match=told):
+                call(grpc, f"{CONTROL}Solve", request, messages.SolveResponse)
+        for method in (f"{CONTROL}ListenBuildHistory", "/nothing", "/moby.buildkit.v1.frontend.LLBBridge/ReadFile"):
+            with pytest.raises(RpcError) as refused:
+                call(grpc, method, messages.Empty(), messages.Empty)
+            assert refused.value.code == Code.UNIMPLEMENTED
+
+
+@pytest.mark.usefixtures("privileged")
+def test_nonsense_ends_one_connection_and_nobody_else_notices(api: Api) -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    with asking(connect(api.socket)) as grpc:
+        for garbage in (os.urandom(4096), b"\0" * 4096, b"\xff" * 64, b"\0\0\x08\x06" + b"\0" * 13 * 1000, b""):
+            with connect(api.socket) as client:
+                client.sendall(preface + garbage)
+                client.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    while client.recv(65536):
+                        pass
+        for body in (b"", b"\0\xff\xff\xff\xff", b"\1\0\0\0\1x", b"\0\0\0\0\3\xff\xff\xff", b"\0\0\0\1\0x"):
+            with Asked(grpc, f"{CONTROL}Solve", {}) as asked:
+                asked.stream.write(body)
+                asked.end()
+                with pytest.raises(RpcError):
+                    asked.receive(messages.SolveResponse)
+        many = H2Connection(H2Configuration(client_side=True))
+        many.initiate_connection()
+        with connect(api.socket) as client, contextlib.suppress(ConnectionError):
+            for number in range(1, 2001, 2):
+                head = {":method": "POST", ":scheme": "http", ":authority": "x", ":path": f"{CONTROL}Solve"}
+                many.send_headers(number, head.items())
+            client.sendall(many.data_to_send())
+            while client.recv(65536):  # it is over when the server ends it
+                pass
+        assert call(grpc, f"{CONTROL}ListWorkers", messages.Empty(), messages.ListWorkersResponse).record
+    assert api.answers()
+    assert api.process is not None
+
+    def threads() -> int:
+        workers = Path(f"/proc/{api.process.pid}/task").parent  # type: ignore[union-attr]
+        children = (workers / "task" / str(api.process.pid) / "children").read_text().split()  # type: ignore[union-attr]
+        return sum(len(os.listdir(f"/proc/{child}/task")) for child in children)
+
+    eventually(lambda: threads() < 100)
+
+
+A, B = Caller(1001, 1001, ()), Caller(1002, 1002, ())
+
+
+@pytest.fixture
+def pair() -> Iterator[Connection]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        yield Connection(ours, opens=True)
+    ours.close()
+
+
+def test_sessions_and_builds_are_their_callers_alone(pair: Connection) -> None:
+    asked = threading.Event()
+    asked.set()  # it does not wait for what is about to come
+    sessions, builds = Sessions(), Builds()
+    with sessions.offered(A, Session(pair, "s", "", ())), builds.begun(A, "r", threading.Event()):
+        assert sessions.of(A, "s", asked).id == "s"
+        assert builds.of(A, "r", asked)
+        with pytest.raises(RpcError, match="no active session"):
+            sessions.of(B, "s", asked)
+        with pytest.raises(RpcError, match="no such build"):
+            builds.of(B, "r", asked)
+        with pytest.raises(RpcError, match="exists"), sessions.offered(A, Session(pair, "s", "", ())):
+            pass
+        with sessions.offered(B, Session(pair, "s", "", ())):
+            pass
+    with pytest.raises(RpcError, match="no active session"):
+        sessions.of(A, "s", asked)
+
+
+class Script:
+    """Another side of a transfer, which says what it was told to say."""
+
+    def __init__(self, packets: list[Any]) -> None:
+        self.packets = packets
+        self.sent: list[Any] = []
+
+    def send(self, packet: Any) -> None:
+        self.sent.append(packet)
+
+    def receive(self, _kind: Any, _timeout_s: float) -> Any | None:
+        return self.packets.pop(0) if self.packets else None
+
+
+def _file(path: str, mode: int = 0o644, **members: Any) -> Any:
+    return messages.Packet(type=STAT, stat={"path": path.encode(), "mode": mode, **members})
+
+
+_END, _FIN = messages.Packet(type=STAT), messages.Packet(type=FIN)
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [_file("../x")],
+        [_file("/etc/x")],
+        [_file("a/b")],
+        [_file("")],
+        [_file("."), _END],
+        [_file("d", 0o755 | IS_DIRECTORY), _file("d/.."), _END],
+        [_file("l", 0o777 | IS_LINK, linkname=b"/etc"), _file("l/passwd"), _END],
+        [_file("a"), _file("a")],
+        [_file("a\0b")],
+        [_file("x" * 5000)],
+        [_file("h", linkname=b"../../etc/passwd"), _END, _FIN],
+        [_file("h", linkname=b"nothing"), _END, _FIN],
+        [_file("a"), messages.Packet(type=DATA, ID=7, data=b"x")],
+        [_file("a"), _END, messages.Packet(type=DATA, ID=0), messages.Packet(type=DATA, ID=0, data=b"again")],
+        [_file("a"), _END, _FIN],
+        [_END, _file("a")],
+        [messages.Packet(type=REQ)],
+        [messages.Packet(type=ERR, data=b"disk on fire")],
+        [messages.Packet(type=99)],
+        [_file("a"), _END],
+        [],
+    ],
+)
+def test_a_transfer_that_lies_is_refused_and_writes_nowhere_else(tmp_path: Path, packets: list[Any]) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with pytest.raises(RpcError):
+        _Receiver(Script(list(packets)), os.fsencode(tree), lambda _size: None).run()  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == ["tree"]
+
+
+def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_text("x")
+    (tmp_path / "kind").mkdir()
+    (tmp_path / "link").write_text("was a file")
+    second = 1_700_000_000 * 10**9
+    packets = [
+        _file("dir", 0o2755 & 0o777 | 1 << 22 | IS_DIRECTORY, modTime=second),
+        _file("dir/one", 0o600, size=3, modTime=second),
+        _file("dir/pipe", 0o600 | 1 << 25),
+        _file("dir/two", 0o600, linkname=b"dir/one"),
+        _file("kind", 0o755, size=0, modTime=second),
+        _file("link", 0o777 | IS_LINK, linkname=b"../../out"),
+        _END,
+        messages.Packet(type=DATA, ID=1, data=b"ab"),
+        messages.Packet(type=DATA, ID=4),
+        messages.Packet(type=DATA, ID=1, data=b"c"),
+        messages.Packet(type=DATA, ID=1),
+        _FIN,
+    ]
+    script = Script(packets)
+    _Receiver(script, os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
+    assert [each.ID for each in script.sent] == [1, 4, 0]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "dir", "dir/one", "dir/two", "kind", "link",
+    ]  # fmt: skip
+    assert (tmp_path / "dir" / "two").read_bytes() == b"abc"
+    assert (tmp_path / "dir" / "one").stat().st_mtime_ns == second
+    assert (tmp_path / "dir").stat().st_mode & 0o7777 == 0o2755
+    assert os.readlink(tmp_path / "link") == "../../out"
+
+
+def test_a_peer_that_owes_a_message_is_waited_for_only_so_long(pair: Connection) -> None:
+    stream = pair.open([(b":method", b"POST"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"x")])
+    with pytest.raises(StreamError, match="has sent nothing"):
+        stream.read(0.05)
+    pair.end("over")
+    with pytest.raises(StreamError, match="over"):
+        stream.read(stretched(60))
