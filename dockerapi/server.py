@@ -92,7 +92,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, conn: Any) -> Any:
         """Serve what comes: a head in seconds, and an answer that is taken."""
         if not conn.initialized:
-            conn.init = functools.partial(self._begin, conn, conn.init)
+            conn.init = functools.partial(self._begin, weakref.ref(conn))  # a circle would keep it, and count it
         _bound(conn.sock, socket.SO_RCVTIMEO, _HEAD_S)
         _bound(conn.sock, socket.SO_SNDTIMEO, _SEND_S)
         is_kept = super().handle(conn)
@@ -100,11 +100,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             util.close_graceful(conn.sock)  # it waits for the client, which the main thread must not
         return is_kept
 
-    def _begin(self, conn: Any, init: Callable[[], None]) -> None:
+    def _begin(self, reference: weakref.ref[Any]) -> None:
         """The first bytes of a connection are here: HTTP/2 is BuildKit's clients', and not gunicorn's."""
-        conn.init = init
+        conn = reference()
+        del conn.init  # its class's is there again
         if not _begins_http2(conn.sock):
-            init()
+            conn.init()
             return
         peer, sock = handover.peer_of(conn.sock), handover.replaced(conn.sock)
         try:
