@@ -13,7 +13,6 @@ import time
 import warnings
 import weakref
 from collections import defaultdict
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn import util  # type: ignore[import-untyped]
@@ -102,7 +101,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _begin(self, reference: weakref.ref[Any]) -> None:
         """The first bytes of a connection are here: HTTP/2 is BuildKit's clients', and not gunicorn's."""
-        conn = reference()
+        conn: Any = reference()
+        assert conn is not None  # whoever calls has it
         del conn.init  # its class's is there again
         if not _begins_http2(conn.sock):
             conn.init()
