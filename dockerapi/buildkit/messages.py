@@ -30,7 +30,7 @@ CacheEntry: 1 Type string, 2 Attrs map
 SolveResponse: 1 ExporterResponse map
 
 StatusRequest: 1 Ref string
-StatusResponse: 1 vertexes *Vertex, 2 statuses *VertexStatus, 3 logs *VertexLog, 4 warnings *VertexWarning
+StatusResponse: 1 vertices *Vertex, 2 statuses *VertexStatus, 3 logs *VertexLog, 4 warnings *VertexWarning
 Vertex: 1 digest string, 2 inputs *string, 3 name string, 4 cached bool, 5 started Time, 6 completed Time,
     7 error string
 VertexStatus: 1 ID string, 2 vertex string, 3 name string, 4 current int64, 5 total int64, 6 timestamp Time,

@@ -58,7 +58,7 @@ class Progress:
             self._steps |= {step.id: step for step in event.steps}
         elif isinstance(event, StepStarted):
             self._started[event.id] = event.at
-            self._tell(vertexes=[self._vertex(event.id, started=event.at)])
+            self._tell(vertices=[self._vertex(event.id, started=event.at)])
         elif isinstance(event, StepOutput):
             log = {"vertex": self._digest(event.id), "timestamp": _time(event.at), "stream": event.stream}
             self._tell(logs=[{**log, "msg": event.data}])
@@ -131,7 +131,7 @@ class Progress:
         vertex = self._vertex(event.id, started=began, completed=event.at)
         vertex["cached"] = event.outcome == "cached"
         vertex["error"] = (event.reason or event.outcome) if failed else ""
-        self._tell(vertexes=[vertex], statuses=statuses)
+        self._tell(vertices=[vertex], statuses=statuses)
 
     def _transfer(self, event: StepProgress) -> None:
         now = time.time()
