@@ -121,6 +121,9 @@ class _Walk(UpperWalk[_Directory]):
         self.unrepresentable.append(path)
         return True
 
+    def wants_all(self, level: _Directory) -> bool:  # noqa: ARG002 - of each
+        return True
+
     def file(self, path: bytes, info: os.stat_result, fd: int) -> None:
         names = attribute_names(fd, path)
         if self._known_link(path, info):

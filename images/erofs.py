@@ -93,21 +93,22 @@ class DirectoryMetadata(NamedTuple):
 class Indexer:
     """A running ``mkfs.erofs``. Raises ErofsError when it is not installed or does not start."""
 
-    def __init__(self, tar: str, image: str) -> None:
-        """Begin to index ``tar`` into the new file ``image``. Messages go to ``image`` with ``.log`` added."""
+    def __init__(self, tar: str, image: str, *, fed_by: int | None = None) -> None:
+        """Begin to index ``tar`` into the new file ``image``. Messages go to ``image`` with ``.log`` added.
+
+        fed_by: a descriptor from which the tar is read while it is being written; None: the file has all of it.
+        """
         self._tar = tar
         self._log = image + ".log"
         # All inodes extended: only these have room for any owner, and for a time.
         options = ["--quiet", "--tar=i", "--aufs", "-T0", "--mkfs-time", "-Eforce-inode-extended"]
         # Opened here and not by the new process, so that what fails there is the program and not our disk.
+        words = [_MKFS, *options, image, *([tar] if fed_by is None else [])]
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            self._pid = os.posix_spawnp(
-                _MKFS,
-                [_MKFS, *options, image, tar],
-                os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
-            )
+            actions = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+            actions += [] if fed_by is None else [(os.POSIX_SPAWN_DUP2, fed_by, 0)]
+            self._pid = os.posix_spawnp(_MKFS, words, os.environ, file_actions=actions)
         except OSError as error:
             import shutil
 

@@ -40,7 +40,9 @@ from images.erofs import (
     warn_once,
 )
 from images.errors import InvalidLayerError, SnapshotError
+from images.feeding import Begun, Feed, SupportsWrite
 from images.layers import LayerStore
+from images.leavings import Leavings
 from images.locks import named
 from images.parents import ParentDirectories, implied_directories, set_metadata
 from images.records import CacheRecords
@@ -74,7 +76,10 @@ class _Row(NamedTuple):
 
 
 class Snapshots:
-    """Makes and finds snapshots; each is made once, however many threads and processes ask at the same time."""
+    """Makes and finds snapshots; each is made once, however many threads and processes ask at the same time.
+
+    heir: of another session, which removes what is left to it; None: this session does.
+    """
 
     def __init__(
         self, root: Path, database: Database, session: Session, layers: LayerStore, cache: CacheRecords
@@ -87,7 +92,9 @@ class Snapshots:
         self._parents = ParentDirectories(layers, cache)
         self._no_erofs: str | None = None  # why not; found out once
         self._surveys: dict[DiffID, Survey] = {}  # of layers that this process has written
-        self._begun: dict[DiffID, tuple[str, Indexer]] = {}  # directories where an index is on its way
+        self._begun: dict[DiffID, Begun] = {}  # directories where an index is on its way
+        self._leavings = Leavings()
+        self.heir: Snapshots | None = None
         self._known: dict[ChainID, RootLayer | None] = {}  # this session's: what was found once is leased, and stays
 
     def lowers(self, diff_ids: Sequence[DiffID]) -> tuple[RootLayer, ...]:
@@ -146,10 +153,29 @@ class Snapshots:
             directory = self._new_directory()
         indexer = self._indexer(tar, directory)
         if indexer is not None:
-            self._begun[diff_id] = directory, indexer
+            self._begun[diff_id] = Begun(directory, indexer)
+
+    def feed(self, sink: SupportsWrite) -> Feed:
+        """A sink for a layer that is mounted as soon as it is written. ``fed`` takes what it has indexed."""
+
+        def begin(descriptor: int) -> Begun | None:
+            with storage_errors("a snapshot"):
+                directory = self._new_directory()
+            indexer = self._indexer("what is being written", directory, fed_by=descriptor)
+            return None if indexer is None else Begun(directory, indexer)
+
+        return Feed(sink, begin)
+
+    def fed(self, diff_id: DiffID, feed: Feed) -> bool:
+        """Let what a feed has indexed be the layer's, as after ``begin``. False: it has indexed nothing."""
+        begun = feed.end()
+        if begun is not None:
+            self._begun[diff_id] = begun
+        return begun is not None
 
     def close(self) -> None:
         """Stop what was begun and not asked for; the directories go with the session."""
+        self._leavings.close()
         while self._begun:
             _, (_, indexer) = self._begun.popitem()
             indexer.stop()
@@ -157,6 +183,13 @@ class Snapshots:
     def discard(self, upper: Upper) -> None:
         """Remove an upper directory that was not adopted."""
         remove_tree(upper.path)
+
+    def leave(self, upper: Upper) -> None:
+        """Have an upper directory removed that was not adopted, and wait for that only at the heir's end."""
+        owner = self.heir or self
+        path = f"{self._directory}/{owner._session.new_name()}"
+        os.rename(upper.path, path)
+        owner._leavings.add(path)
 
     def _lower(
         self, diff_id: DiffID, below: Sequence[DiffID], chain: ChainID, base: RootLayer | None
@@ -217,10 +250,9 @@ class Snapshots:
         """Make the layer's snapshot. The caller holds the layer's lock."""
         tar = str(self._layers.path(diff_id))
         with storage_errors("a snapshot"):
-            directory, indexer = self._begun.pop(diff_id, ("", None))
-            if indexer is None:
-                directory = self._new_directory()
-                indexer = self._indexer(tar, directory)
+            begun = self._begun.pop(diff_id, None)
+            directory = begun.directory if begun is not None else self._new_directory()
+            indexer = begun.indexer if begun is not None else self._indexer(tar, directory)
             try:
                 row, key = self._index_or_unpack(diff_id, tar, directory, indexer, below, base)
             except BaseException:
@@ -280,11 +312,11 @@ class Snapshots:
         self._unpack(diff_id, directory, parents)
         return _Row("tree", name), key
 
-    def _indexer(self, tar: str, directory: str) -> Indexer | None:
+    def _indexer(self, tar: str, directory: str, *, fed_by: int | None = None) -> Indexer | None:
         """mkfs.erofs at work, if it can be used."""
         if self._no_erofs is None:
             try:
-                return Indexer(tar, f"{directory}/index")
+                return Indexer(tar, f"{directory}/index", fed_by=fed_by)
             except ErofsError as error:
                 self._note_failure(error)
         return None

@@ -39,6 +39,7 @@ class Level:
     fd, lower: descriptors of the upper and the lower directory; None while closed to save descriptors. ``lower`` is
     also None when that directory does not exist or is hidden (``has_lower`` tells).
     info: of the upper directory.
+    names: those that are still to be looked at, and whether they are regular files.
     """
 
     __slots__ = ("fd", "has_lower", "info", "lower", "name", "names")
@@ -49,7 +50,9 @@ class Level:
         self.lower = lower
         self.has_lower = lower is not None
         self.info = info
-        self.names: Iterator[bytes] = iter(sorted(map(os.fsencode, os.listdir(fd))))
+        with os.scandir(fd) as entries:
+            found = [(os.fsencode(entry.name), entry.is_file(follow_symlinks=False)) for entry in entries]
+        self.names: Iterator[tuple[bytes, bool]] = iter(sorted(found))
 
     def close(self) -> None:
         for fd in (self.fd, self.lower):
@@ -92,6 +95,10 @@ class UpperWalk(Generic[_L]):
         """Whether something that is no directory is to be looked at."""
         return True
 
+    def wants_all(self, level: _L) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether ``wants`` would say so of everything that is right in a level, and need not be asked."""
+        return False
+
     def directory(self, level: _L, name: bytes, path: bytes, info: os.stat_result) -> bool:
         """Enter a directory by ``descend``; False: it is passed by."""
         raise NotImplementedError
@@ -125,8 +132,11 @@ class UpperWalk(Generic[_L]):
         """Walk on until everything has been met."""
         while self.levels:
             level = self.levels[-1]
-            for name in level.names:
+            wants_all = self.wants_all(level)
+            for name, is_file in level.names:
                 check()
+                if is_file and wants_all and self._take(level, name):
+                    continue
                 if self._visit(level, name):
                     break  # into a directory
             else:
@@ -162,6 +172,23 @@ class UpperWalk(Generic[_L]):
         self.prefix = path + b"/"
         if len(self.levels) > _OPEN_LEVELS:
             self.levels[-_OPEN_LEVELS].close()
+
+    def _take(self, level: _L, name: bytes) -> bool:
+        """Tell the subclass of a regular file, by one look at its path. False: ``_visit`` has to say what it is."""
+        if name.startswith(WHITEOUT_PREFIX):
+            return False
+        try:
+            fd = os.open(name, _FILE_FLAGS | os.O_NOATIME, dir_fd=level.fd)
+        except OSError:
+            return False
+        try:
+            info = os.fstat(fd)
+            if not info.st_size or not stat.S_ISREG(info.st_mode):
+                return False
+            self.file(self.prefix + name, info, fd)
+            return True
+        finally:
+            os.close(fd)
 
     def _visit(self, level: _L, name: bytes) -> bool:
         """Tell the subclass what ``name`` is; True when it is a directory, which was entered."""

@@ -190,6 +190,7 @@ def _session(given: Given, tools: JobTools) -> Iterator[JobTools]:
     """
     with Store.open(tools.store.root) as own:
         own.act_for(tools.domain)
+        own.snapshots.heir = tools.store.snapshots
         own.holdings.admit((*given.source, *(layer for _, layer in given.outputs)))
         publisher = None if tools.publisher is None else _Publishing(tools.publisher, tools.store, own)
         yield tools._replace(store=own, masked=(*tools.masked, *given.secrets.values()), publisher=publisher)

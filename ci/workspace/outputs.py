@@ -226,6 +226,9 @@ class _Walk(UpperWalk[_Directory]):
         self.levels.append(_Directory(b"", top, None, info, mode=info.st_mode, is_whole=False, is_anew=False))
         self.run()
 
+    def wants_all(self, level: _Directory) -> bool:
+        return level.is_whole and not any(path.startswith(self.prefix) for path in self._mounted)
+
     def wants(self, level: _Directory, name: bytes, path: bytes) -> bool:
         if path in self._mounted:
             return False

@@ -19,9 +19,11 @@ from core.digests import DiffID
 from core.files import storage_errors
 from core.rootfs import DirectoryLayer, RootLayer
 from images.behind import Behind
+from images.errors import ImagesError
 from images.retiming import retimed
 from images.snapshots import Upper
 from images.store import Store
+from images.survey import Survey
 from images.tarwriter import TarWriter
 
 PLACE: Final = "/work"
@@ -44,6 +46,8 @@ class Workspace(Closing):
         self._store = store
         self._launcher = launcher
         self._mounted: set[str] = set()
+        self._below = tuple(stack.layers)
+        self._is_large = False  # what it output
         self._began_ns = BEGINNING * 1_000_000_000 if began_ns is None else began_ns
         with contextlib.ExitStack() as undo:
             layers = store.snapshots.lowers(stack.layers)
@@ -96,8 +100,9 @@ class Workspace(Closing):
         """
         if not outputs:
             return None
-        with contextlib.ExitStack() as held, self._store.layers.writer() as blob:
-            with Behind(blob) as sink:
+        snapshots = self._store.snapshots
+        with contextlib.ExitStack() as held, self._store.layers.writer() as blob, snapshots.feed(blob) as feed:
+            with Behind(feed) as sink:
                 writer = TarWriter(sink)
                 write_outputs(
                     _files(self._upper),
@@ -107,16 +112,29 @@ class Workspace(Closing):
                     mounted=self._mounted.union(mounted),
                 )
                 writer.close()
-            return blob.commit() if writer.entries else None
+            if not writer.entries:
+                return None
+            layer = blob.commit()
+            if not writer.marks:
+                snapshots.note_survey(layer, Survey(writer.entries, {}, False, False, None))
+            if snapshots.fed(layer, feed):
+                self._is_large = True
+                with contextlib.suppress(ImagesError):  # whoever mounts it is told what is wrong
+                    snapshots.lowers((*self._below, layer))
+            return layer
 
     def close(self) -> None:
-        """Throw away what the job wrote."""
+        """Throw away what the job wrote. What takes long to remove is gone later: the next job need not wait."""
         self._held.close()
 
     def _new_upper(self, below: Sequence[RootLayer], undo: contextlib.ExitStack) -> Upper:
         upper = self._store.snapshots.new_upper(below)
-        undo.callback(self._store.snapshots.discard, upper)
+        undo.callback(self._discard, upper)
         return upper
+
+    def _discard(self, upper: Upper) -> None:
+        snapshots = self._store.snapshots
+        (snapshots.leave if self._is_large else snapshots.discard)(upper)
 
     def _begin(self, directory: str) -> None:
         """Give a directory of ours the time that all files of the workspace begin with."""

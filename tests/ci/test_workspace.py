@@ -117,6 +117,26 @@ def test_places_for_other_mounts_have_it_too_and_are_no_outputs(store: Store, ru
     assert set(Stack(store, [made]).files) == {"new"}
 
 
+def test_large_outputs_are_indexed_when_they_are_written_and_nobody_does_it_again(
+    store: Store, run: Runner, lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("images.feeding._BEGINS_AT", 10_000)
+    source = lay(README="r")
+    script = "cd /work; mkdir out; for n in 1 2 3 4 5 6 7 8 9; do head -c 3000 /dev/zero > out/$n; done"
+    with Workspace(store, run.launcher, Stack(store, [source])) as workspace:
+        run(script, mounts=(workspace.mount(),))
+        made = workspace.take_outputs([Output("out")])
+    assert made is not None
+    monkeypatch.setattr("images.erofs._MKFS", "mkfs.erofs-is-not-asked-again")
+    with Store.open(tmp_path / "root") as other:
+        other.holdings.admit((source, made))
+        with Workspace(other, run.launcher, Stack(other, [source], [("one", made)])) as later:
+            seen = run(SEE, mounts=(later.mount(),)).splitlines()
+        assert [type(lower) for lower in other.snapshots.lowers([source, made])] == [ErofsLayer, ErofsLayer]
+    assert {line.split()[1] for line in seen} == {str(BEGINNING)}
+    assert len(seen) == 12
+
+
 def test_a_later_job_has_what_an_earlier_one_left_and_nothing_of_its_peers(
     store: Store, run: Runner, lay: Lay, way: str
 ) -> None:
