@@ -7,7 +7,6 @@ and knows whose it was. What a script prints can therefore never be taken for th
 
 from __future__ import annotations
 
-import posixpath
 import shlex
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -68,7 +67,7 @@ eval 'case $_shiplap_options in *x*) set -x;; esac
 
 def shell_of(script: Script) -> str:
     """The program that has to be in the image."""
-    return posixpath.basename(script.args[0])
+    return script.args[0]
 
 
 def _quoted(entry: str) -> str:

@@ -109,6 +109,9 @@ def test_other_shells(shop: JobShop) -> None:
     outcome = shop.run("jobs: {a: {image: 'base:1', shell: bash, run: 'true'}}")
     assert (outcome.state, outcome.exit_code) == ("failed", 127)
     assert outcome.message == "base:1 has no bash (take an image that has it, or `args`: a command without a shell)"
+    assert shop.run("jobs: {a: {image: 'base:1', shell: /opt/sh -e, run: 'true'}}").message.startswith(
+        "base:1 has no /opt/sh ("
+    )
     outcome = shop.run("jobs: {a: {image: 'base:1', args: [echo, '$HOME', '*']}}")
     assert (outcome.state, list(shop.last.steps.values())) == ("succeeded", [("done", "$HOME *\n")])
 
