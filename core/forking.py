@@ -1,22 +1,26 @@
-"""A zygote that forks a command for each who asks: arguments, environment, limits and descriptors are the asker's.
+"""A process that forks a command for each who asks, if it could have been them: what it forks is as they are.
 
-    client                              parent                      child
-    connect, send ─────────────────────▶ accept, fork ─────────────▶ reads the request, becomes as the client is,
-    pidfd of the child ◀──────────────────────────────────────────── runs main(arguments) of the module
-    signals go to the pidfd; {"status": …} ◀──── reaps
+    client (``core.forked``)            parent                      child
+    connect; could I be that one? ─────▶ accept, fork ────────────▶ reads the request; could it have been me?
+    ◀───────────────────────────────────────────────────────────── becomes as the client is: begun, its pidfd
+    go ───────────────────────────────────────────────────────────▶ runs the command
+    signals go to the pidfd; the status ◀──── reaps
 
 The request is read after the fork: nothing of a caller gets into the parent. A client that goes away takes its child
-along. The parent ends when nobody asked for a while, or when its code is not what is on the disk any more.
-
-Whom a parent may serve is not known here: its socket is its user's alone, and whoever starts one names the socket so
-that two callers share it only if each could have been the other.
+along, and so does a parent. The parent ends when nobody asked for a while, when memory is short, and when its code is
+not what is on the disk any more. Nothing needs it: who finds none, or one that may not serve it, runs the command by
+itself.
 """
 
 from __future__ import annotations
 
+import _locale
 import _socket
+import contextlib
 import fcntl
-import json
+import gc
+import io
+import marshal
 import os
 import resource
 import select
@@ -24,187 +28,164 @@ import signal
 import sys
 import time
 
-from core import packets, zygote
+from core import forked, kernel, likeness, packets, zygote
+from core.leaving import code_of
+from core.processes import end_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
+
+PLACES = 4
+"""How many such processes may have their sockets in one directory."""
 
 _POLL_S = 10.0
-_LIMITS = (
-    "CORE",
-    "CPU",
-    "DATA",
-    "FSIZE",
-    "MEMLOCK",
-    "NOFILE",
-    "NPROC",
-    "RSS",
-    "STACK",
-    "AS",
-    "SIGPENDING",
-    "NICE",
-    "RTPRIO",
-)
 _FAILED = 125
-_SPARE_FD = 400
-"""Descriptors that came are held from here on, until each is put under its own number."""
-
-
-class ForkingError(zygote.ZygoteError):
-    """Nobody forks at a socket, or the process that was forked could not become what was asked for."""
-
-
-# The client's side
-
-
-class Forked:
-    """A command that runs in a fork. Ended by ``wait``, or by ``close``, which kills it.
-
-    pidfd: of its process, for signals.
-    """
-
-    def __init__(self, sock: _socket.socket, pidfd: int) -> None:
-        self._sock = sock
-        self.pidfd = pidfd
-
-    def wait(self) -> int:
-        """Wait for its end; its status, as of waitpid. Raises ForkingError when the parent has gone."""
-        received = packets.receive(self._sock)
-        self.close()
-        if received is None:
-            raise ForkingError("the process that forked it has ended, and killed it")
-        return int(json.loads(received[0])["status"])
-
-    def close(self) -> None:
-        """Let go of it: if it still runs it is killed."""
-        self._sock.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-
-def ask(path: str, arguments: Sequence[str]) -> Forked:
-    """Have a command run by the parent that listens at ``path``, as this process would run it. Raises ForkingError."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    body = -1
-    try:
-        sock.connect(path)
-        asked, fds = described(arguments)
-        body = os.memfd_create("shiplap", os.MFD_CLOEXEC)
-        with open(body, "wb", closefd=False) as file:
-            file.write(json.dumps(asked).encode("ascii"))
-        packets.send(sock, b"run", [body, *fds[: packets.MAX_FDS - 1]])
-        received = packets.receive(sock)
-    except OSError as error:
-        sock.close()
-        raise ForkingError(f"nobody forks at {path}: {error.strerror}") from error
-    finally:
-        if body >= 0:
-            os.close(body)
-    if received is None or not received[1]:
-        sock.close()
-        raise ForkingError("the process that was forked ended before it began")
-    return Forked(sock, received[1][0])
-
-
-def described(arguments: Sequence[str]) -> tuple[dict[str, Any], list[int]]:
-    """What a fork has to take over of this process, and the descriptors that go with it: all that execve would pass on.
-
-    The working directory is the first of them.
-    """
-    numbers = [fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_passed_on(fd)]
-    umask = os.umask(0)
-    os.umask(umask)
-    ignored = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
-    asked = {
-        "arguments": list(arguments),
-        "environment": [[os.fsdecode(name), os.fsdecode(value)] for name, value in os.environb.items()],
-        "umask": umask,
-        "limits": {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _LIMITS},
-        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
-        "oom_score_adj": _oom_score(),
-        "ignored": sorted(int(number) for number in ignored),
-        "blocked": sorted(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-        "numbers": numbers,
-    }
-    return asked, [os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), *numbers]
-
-
-def _is_passed_on(fd: int) -> bool:
-    try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False  # that of the listing
+_PRESSED_PERCENT = 10.0
+_FIRST_TO_GO = 1000
+_LONGEST_LOG = 1 << 16
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+_LAST_OF_THEM = len(_STREAMS) - 1
 
 
 # The child's side
 
 
-def take_over(asked: dict[str, Any], fds: list[int]) -> None:
-    """Become as the process that ``described`` itself. fds: as they came, owned from here on. Raises OSError.
+class _NotServedError(Exception):
+    """Who asks is not served, or has gone."""
+
+
+def _take_over(asked: dict[str, Any], fds: Sequence[int]) -> None:
+    """Become as the process that described itself. fds: as they came, owned from here on. Raises OSError, ValueError.
 
     A limit that would be above this process's own hard one, or a niceness that takes a privilege, is refused.
     """
-    held = [_moved_up(fd) for fd in fds]
-    folder, *others = held
+    numbers = asked["numbers"]
+    beyond = max([_LAST_OF_THEM, *numbers]) + 1
+    folder, *others = [_moved_up(fd, beyond) for fd in fds]
     os.fchdir(folder)
     os.close(folder)
-    for fd, number in zip(others, asked["numbers"], strict=True):
+    for fd, number in zip(others, numbers, strict=True):
         os.dup2(fd, number, inheritable=True)
         os.close(fd)
-    for name in set(os.environ):
-        del os.environ[name]
-    os.environ.update((name, value) for name, value in asked["environment"])
+    for number in range(len(_STREAMS)):
+        if number not in numbers:
+            os.close(number)
+    for variable in list(os.environb):
+        del os.environb[variable]
+    os.environb.update(asked["environment"])
     time.tzset()
+    with contextlib.suppress(_locale.Error):  # type: ignore[attr-defined]  # as at a process's start
+        _locale.setlocale(_locale.LC_CTYPE, "")
     os.umask(asked["umask"])
-    for name, soft in asked["limits"].items():
-        kind = getattr(resource, f"RLIMIT_{name}")
+    for kind, soft in enumerate(asked["limits"]):
         resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
     os.setpriority(os.PRIO_PROCESS, 0, asked["niceness"])
-    if _oom_score() != asked["oom_score_adj"]:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(asked["oom_score_adj"]))
+    if forked.oom_score() != asked["oom_score_adj"]:
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            file.write(b"%d" % asked["oom_score_adj"])
+    for number, (name, mode), settings in zip(range(len(_STREAMS)), _STREAMS, asked["streams"], strict=True):
+        stream = None if settings is None else _stream(number, f"<{name}>", mode, settings)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.argv = list(asked["arguments"])
     for number in asked["ignored"]:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked"])
 
 
-def _moved_up(fd: int) -> int:
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD)
+def _stream(fd: int, name: str, mode: str, settings: tuple[str, str, bool, bool]) -> io.TextIOWrapper:
+    """A standard stream as the interpreter makes it. settings: encoding, errors, line by line, unbuffered."""
+    encoding, errors, by_line, through = settings
+    buffer: Any = open(fd, f"{mode}b", closefd=False)  # noqa: SIM115 - it is never closed
+    buffer.raw.name = name
+    stream = io.TextIOWrapper(
+        buffer, encoding=encoding, errors=errors, newline="\n", line_buffering=by_line, write_through=through
+    )
+    stream.mode = mode  # type: ignore[misc]
+    return stream
+
+
+def _moved_up(fd: int, beyond: int) -> int:
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond)
     os.close(fd)
     return moved
 
 
-def _oom_score() -> int:
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        return int(file.read())
-
-
-def _run(sock: _socket.socket, command: Callable[[list[str]], int]) -> int:
-    """In the child: the request, then the command; its exit code."""
-    sock = packets.from_fd(_moved_up(sock.detach()))
+def _asked(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """In the child: what a client asks for, and the descriptors that came with it, if the client is served."""
     received = packets.receive(sock)
     if received is None:
-        return 0
-    body, *fds = received[1]
-    with open(body, "rb") as file:
-        file.seek(0)
-        asked = json.load(file)
-    take_over(asked, fds)
+        raise _NotServedError("who asked has gone")
+    said, fds, is_whole = received
+    likeness.check_peer(sock, likeness.facts(os.getpid()))
+    word = os.environb.get(forked.WORD.encode("ascii"), b"")
+    if not word or said != forked.RUN + word or not is_whole:
+        raise _NotServedError("who asked cannot look into this process")
+    body, *others = fds
+    asked: dict[str, Any] = marshal.loads(_content(body))  # noqa: S302 - of who could as well have been this process
+    os.close(body)
+    if asked["path"] != sys.path[1:]:
+        raise _NotServedError("who asked finds its modules elsewhere")
+    return asked, others
+
+
+def _become(sock: _socket.socket, asked: dict[str, Any], fds: list[int]) -> None:
+    """In the child: become as the client is, and wait until it says go. Raises OSError, ValueError, _NotServedError."""
+    sock = packets.from_fd(_moved_up(sock.detach(), max([_LAST_OF_THEM, *asked["numbers"]]) + 1))
+    _take_over(asked, fds)
+    io_priority = kernel.io_priority(packets.peer(sock)[0])
+    if io_priority != kernel.io_priority(0):
+        kernel.set_io_priority(io_priority)
     pidfd = os.pidfd_open(os.getpid())
-    packets.send(sock, b"begun", [pidfd])
+    packets.send(sock, forked.BEGUN, [pidfd])
     os.close(pidfd)
+    if packets.receive(sock) is None:
+        raise _NotServedError("who asked has gone")
     sock.close()
-    sys.argv = list(asked["arguments"])
+
+
+def _content(fd: int) -> bytes:
+    parts, place = [], 0
+    while part := os.pread(fd, 1 << 20, place):
+        parts.append(part)
+        place += len(part)
+    return b"".join(parts)
+
+
+def _run(sock: _socket.socket, parent: int, command: Callable[[list[str]], int]) -> NoReturn:
+    """In the child, all that it does."""
+    code = _FAILED
     try:
-        return command(asked["arguments"][1:])
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    finally:
+        end_with_parent(parent, signal.SIGKILL)
+        try:
+            asked, fds = _asked(sock)
+        except (_NotServedError, likeness.UnlikeError, OSError) as error:
+            _note(f"not served: {error}")
+            os._exit(_FAILED)
+        try:
+            _become(sock, asked, fds)
+        except (_NotServedError, OSError, ValueError):
+            os._exit(_FAILED)  # in silence: standard error is the client's, who runs the command by itself
+        gc.enable()
+        try:
+            code = code_of(lambda: command(asked["arguments"][1:]))
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            code = 1
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            if stream is not None:
+                stream.flush()
+    finally:
+        os._exit(code & 0xFF)
+
+
+def _note(text: str) -> None:
+    """A line in the log, as long as that is short."""
+    with contextlib.suppress(OSError):
+        if os.fstat(2).st_size < _LONGEST_LOG:
+            os.write(2, os.fsencode(f"{text}\n"))
 
 
 # The parent
@@ -217,11 +198,11 @@ class _Parent:
         self._path = path
         self._command = command
         self._idle_s = idle_s
-        if os.path.exists(path):
-            os.unlink(path)
-        self._listener = packets.listen(path)
+        self._pid = os.getpid()
+        self._place = _taken_place(path)
+        self._listener: _socket.socket | None = packets.listen(path)
         self._inode = os.stat(path).st_ino
-        self._stamp = zygote.Stamp()
+        self._stamp = zygote.Stamp(zygote.imported())
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._clients: dict[int, tuple[_socket.socket, int, int]] = {}
@@ -229,49 +210,60 @@ class _Parent:
 
     def serve(self) -> None:
         last = time.monotonic()
-        while self._clients or time.monotonic() - last < self._idle_s:
-            timeout_s = _POLL_S if self._clients else min(_POLL_S, self._idle_s)
-            for fd, _events in self._poll.poll(timeout_s * 1000):
+        while self._clients or self._listener:
+            events = self._poll.poll(min(_POLL_S, self._idle_s) * 1000)
+            if events:
                 last = time.monotonic()
-                if fd == self._listener.fileno():
-                    self._fork()
-                elif fd in self._clients:
-                    self._lose(fd)
+            for fd, _events in events:
+                if self._listener and fd == self._listener.fileno():
+                    self._fork(self._listener)
                 elif fd in self._ended:
                     self._reap(fd)
-            if self._is_outdated() and not self._clients:
-                break
-        self._leave()
+                elif fd in self._clients:
+                    self._lose(fd)
+            is_idle = not self._clients and time.monotonic() - last >= self._idle_s
+            if is_idle or (not events and (self._stamp.is_outdated() or _is_memory_short() or self._is_replaced())):
+                self._close()
 
-    def _is_outdated(self) -> bool:
-        return self._stamp.is_outdated()
-
-    def _fork(self) -> None:
+    def _fork(self, listener: _socket.socket) -> None:
         try:
-            sock = packets.accept(self._listener)
+            sock = packets.accept(listener)
         except OSError:
             return
-        if packets.peer(sock)[1] != os.geteuid() or self._is_outdated():
+        if self._stamp.is_outdated():
+            sock.close()
+            self._close()
+            return
+        if packets.peer(sock)[1] != os.geteuid():
             sock.close()
             return
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes: whoever asked may have better luck
+            sock.close()
+            return
         if pid == 0:
-            code = _FAILED
-            try:
-                self._listener.close()
-                code = _run(sock, self._command)
-            finally:
-                os._exit(code & 0xFF)
+            self._forget()
+            _run(sock, self._pid, self._command)
         pidfd = os.pidfd_open(pid)
         self._clients[sock.fileno()] = (sock, pid, pidfd)
         self._ended[pidfd] = sock.fileno()
         self._poll.register(sock, 0)  # its end alone: what it says is the child's to read
         self._poll.register(pidfd, select.POLLIN)
 
+    def _forget(self) -> None:
+        """In the child: close all that is the parent's."""
+        if self._listener:
+            self._listener.close()
+        os.close(self._place)
+        for sock, _pid, pidfd in self._clients.values():
+            sock.close()
+            os.close(pidfd)
+
     def _lose(self, fd: int) -> None:
         """A client has gone: so does its child."""
-        sock, _pid, pidfd = self._clients[fd]
-        self._poll.unregister(sock)
+        _sock, _pid, pidfd = self._clients[fd]
+        self._poll.unregister(fd)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def _reap(self, pidfd: int) -> None:
@@ -280,26 +272,95 @@ class _Parent:
         os.close(pidfd)
         _pid, status = os.waitpid(pid, 0)
         try:
-            packets.send(sock, json.dumps({"status": status}).encode("ascii"), flags=_socket.MSG_DONTWAIT)
+            packets.send(sock, status.to_bytes(4, "little"), flags=_socket.MSG_DONTWAIT)
             self._poll.unregister(sock)
         except (OSError, KeyError):
             pass  # the client has gone
         sock.close()
 
-    def _leave(self) -> None:
-        self._listener.close()
+    def _is_replaced(self) -> bool:
         try:
-            if os.stat(self._path).st_ino == self._inode:
-                os.unlink(self._path)
-        except FileNotFoundError:
+            return os.stat(self._path).st_ino != self._inode
+        except OSError:
+            return True
+
+    def _close(self) -> None:
+        """Take no more; what runs goes on."""
+        if not self._listener:
             return
+        self._poll.unregister(self._listener)
+        if not self._is_replaced():
+            os.unlink(self._path)
+        self._listener.close()
+        self._listener = None
 
 
-def main(arguments: list[str], ready: Callable[[], None]) -> None:
-    """The parent's life. arguments: the module whose ``main(arguments) -> int`` is the command, the socket, idle_s."""
-    module, path, idle_s = arguments
-    command = __import__(module, fromlist=["main"]).main
-    parent = _Parent(path, command, float(idle_s))
-    zygote.settle()
+def _taken_place(path: str) -> int:
+    """A lock of those that a directory has, held as long as it is open; afterwards nobody listens at ``path``.
+
+    Raises ZygoteError when all are taken, or another process forks at ``path``.
+    """
+    directory = os.path.dirname(path)
+    door = os.open(f"{directory}/door", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else another one starts at this moment: that is enough
+        for number in range(PLACES):
+            place = os.open(f"{directory}/place-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(place)
+                continue
+            if _is_answered(path):
+                os.close(place)
+                raise zygote.ZygoteError(f"another process forks at {path}")
+            if os.path.lexists(path):
+                os.unlink(path)  # of one that was killed
+            return place
+        raise zygote.ZygoteError(f"{PLACES} processes fork for this user already")
+    except BlockingIOError as error:
+        raise zygote.ZygoteError("another process starts to fork") from error
+    finally:
+        os.close(door)
+
+
+def _is_answered(path: str) -> bool:
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    try:
+        sock.settimeout(0)
+        sock.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return True  # it is busy
+    finally:
+        sock.close()
+    return True
+
+
+def _is_memory_short() -> bool:
+    """Whether processes have waited for memory for a tenth of the last ten seconds.  PSI"""
+    try:
+        with open("/proc/pressure/memory", encoding="ascii") as file:
+            return float(file.readline().split()[1].partition("=")[2]) > _PRESSED_PERCENT
+    except OSError:
+        return False  # this kernel does not tell
+
+
+def serve(path: str, command: Callable[[list[str]], int], idle_s: float, ready: Callable[[], None]) -> None:
+    """Be the parent, to its end. Everything that a command may need is imported by now, and no thread was started.
+
+    path: of the socket, in a directory that is this user's alone. command: takes arguments, returns an exit code.
+    """
+    threads = os.listdir("/proc/self/task")
+    if len(threads) != 1:
+        raise zygote.ZygoteError(f"a process with {len(threads)} threads cannot fork")
+    parent = _Parent(path, command, idle_s)
+    for kind in range(forked.LIMITS):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (0 if kind == resource.RLIMIT_CORE else hard, hard))
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(b"%d" % _FIRST_TO_GO)
+    zygote.freeze()
     ready()
     parent.serve()

@@ -19,8 +19,8 @@ def code_of(main: Callable[[], int]) -> int:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
 
 
-def leave(code: int) -> NoReturn:
-    """End the process: run what was registered for its end, and flush all that was written."""
+def leave(code: int, then: Callable[[], None] | None = None) -> NoReturn:
+    """End the process: run what was registered for its end, and flush all that was written. then: called last."""
     import atexit
 
     atexit._run_exitfuncs()
@@ -29,4 +29,6 @@ def leave(code: int) -> NoReturn:
             stream.flush()
         except OSError:  # nobody reads, or the disk is full; both were reported where it mattered
             continue
+    if then is not None:
+        then()
     os._exit(code)

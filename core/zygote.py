@@ -2,7 +2,7 @@
 
 What is here: its start by whoever needs it, the settling before its first fork, and how it learns that it is outdated.
 What it forks, and for whom, is its own module's: the keepers' nursery is one (``containers.keeper.nursery``). One that
-forks a command for each who asks is ``core.forking``.
+forks a command for each who asks is ``core.forking``: the command line's resident (``cli.residing``).
 It holds nothing of its starter: no descriptor, working directory, session, environment or signal mask.
 (Its process imports this: only what is cheap.)
 """
@@ -19,7 +19,7 @@ from core.errors import ShiplapError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = (
@@ -54,37 +54,16 @@ def start(
     Raises ZygoteError when it ends before, or is not ready within a minute.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    opened = [writing]
+    environment = {
+        name: os.environ[name] for name in ("PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if name in os.environ
+    }
     try:
-        opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-        opened.append(said := os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-        os.ftruncate(said, 0)
-        command = [*around, sys.executable, *interpreter, "-c", _PROGRAM, _SOURCE, module, str(_READY_FD), *arguments]
-        known = {number for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1) if number not in (9, 19, 32, 33)}
-        pid = os.posix_spawnp(
-            command[0],
-            command,
-            {
-                name: os.environ[name]
-                for name in ("PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
-                if name in os.environ
-            },
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, said, 1),
-                (os.POSIX_SPAWN_DUP2, said, 2),
-                (os.POSIX_SPAWN_DUP2, writing, _READY_FD),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=known,
-        )
+        pid = _spawned([*around, *_command(module, arguments, interpreter)], environment, log, writing)
     except OSError as error:
         os.close(reading)
         raise ZygoteError(f"cannot start {module}: {error.strerror}") from error
     finally:
-        for fd in opened:
-            os.close(fd)
+        os.close(writing)
     try:
         os.waitpid(pid, 0)  # it forks at once: what goes on is nobody's child
         poll = select.poll()
@@ -94,6 +73,55 @@ def start(
         os.close(reading)
     if not answered:
         raise ZygoteError(f"{module} did not start: {_end_of(log)}")
+
+
+def start_behind(module: str, arguments: Sequence[str], log: str, environment: Mapping[str, str]) -> None:
+    """Start such a process, and wait for nothing: for who is about to end. Its working directory is left.
+
+    The interpreter finds what is installed beside Shiplap, and nothing that the environment or a user's home adds.
+    Raises OSError.
+    """
+    os.chdir("/")
+    inherited = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > _READY_FD]
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _spawned(_command(module, arguments, ("-I",)), environment, log, null, closed=inherited)
+    finally:
+        os.close(null)
+
+
+def _command(module: str, arguments: Sequence[str], interpreter: Sequence[str]) -> list[str]:
+    return [sys.executable, *interpreter, "-c", _PROGRAM, _SOURCE, module, str(_READY_FD), *arguments]
+
+
+def _spawned(
+    command: list[str], environment: Mapping[str, str], log: str, ready: int, closed: Sequence[int] = ()
+) -> int:
+    """The process, in a session of its own, with no signal blocked or ignored. closed: what it is not to inherit."""
+    opened: list[int] = []
+    try:
+        opened.append(null := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        opened.append(said := os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+        os.ftruncate(said, 0)
+        known = {number for number in range(_FIRST_SIGNAL, _LAST_SIGNAL + 1) if number not in (9, 19, 32, 33)}
+        return os.posix_spawnp(
+            command[0],
+            command,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, said, 1),
+                (os.POSIX_SPAWN_DUP2, said, 2),
+                (os.POSIX_SPAWN_DUP2, ready, _READY_FD),
+                *((os.POSIX_SPAWN_CLOSE, fd) for fd in closed),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=known,
+        )
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def run(module: str, ready: int, arguments: list[str]) -> None:
@@ -120,11 +148,16 @@ def settle() -> None:
     """
     for name in ("ascii", "utf-8"):
         _codecs.lookup(name)  # each is a module, too
+    freeze()
+    sys.path.clear()
+    sys.meta_path.clear()
+
+
+def freeze() -> None:
+    """The same, for children that may import: their code is as it was, or nobody is served (``Stamp``)."""
     gc.collect()
     gc.freeze()
     gc.disable()
-    sys.path.clear()
-    sys.meta_path.clear()
 
 
 class Stamp:
@@ -152,9 +185,14 @@ class Stamp:
         return found
 
 
-def _imported() -> list[str]:
+def imported() -> list[str]:
+    """The files of all modules that were imported, whoever's they are."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return sorted(file for file in files if file and file.startswith(f"{_SOURCE}/"))
+    return sorted(file for file in files if file)
+
+
+def _imported() -> list[str]:
+    return [file for file in imported() if file.startswith(f"{_SOURCE}/")]
 
 
 def _end_of(log: str) -> str:
