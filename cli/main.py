@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from core.release import described
 
 TYPE_CHECKING = False  # type checkers take the name for typing.TYPE_CHECKING
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
+    from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,16 +21,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked == ["--version"]:  # scripts ask for it often: answered before click is imported
         sys.stdout.write(f"shiplap {described()}\n")
         return 0
+    if arguments is not None:
+        return _caught(asked)
+    then = None
+    if "SHIPLAP_RESIDENT" in os.environ:
+        from cli.resident import resident_for
+
+        try:
+            resident = resident_for(asked)
+            if resident is not None:
+                then = resident.start
+                code = resident.run(sys.argv)
+                if code is not None:
+                    os._exit(code)
+        except KeyboardInterrupt:
+            return 130
+    return end_with(asked, then)
+
+
+def end_with(asked: Sequence[str], then: Callable[[], None] | None = None) -> NoReturn:
+    """Run the command line in this process, and end with its exit code. then: called at the very end."""
+    sys.excepthook = _report_bug
+    code = _caught(asked)
+    from core.leaving import leave
+
+    leave(code, then)
+
+
+def _caught(asked: Sequence[str]) -> int:
     # Imports make many objects and no garbage. Looking for cycles every 700 objects takes a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
     try:
-        if arguments is not None:
-            return _run(asked)
-        sys.excepthook = _report_bug
-        code = _run(asked)
-        from core.leaving import leave
-
-        leave(code)
+        return _run(asked)
     except KeyboardInterrupt:  # while importing; later it is handled where something must be ended
         return 130
 

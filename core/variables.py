@@ -202,6 +202,13 @@ _CLIENT: Final = Group(
             "",
             "commands that ask a service",
         ),
+        Variable(
+            "SHIPLAP_RESIDENT",
+            "`on`: a process that has imported the command line stays for five minutes and forks for root's commands",
+            "`on` or `off`",
+            "`off`",
+            "build, pull, push, and commands on containers, images, networks, volumes",
+        ),
         Variable("NO_COLOR", "no colours", "anything", "", EVERYTHING),
         Variable(
             "TERM",
