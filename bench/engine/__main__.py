@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bench.engine import image, life, logs, network
-from bench.engine.engines import BUSYBOX, PEERS, TRAFFIC, Engine, Shiplap
+from bench.engine.engines import BUSYBOX, PEERS, TRAFFIC, Engine, Resident, Shiplap
 from bench.figures import Figure, measure
 from bench.tools import rootfs
 
@@ -38,7 +38,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
     parts: dict[str, Callable[[], list[Figure]]] = {
         "commands": lambda: life.commands(engines, 1 if short else 2 * runs),
         "many": lambda: life.many(neighbours, 3 if short else 100, 1 if short else 3),
-        "memory": lambda: life.memory(engines, 2 if short else 20, 1.0 if short else 15.0),
+        "memory": lambda: life.memory(apart, 2 if short else 20, 1.0 if short else 15.0),
         "outward": lambda: network.outward(neighbours, pasta, seconds, runs),
         "published": lambda: network.published(neighbours, seconds, runs, 20 if short else 5000),
         "logs": lambda: logs.lines(neighbours, seconds),
@@ -49,7 +49,8 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         ours = stack.enter_context(contextlib.closing(Shiplap(directory / "s")))
         engines: list[Engine] = [ours]
         engines += [stack.enter_context(contextlib.closing(PEERS[name](directory / name))) for name in options.peers]
-        neighbours = [engine for engine in engines if engine.name != "podman"]  # ports are held against docker's DNAT
+        apart = [engine for engine in engines if engine.name != Resident.name]  # it shortens commands
+        neighbours = [engine for engine in apart if engine.name != "podman"]  # ports are held against docker's DNAT
         pasta = None
         if "outward" in options.parts:
             pasta = stack.enter_context(contextlib.closing(Shiplap(directory / "p", uplink="pasta")))

@@ -92,6 +92,16 @@ class Shiplap(Engine):
         return [Path(sys.executable).with_name("shiplap"), "--root", self.root, *words]
 
 
+class Resident(Shiplap):
+    """The same, whose commands are run by a resident: SHIPLAP_RESIDENT=on."""
+
+    name = "resident"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.environment["SHIPLAP_RESIDENT"] = "on"
+
+
 class Docker(Engine):
     """dockerd with its bridge and its rules."""
 
@@ -166,7 +176,7 @@ class Podman(Engine):
         return f"{self.command('--version')} with {crun}"
 
 
-PEERS: Final[dict[str, type[Engine]]] = {"dockerd": Docker, "podman": Podman}
+PEERS: Final[dict[str, type[Engine]]] = {"resident": Resident, "dockerd": Docker, "podman": Podman}
 
 
 def _environment() -> dict[str, str]:

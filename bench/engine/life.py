@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.engine.engines import BUSYBOX, Engine, Shiplap, memory_of
+from bench.engine.engines import BUSYBOX, Engine, Resident, Shiplap, memory_of
 from bench.figures import Figure
 from bench.tools import ToolError
 
@@ -94,18 +94,19 @@ def _rounds(engines: Sequence[Engine], runs: int, work: Callable[[Engine], float
 
 
 def _beside(key: str, title: str, times: dict[str, list[float]], budgets: dict[str, float]) -> list[Figure]:
-    """Each engine's times, and ours by each peer's: the median of the ratios within rounds."""
+    """Each engine's times, and ours by each peer's, without and with a resident: the median of the ratios in rounds."""
     figures = [
         Figure(f"{key}-{name}", f"{title}: {name}", statistics.median(samples), "s", samples)
         for name, samples in times.items()
     ]
-    ours = times.get(Shiplap.name, [])
+    ours = {name: times[name] for name in (Shiplap.name, Resident.name) if name in times}
     for name, samples in times.items():
-        if name != Shiplap.name and ours:
-            ratios = [mine / theirs for mine, theirs in zip(ours, samples, strict=True)]
-            figures.append(
-                Figure(f"{key}-by-{name}", f"… by {name}'s", statistics.median(ratios), "", ratios, budgets.get(name))
-            )
+        for mine, own in ours.items():
+            if name not in ours:
+                ratios = [one / other for one, other in zip(own, samples, strict=True)]
+                what = f"{key}-by-{name}" if mine == Shiplap.name else f"{key}-{mine}-by-{name}"
+                said = f"… by {name}'s" if mine == Shiplap.name else f"… with a resident, by {name}'s"
+                figures.append(Figure(what, said, statistics.median(ratios), "", ratios, budgets.get(name)))
     return figures
 
 
