@@ -40,6 +40,7 @@ from worker.crossing import Crossing, crossing
 from worker.keptrows import kept_name, published_name
 from worker.outputs import send_for_jobs, send_for_people
 from worker.processresources import WorkerSettings
+from worker.sending import take_turn
 
 _LINGER_S: Final = 20.0  # for the next job: a process takes longer to start than most outputs to send
 _LOOK_S: Final = 1.0
@@ -143,6 +144,14 @@ def main() -> None:
 
 def _work(service: Service, settings: WorkerSettings, stopped: threading.Event) -> int:
     """Send until there has been nothing for a while. Returns the exit code."""
+    turn = take_turn(settings.service.root)
+    if turn is None:  # another worker's process was quicker, and sends what there is
+        return 0
+    with os.fdopen(turn):
+        return _send(service, settings, stopped)
+
+
+def _send(service: Service, settings: WorkerSettings, stopped: threading.Event) -> int:
     idle_since = time.monotonic()
     while time.monotonic() - idle_since < _LINGER_S:
         with Store.open(settings.service.root) as store:  # a session for each round: nothing is held between them

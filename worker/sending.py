@@ -1,4 +1,7 @@
-"""The heart's side of ``worker.sender``: starts its process while this host has outputs that are not sent yet."""
+"""The heart's side of ``worker.sender``: starts its process while this host has outputs that are not sent yet.
+
+Of the workers of one host one sends at a time: its process holds a lock beside the store.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
+from images.locks import try_named
 from pipelines.service import Service
 from worker.processes import environment_of
 from worker.processresources import WorkerSettings
@@ -16,7 +21,22 @@ from worker.processresources import WorkerSettings
 _PAUSE_S: Final = 5.0  # after a process that failed; it doubles
 _LONGEST_PAUSE_S: Final = 300.0
 _OFFER_S: Final = 60.0
+_LOCK: Final = "sending"
 _log = logging.getLogger(__name__)
+
+
+def take_turn(root: Path) -> int | None:
+    """A descriptor that lets nobody else on this host send until it is closed; None: somebody does."""
+    return try_named(root / "serve" / "sending.lock", _LOCK)
+
+
+def is_sending(root: Path) -> bool:
+    """Whether a worker of this host sends just now."""
+    held = take_turn(root)
+    if held is None:
+        return True
+    os.close(held)
+    return False
 
 
 class Sending:
@@ -42,7 +62,7 @@ class Sending:
             self._offered_at = now
             if known.is_on_several_hosts():
                 known.offer_again(host)
-        if now < self._not_before or not known.has_unsent(host):
+        if now < self._not_before or not known.has_unsent(host) or is_sending(self._service.settings.root):
             return
         command = [sys.executable, "-m", "worker.sender", str(os.getpid()), self._settings.name]
         try:
