@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -82,10 +82,12 @@ class Held(NamedTuple):
 
     own: by name, those that came with the run. They are the run's, whatever is stored.
     stored: by name.
+    broken: by name, why others cannot be opened, for people. A run goes on without them, unless it needs one.
     """
 
     own: Mapping[str, bytes] = MappingProxyType({})
     stored: Mapping[str, Opened] = MappingProxyType({})
+    broken: Mapping[str, str] = MappingProxyType({})
 
     def values(self) -> list[bytes]:
         """All values, for a masker."""
@@ -94,8 +96,9 @@ class Held(NamedTuple):
     def sifted(self, run: RunAsks) -> Sifted:
         """What this run gets of them."""
         if run.domain.is_fork:  # not even what somebody sent with it
-            return Sifted({}, {name: refusal(SILENT, run) for name in (*self.own, *self.stored)})
-        values, refused = dict(self.own), {}
+            return Sifted({}, {name: refusal(SILENT, run) for name in (*self.own, *self.stored, *self.broken)})
+        values = dict(self.own)
+        refused = {name: why for name, why in self.broken.items() if name not in values}
         for name, (value, policies) in self.stored.items():
             reasons = [refusal(policy, run) for policy in policies]
             if name in values:
@@ -160,7 +163,9 @@ class Secrets:
                 forget_grants_of_name(connection, "secret", name)
 
     def hold(self, project: str, *, named: Iterable[str] = (), own: Iterable[str] = (), job: int | None = None) -> Held:
-        """The secrets that a run of the project may have. Raises SecretError when the key does not fit.
+        """The secrets that a run of the project may have. Raises SecretError when this host's key is not the service's.
+
+        Of the project's secrets those that cannot be opened with the right key are ``broken``.
 
         named: names of stored ones that whoever made the run asked for: NotFoundError is raised where one is not there.
         own: names of those that came with the run. job: the run's first, which has them.
@@ -170,7 +175,8 @@ class Secrets:
             for name in named:
                 if name not in theirs:
                     self._reveal(connection, name, project, None)
-            return Held(theirs, self._opened(connection, project))
+            broken: dict[str, str] = {}
+            return Held(theirs, self._opened(connection, project, broken), broken)
 
     def reveal(self, names: Iterable[str], *, project: str = "", job: int | None = None) -> dict[str, bytes]:
         """The values that jobs of ``project`` may have, whatever their policies say.
@@ -235,18 +241,35 @@ class Secrets:
                 return self._open(_stored(scope, name), name, bytes(sealed))
         raise NotFoundError(f"there is no secret {name}", hint=f"an administrator adds it: shiplap secret set {name}")
 
-    def _opened(self, connection: Connection, project: str) -> dict[str, Opened]:
+    def _opened(self, connection: Connection, project: str, broken: dict[str, str]) -> dict[str, Opened]:
+        """By name. broken: gets those that cannot be opened although the key is the service's."""
+
+        def value_of(bound_to: str, row: Any) -> bytes | None:
+            try:
+                return self._open(bound_to, row.name, bytes(row.value))
+            except SecretError as error:
+                if not self.keys.kept():
+                    raise
+                check_key(connection, self.keys)  # else it is this host's fault, and another's worker does it
+                broken[row.name] = error.message
+                return None
+
         columns = (secrets.c.name, secrets.c.value, secrets.c.policy)
         found = {}
         given = policies_of(connection, project)
         if given:
             ours = select(*columns).where(secrets.c.project == "", secrets.c.name.in_(given))
             for row in connection.execute(ours):
-                own, value = decoded(row.policy), self._open(row.name, row.name, bytes(row.value))
-                found[row.name] = Opened(value, tuple(own if each == SILENT else each for each in given[row.name]))
+                own, value = decoded(row.policy), value_of(row.name, row)
+                if value is not None:
+                    policies = tuple(own if each == SILENT else each for each in given[row.name])
+                    found[row.name] = Opened(value, policies)
         for row in connection.execute(select(*columns).where(secrets.c.project == project)):
-            value = self._open(_stored(project, row.name), row.name, bytes(row.value))
-            found[row.name] = Opened(value, (decoded(row.policy),))
+            found.pop(row.name, None)
+            broken.pop(row.name, None)
+            value = value_of(_stored(project, row.name), row)
+            if value is not None:
+                found[row.name] = Opened(value, (decoded(row.policy),))
         return found
 
     def _seal(self, bound_to: str, value: bytes) -> bytes:

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, text, update
 
 from core.settings import ServiceSettings
 from core.trust import Domain, of_branch, of_fork, of_user, protected
 from pipelines.database import _url, migrate, upgrade
-from pipelines.errors import InvalidRequestError, NotFoundError
+from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
 from pipelines.keeping.backup import backup, restore
 from pipelines.model import Project
 from pipelines.owning.grants import Grant
 from pipelines.owning.policies import SILENT, Policy, PolicyEvent, RunAsks, check_policy, refusal, told
+from pipelines.schema import secrets
 from pipelines.service import Service
 
 MAIN, BRANCH, ANN, FORK = protected("app"), of_branch("app", "feature/x"), of_user("app", "ann"), of_fork("app", 7)
@@ -150,6 +151,30 @@ def test_policy_stays_when_a_value_is_replaced(service: Service) -> None:
     service.secrets.delete("npm", project="app")
     service.secrets.put("npm", b"new-", project="app")
     assert service.secrets.list(project="app")[0].policy == SILENT, "one that comes later by the same name is another"
+
+
+def test_secret_that_cannot_be_opened_is_missed_by_whoever_needs_it_alone(
+    service: Service, settings: ServiceSettings
+) -> None:
+    service.secrets.take_key()
+    for name in ("npm", "deploy"):
+        service.secrets.put(name, b"value", project="app")
+    service.secrets.put("deploy", b"of the service")
+    service.projects.put(Project("app"))
+    service.grants.give(Grant("app", "secret", "deploy"))
+    with service.database.write() as connection:  # as half a restored backup, or a hand in the database, leaves it
+        this = update(secrets).where(secrets.c.project == "app", secrets.c.name == "deploy")
+        connection.execute(this.values(value=b"x" * 40))
+    held = service.secrets.hold("app")
+    assert held.values() == [b"value"], "nor does another one take its place"
+    sifted = held.sifted(RunAsks(protected("app"), "push", "main"))
+    assert dict(sifted.values) == {"npm": b"value"}
+    assert "the secret deploy cannot be decrypted" in sifted.refused["deploy"]
+    with pytest.raises(SecretError):
+        service.secrets.hold("app", named=["deploy"])
+    (settings.root / "serve" / "secret.key").write_bytes(b"k" * 32)
+    with Service.open(settings) as another, pytest.raises(SecretError, match="is another key"):
+        another.secrets.hold("app")  # this host's fault: a worker that has the key does the run
 
 
 def test_name_that_was_asked_for_has_to_be_there(service: Service) -> None:
