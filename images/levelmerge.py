@@ -1,8 +1,8 @@
 """Merging one overlay upper directory into the one below it, by renames: the work is what changed, not what is there.
 
-It can be killed at any instant. Each step is one that can be taken again, and ``merge`` goes on where it was left: what
-has been moved is gone from the directory above. Only times would be lost on the way, since renames change those of
-directories: ``merged_times`` reads them before.
+It can be killed at any instant, and asks between two steps whether it is cancelled. Each step is one that can be taken
+again, and ``merge`` goes on where it was left: what has been moved is gone from the directory above. Only times would
+be lost on the way, since renames change those of directories: ``merged_times`` reads them before.
 
 Jobs chose every name here, and how deep directories lie. No link is ever followed.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from core.cancellation import check
 from core.files import names_in
 from core.kernel import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from images.upperwalk import DIRECTORY_FLAGS, attribute_names, is_opaque, is_whiteout
@@ -28,11 +29,13 @@ _COPIED: Final = ("user.", "system.posix_acl_")
 def merged_times(top: str, base: str) -> list[tuple[bytes, int]]:
     """The directories that both have and that become one: paths, and when those of ``top`` were changed.
 
-    In nanoseconds since the epoch. Raises OSError, also for paths that are too long for the kernel.
+    In nanoseconds since the epoch. Raises OSError, also for paths that are too long for the kernel, and what ``check``
+    raises.
     """
     found = []
     pending = [b"."]
     while pending:
+        check()
         path = pending.pop()
         with _both(top, base, path) as (upper, lower):
             found.append((path, os.fstat(upper).st_mtime_ns))
@@ -47,7 +50,7 @@ def merge(top: str, base: str, aside: str, times: Iterable[tuple[bytes, int]], *
     times: of ``merged_times``, from before the first attempt.
     is_lowest: nothing lies below ``base``, so that nothing has to be hidden any more.
     ``top`` has no more than empty directories then. Returns the bytes on disk of files that were replaced, without
-    those that are aside. Raises OSError.
+    those that are aside. Raises OSError, and what ``check`` raises.
     """
     freed = 0
     number = len(os.listdir(aside))
@@ -58,6 +61,7 @@ def merge(top: str, base: str, aside: str, times: Iterable[tuple[bytes, int]], *
             # Where nothing is below, a mark that something is gone would be listed as a name.
             is_last = is_last or is_opaque(lower, attribute_names(lower, path))
             for name in names_in(upper):
+                check()
                 if _becomes_one(upper, lower, name):
                     pending.append((_below(path, name), is_last))
                     continue

@@ -396,6 +396,34 @@ def test_who_waits_for_the_lock_can_be_cancelled(bench: Bench) -> None:
             pass
 
 
+def test_merge_can_be_cancelled_at_each_step_and_goes_on_with_whoever_comes_next(bench: Bench) -> None:
+    bench.job(put(same="0", d__e__deep="0"))
+    wanted = {"same": "0", "d/e/deep": "0"}
+    asked_most = 0
+    for stops_at in range(1, 60):
+        asked = 0
+
+        def stop(last: int = stops_at) -> None:
+            nonlocal asked
+            asked += 1
+            if asked >= last:
+                raise TimeoutError("cancelled")
+
+        files = {f"f{stops_at}": "x", "same": str(stops_at), "d/e/deep": str(stops_at)}
+        with asking(stop), contextlib.suppress(TimeoutError):
+            bench.job(put(**{name.replace("/", "__"): text for name, text in files.items()}))
+        asked_most = max(asked_most, asked)
+        bench.job(put(last=str(stops_at)))  # which completes what was left
+        found = bench.files()
+        wanted = {**wanted, **files} if f"f{stops_at}" in found else wanted
+        wanted["last"] = str(stops_at)
+        assert found == wanted, "a generation whole, or the one before it"
+        assert len(bench.levels()) == 1
+        if asked < stops_at:
+            break
+    assert asked_most > 10, "it was asked in the midst of a merge"
+
+
 def test_many_at_once_lose_nothing_and_leave_one_level(bench: Bench) -> None:
     won: list[str] = []
     lost: set[str] = set()
