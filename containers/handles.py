@@ -95,10 +95,10 @@ class Container(Closing):
     def execute(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
         """Have another process join it; returns once its command is being executed. It is a container's equal to us.
 
-        spec: of which command, variables, user, directory, capabilities and ulimits count. The process ends with the
-        container. Raises StateError when that has ended, and other ContainerErrors.
+        spec: of which command, variables, user, directory, terminal, capabilities and ulimits count. The process ends
+        with the container. Raises StateError when that has ended, and other ContainerErrors.
         """
-        body = wire.to_memfd(to_wire(spec))
+        body = wire.to_memfd(to_wire(spec._replace(init=False, reaper=False)))  # the container has its first process
         try:
             with self._running():
                 return started(self._ask(("exec",), body, stdin, stdout, stderr), lambda: None)

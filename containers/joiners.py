@@ -24,12 +24,12 @@ _LOOPBACK = ("7F", "00000000000000000000000001000000")
 
 
 class Joiner:
-    """A process that a client had join a container. Its output goes to the client's own descriptors.
+    """A process that a client had join a container. Its output goes to the client's own descriptors, or its terminal.
 
     client: closing it kills the process. It gets what it would get of a container: ``started`` or an error, and
         ``exit``.
-    stdio: the process's.
-    terminal: it has none.
+    stdio: the process's, unless it has a terminal.
+    terminal: none that is kept here.
     """
 
     terminal = -1
@@ -54,7 +54,8 @@ class Joiner:
         return self._stdio
 
     def set_terminal(self, master: int, *, has_input: bool) -> None:  # noqa: ARG002 - as ``joining.Streams``
-        """Nobody asks for one."""
+        """The client has the other end from before it is told that the command runs."""
+        self._tell(("terminal",), [master])
         os.close(master)
 
     def process_ended(self) -> None:
@@ -86,11 +87,11 @@ class Joiner:
         self._tell(("exit", code << 8, "", []))
         self._let_client_go()
 
-    def _tell(self, message: object) -> None:
+    def _tell(self, message: object, fds: list[int] | tuple[int, ...] = ()) -> None:
         if self._client is None:
             return
         try:
-            wire.send(self._client, message)
+            wire.send(self._client, message, fds)
         except (BrokenPipeError, ConnectionResetError):
             return
 
