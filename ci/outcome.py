@@ -20,6 +20,8 @@ from builder.request.cache import CacheFrom
 from builder.request.limits import StepLimits
 from builder.result import BuildResult
 from ci.ends import JobOutcome
+from ci.failedfiles import Entrance, Keep
+from containers.handles import Container
 from containers.launcher import Launcher
 from containers.spec import ContainerSpec, Mount
 from core.digests import DiffID
@@ -162,6 +164,8 @@ class JobTools(NamedTuple):
     publisher: None: images of ``build`` jobs are named in the store, and never pushed.
     caches: None: what builds make is remembered on this machine alone.
     access: how builds fetch URLs and git repositories.
+    entrance: makes the way in for people, for a container that has been started; None: nobody gets in.
+    keep: keeps what a job of commands left that failed; None: nobody wants to have it.
     held: is given the container of a command that failed, while its files and mounts are still there, by the thread of
         the job; a run on a laptop opens a shell in it. None: nobody wants to look.
     """
@@ -181,4 +185,6 @@ class JobTools(NamedTuple):
     publisher: Publisher | None = None
     caches: BuildCaches | None = None
     access: SourceAccess = SourceAccess()
+    entrance: Callable[[Container, ContainerSpec], Entrance] | None = None
+    keep: Keep | None = None
     held: Callable[[ContainerSpec], None] | None = None

@@ -23,7 +23,8 @@ refused: it would work on this machine's data, so it is refused.
 """
 
 _SERVICE: Final = {
-    "build": "", "login": "", "logout": "", "runs": "ls show jobs logs watch open outputs approve refuse cancel retry",
+    "build": "", "login": "", "logout": "",
+    "runs": "ls show jobs logs watch open outputs shell approve refuse cancel retry",
     "secret": "ls policy rm set",
     "token": "add ls rm", "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
     "project member": "ls set rm", "grant": "add rm ls login logout logins",

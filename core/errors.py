@@ -6,7 +6,8 @@
     ├── InvalidReferenceError
     ├── StorageFullError
     ├── OutOfReachError
-    └── HostNotFoundError
+    ├── HostNotFoundError
+    └── WebSocketError
 
 Each package keeps one small tree below ``ShiplapError``. Errors are caught by type; only the outermost layer (CLI,
 HTTP, worker) prints them, exits, or picks a status.
@@ -49,3 +50,7 @@ class OutOfReachError(ShiplapError):
 
 class HostNotFoundError(ShiplapError):
     """A host's name has no address, or its name server does not answer."""
+
+
+class WebSocketError(ShiplapError):
+    """The other side does not speak the WebSocket protocol, or sends more than is taken at once."""

@@ -346,6 +346,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     has_webhook_secret, has_status_token: whether these are stored, which ``Projects`` does apart from the rest.
     weight: of its share: while both have runs that wait, a project with weight 2 gets twice the places of one with
     weight 1.
+    keep_failed: whether what failed jobs left is kept for a while, so that somebody can open a shell in it.
     """
 
     name: str
@@ -357,6 +358,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     has_webhook_secret: bool = False
     has_status_token: bool = False
     weight: int = 1
+    keep_failed: bool = False
 
     @property
     def reports_status(self) -> bool:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -35,6 +36,7 @@ projects = Table(
     Column("webhook_secret", LargeBinary),  # encrypted, as is the next
     Column("status_token", LargeBinary),
     Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.runs.shares
+    Column("keep_failed", Boolean, nullable=False, default=False, server_default=false()),  # see pipelines.runs.shells
 )
 
 runs = Table(
@@ -106,10 +108,47 @@ jobs = Table(
     Column("host", String(64), nullable=False, default="", server_default=""),  # its worker's; see runs.artifacts
     Column("left_at", String(64), nullable=False, default="", server_default=""),  # the only host with its outputs
     Column("to_send", String(64), nullable=False, default="", server_default=""),  # the host that has some to send
+    Column("entered", Integer, nullable=False, default=0, server_default="0"),  # the attempt that people had a shell in
     UniqueConstraint("run", "place", name="jobs_of_run"),
     Index("jobs_by_state", "state"),
     Index("jobs_to_send", "to_send"),
     sqlite_autoincrement=True,  # logs in Redis and tokens have the number, too
+)
+
+shells = Table(
+    "shells",  # that people open in jobs; see pipelines.runs.shells
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("name", String(200), nullable=False),  # the job's
+    Column("attempt", Integer, nullable=False),
+    Column("project", String(100), nullable=False),
+    Column("kind", String(8), nullable=False),  # running or failed, as the job was
+    Column("host", String(64), nullable=False),  # whose worker opens it
+    Column("actor", String(200), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("has_secrets", Boolean, nullable=False),
+    Column("terms", Text, nullable=False),  # a runs.shells.ShellTerms
+    Column("is_attached", Boolean, nullable=False, default=False, server_default=false()),  # its terminal has come
+    Column("state", String(8), nullable=False),  # asked, open, ended
+    Column("asked_at", Float, nullable=False),
+    Column("opened_at", Float),
+    Column("ended_at", Float),
+    Column("exit_code", Integer),
+    Column("reason", Text, nullable=False, default="", server_default=""),
+    Index("shells_by_state", "state", "host"),
+    Index("shells_by_job", "job"),
+    sqlite_autoincrement=True,  # what is said in Redis has the number, too
+)
+
+failed_files = Table(
+    "failed_files",  # what failed jobs left, for shells; see pipelines.runs.shells
+    metadata,
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("host", String(64), nullable=False),  # whose store has them
+    Column("until", Float, nullable=False),
+    Column("document", Text, nullable=False),  # a ci.failedfiles.FailedFiles
 )
 
 job_reports = Table(
@@ -503,5 +542,5 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0021"
+HEAD = "0022"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

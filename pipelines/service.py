@@ -38,6 +38,8 @@ from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.reports import TestReports
 from pipelines.runs.runs import Runs
 from pipelines.runs.schedules import Schedules
+from pipelines.runs.shellpipes import ShellPipes
+from pipelines.runs.shells import Shells
 from pipelines.runs.workers import Workers
 from pipelines.sealing.logins import Logins
 from pipelines.sealing.vault import Secrets
@@ -79,6 +81,8 @@ class Service(Closing):
         self.artifacts = Artifacts(database)
         self.gates = Gates(database, self.queue)
         self.schedules = Schedules(database)
+        self.shells = Shells(database)
+        self.shell_pipes = ShellPipes(self._redis)
         self.pipelines = Pipelines(database, self.secrets, self.runs)
         self.naming = Naming(database)
         self.projects = Projects(database, self.secrets, self.borders, repositories(settings))

@@ -40,6 +40,7 @@ from web.views import (
     runs,
     schedules,
     secrets,
+    shells,
     users,
 )
 from web.views.operation import readiness
@@ -55,7 +56,7 @@ PREFIX: Final = "/api/v1"
 APIS: Final = (
     runs.api, jobs.api, outputs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api,
     grants.api,
-    members.api, lint.api, schedules.api,
+    members.api, lint.api, schedules.api, shells.api,
 )  # fmt: skip
 REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"
@@ -87,6 +88,8 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
             rule = PREFIX + endpoint.path.replace("{job}", "<path:job>").replace("{", "<").replace("}", ">")
             view = _view(endpoint, service, hub)
             app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
+            if endpoint.is_websocket:  # without this it is not found by whoever asks for one
+                app.add_url_rule(rule, endpoint.name, websocket=True, methods=["GET"], provide_automatic_options=False)
     _add_operation(app, service)
     add_error_handlers(app)
     log_requests(app)

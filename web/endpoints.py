@@ -40,6 +40,7 @@ class Endpoint:
     location: the address of what was made, below /api/v1, with ``{0.member}`` of the result.
     errors: codes by status, for the document.
     noted: whether the audit trail shows it when it changed something.
+    is_websocket: it is asked for a WebSocket, too, and takes the connection over then.
     """
 
     method: Method
@@ -56,6 +57,7 @@ class Endpoint:
     location: str = ""
     errors: Mapping[int, str] = field(default_factory=dict)
     noted: bool = True
+    is_websocket: bool = False
 
     @property
     def is_noted(self) -> bool:
@@ -110,6 +112,7 @@ class Api:
         location: str = "",
         errors: Mapping[int, str] | None = None,
         noted: bool = True,
+        is_websocket: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Register the decorated function. See ``Endpoint``."""
 
@@ -135,6 +138,7 @@ class Api:
                     location,
                     errors or {},
                     noted,
+                    is_websocket,
                 )
             )
             return handler

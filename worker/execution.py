@@ -40,6 +40,7 @@ from pipelines.runs.artifacts import note_left
 from pipelines.runs.faults import Blame
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reports import keep_reports
+from pipelines.runs.shells import note_failed_files
 from pipelines.runs.waking import wake
 from pipelines.sealing.vault import Held
 from registry.errors import ResponseError, UnreachableError
@@ -206,6 +207,10 @@ class Execution:
                 keep_reports(connection, self._claim, done.reports, time.time())
             if not done.is_tried_again:
                 note_left(connection, self._claim.number, done.left)
+            if done.failed_files is not None:
+                note_failed_files(
+                    connection, self._claim.number, self._resources.host, done.failed_files, done.failed_until
+                )
 
         if done.is_tried_again:
             writer.close()

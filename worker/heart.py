@@ -31,6 +31,7 @@ from pipelines.service import Service
 from worker.keptrows import settle_kept
 from worker.processresources import WorkerSettings
 from worker.sending import Sending
+from worker.shelling import Shelling
 
 _ROUND_S: Final = 1.0
 _STUCK_AFTER_S: Final = 10.0
@@ -52,6 +53,7 @@ class Heart:
         self._draining = False
         self._host = ""
         self._sending = Sending(settings, service)
+        self._shelling = Shelling(settings, service)
 
     def run(self) -> None:
         """Returns when the worker has ended. A worker that died leaves its row, which shows that it is lost."""
@@ -88,6 +90,8 @@ class Heart:
             if (consumes or self._draining) and now - self._beaten_at >= BEAT_S:
                 self._beaten_at = now
                 self._beat()
+            if self._host and not self._draining:
+                self._shelling.look(self._host)
             self._reaper.reap()
             start_due(self._service.schedules, self._service.projects, self._service.runs)
             if now - self._swept_at >= _SWEEP_S:
@@ -125,10 +129,10 @@ class Heart:
 
 
 def main() -> None:
-    """``python -m worker.heart NAME CONCURRENCY LABEL…``"""
-    name, concurrency, *labels = sys.argv[1:]
+    """``python -m worker.heart NAME CONCURRENCY GROUP LABEL…``"""
+    name, concurrency, group, *labels = sys.argv[1:]
     logging.config.dictConfig(configuration())
-    settings = WorkerSettings(ServiceSettings.from_environ(), name, tuple(labels), int(concurrency))
+    settings = WorkerSettings(ServiceSettings.from_environ(), name, tuple(labels), int(concurrency), group=group)
     with Service.open(settings.service) as service:
         Heart(settings, service, sys.stdin.fileno()).run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ from builder.result import BuildResult
 from ci.ends import JobOutcome
 from ci.errors import JobFaultError
 from ci.execution.job import execute
+from ci.failedfiles import FailedFiles
 from ci.handover import given_to
 from ci.model import SourceOptions
 from ci.outcome import Given, JobTools
@@ -38,10 +40,12 @@ from registry.client import push
 from worker.building import default_names
 from worker.cacheexport import CacheExport
 from worker.connecting import bounds_of
+from worker.entrances import Entrances
 from worker.fetching import fetched
 from worker.imagelabels import annotations_of
 from worker.jobcaches import caches_of
 from worker.keptrows import kept_name, kept_until, published_name
+from worker.leavings import Leavings
 from worker.outputs import bring, leave, used_images
 from worker.outputsquota import within_quota
 from worker.sharedcache import refuse_cache_names
@@ -57,6 +61,7 @@ class JobDone(NamedTuple):
     exports: what remains to be written to the shared cache.
     has_caches: directories of it are kept for its next runs.
     left: where what it output is.
+    failed_files: what it left for a shell in it; None: nothing is kept. failed_until: until when, as ``time.time``.
     """
 
     outcome: JobOutcome
@@ -65,6 +70,8 @@ class JobDone(NamedTuple):
     exports: Sequence[CacheExport] = ()
     has_caches: bool = False
     left: Left = Left()
+    failed_files: FailedFiles | None = None
+    failed_until: float = 0.0
 
 
 def run_job(work: Work, writer: LogWriter) -> JobDone:
@@ -78,6 +85,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     work.store.act_for(domain)
     caches = caches_of(work, domain, basis.plan.file)
     sifted = _secrets(work, domain, basis)
+    leavings = Leavings.of(work)
     options = SourceOptions(basis.plan.history, basis.plan.submodules, basis.plan.lfs)
     with fetched(work, ref=basis.plan.ref, commit=basis.plan.commit) as commit:
         common = Given(
@@ -92,7 +100,10 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         bring(work, domain, given.outputs, used_images(planned.job, given.images), basis.late_at)
-        outcome = execute(planned, given, _tools(work, writer, domain, basis)._replace(caches=caches))
+        tools = _tools(work, writer, domain, basis)
+        keep = None if leavings is None else leavings.keep
+        tools = tools._replace(caches=caches, keep=keep, entrance=partial(Entrances, work))
+        outcome = execute(planned, given, tools)
     outcome = replace(outcome, message=writer.masked(outcome.message))
     if domain.is_fork:
         outcome = _of_a_stranger(outcome)
@@ -109,7 +120,13 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         reports = JobReports(planned.base, basis.plan.commit, counts, outcome.reports)
         outcome = replace(outcome, reports=None)
     exports = caches.exports if caches is not None and outcome.state == "succeeded" else ()
-    return JobDone(outcome, is_again, reports, exports, bool(planned.job.caches), left)
+    done = JobDone(outcome, is_again, reports, exports, bool(planned.job.caches), left)
+    if leavings is None:
+        return done
+    if outcome.state != "failed" or is_again:
+        leavings.drop()
+        return done
+    return done._replace(failed_files=leavings.files, failed_until=leavings.until)
 
 
 def _secrets(work: Work, domain: Domain, basis: JobBasis) -> Sifted:

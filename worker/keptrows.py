@@ -18,12 +18,13 @@ from images.kept import Kept
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES
 from pipelines.runs.artifacts import KEPT_S
-from pipelines.runs.keptoutputs import PUBLISHED
+from pipelines.runs.keptoutputs import FAILED, PUBLISHED
 from pipelines.runs.numbers import newest_run
 from pipelines.schema import runs
 
 _ENDING_S: Final = 86400.0  # more than what cleans up may take after the run's time is over
 _PREFIX: Final = "run/"
+_BASE: Final = "below-failed/"
 _AT_ONCE: Final = 500
 
 
@@ -35,6 +36,16 @@ def kept_name(run: int, job: str) -> str:
 def published_name(run: int, job: str, output: str) -> str:
     """The row of the store that keeps an output for people: as long as its file says, whatever becomes of the run."""
     return f"{PUBLISHED}{run}/{job}/{output}"
+
+
+def failed_name(run: int, job: str) -> str:
+    """The row of the store that keeps what a failed job itself wrote, for a shell in it."""
+    return f"{FAILED}{run}/{job}"
+
+
+def failed_base_name(run: int, job: str) -> str:
+    """The row that keeps what that lies on: images and files that others have, too, and that no quota counts."""
+    return f"{_BASE}{run}/{job}"
 
 
 def kept_until(late_at: float, now: float) -> float:
@@ -53,7 +64,8 @@ def settle_kept(database: Database, kept: Kept, now: float) -> None:
     Raises DatabaseUnreachableError.
     """
     rows = _by_run(kept.names(_PREFIX))
-    _drop_of_removed(database, kept, {**rows, **_by_run(kept.names(PUBLISHED))})
+    others = [*kept.names(PUBLISHED), *kept.names(FAILED)]
+    _drop_of_removed(database, kept, {**rows, **_by_run(others)})
     numbers = list(rows)
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
@@ -83,4 +95,5 @@ def _drop_of_removed(database: Database, kept: Kept, numbers: Iterable[int]) -> 
             known = set(connection.execute(select(runs.c.number).where(runs.c.number.in_(some))).scalars())
         for run in some:
             if run not in known and run <= newest:
-                kept.drop([*kept.names(f"{_PREFIX}{run}/"), *kept.names(f"{PUBLISHED}{run}/")])
+                for prefix in (_PREFIX, PUBLISHED, FAILED, _BASE):
+                    kept.drop(kept.names(f"{prefix}{run}/"))

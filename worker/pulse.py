@@ -93,7 +93,10 @@ class Pulse:
 
     def _start(self) -> None:
         settings = self._settings
-        command = [sys.executable, "-m", "worker.heart", settings.name, str(settings.concurrency), *settings.labels]
+        command = [
+            sys.executable, "-m", "worker.heart",
+            settings.name, str(settings.concurrency), settings.group, *settings.labels,
+        ]  # fmt: skip
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from ci.errors import JobCancelledError
+from ci.execution.ending import Ending
 from ci.execution.steps import Numbering
 from ci.model import Cache
 from ci.outcome import Given, JobTools
@@ -55,20 +57,23 @@ class JobCaches(Closing):
             for cache, (generation, upper) in zip(self._caches, self._opened, strict=True)
         )
 
-    def keep(self, *, is_private: bool) -> None:
-        """Keep what the job wrote, once it has succeeded and its container has ended. Raises nothing: a job is not
-        failed by its cache.
+    def keep(self, ending: Ending, *, is_private: bool) -> None:
+        """Keep what the job wrote, once it has succeeded and its container has ended. A job is not failed by its cache.
+
+        Raises JobCancelledError. A merge that is left so goes on with the next one who opens the cache.
 
         is_private: something took part in the job that not everybody may see.
         """
         if not self._caches or self._tools.domain.is_fork:
             return
-        with self._numbering.shown(KEEPING) as step, asking(lambda: None):
+        with self._numbering.shown(KEEPING) as step, asking(ending.check_cancelled):
             for cache, (generation, upper) in zip(self._caches, self._opened, strict=True):
                 try:
                     why = self._tools.store.generations.keep(
                         generation, upper.path, self._tools.domain, is_private=is_private, run=self._given.run
                     )
+                except JobCancelledError:
+                    raise
                 except ShiplapError as error:
                     why = error.message
                 except OSError as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from builder.running.container import Ended, Output, run_container
 from builder.running.masking import secret_forms
@@ -14,19 +13,20 @@ from ci.errors import JobCancelledError, JobFaultError
 from ci.execution import failures, limits, script
 from ci.execution.doors import Doors
 from ci.execution.ending import Ending
+from ci.execution.entering import Entering
 from ci.execution.exports import read_exports
 from ci.execution.failures import CommandFailedError
-from ci.execution.image import JobImage
+from ci.execution.leaving import keep_left
+from ci.execution.prepared import Commands
 from ci.execution.publishing import Publishing
 from ci.execution.reporting import Reporting
 from ci.execution.script import Script
-from ci.execution.services import Beside, Services, owner_of, running
+from ci.execution.services import Services, owner_of, running
 from ci.execution.steps import JobSteps, Numbering
-from ci.execution.variables import JobSecrets, Variables
 from ci.language.shapes import Text
 from ci.model import Job
 from ci.outcome import JobTools
-from ci.workspace.workspace import PLACE, Workspace
+from ci.workspace.workspace import PLACE
 from containers.errors import LimitError, PlaceError, UserError
 from containers.handles import Container
 from containers.spec import ContainerSpec, File, Mount, Tree
@@ -39,27 +39,8 @@ _HOSTNAME: Final = "shiplap"
 """The same everywhere: what a job can see and its key does not name would be an input."""
 
 
-class Commands(NamedTuple):
-    """A job's commands, and all that their container is made of.
-
-    variables: but for those of the image and of secrets.
-    beside: its services.
-    git: mounts that show ``.git`` in the workspace.
-    caches: mounts of what is kept.
-    """
-
-    job: Job
-    image: JobImage
-    variables: Variables
-    secrets: JobSecrets
-    workspace: Workspace
-    git: Sequence[Mount] = ()
-    caches: Sequence[Mount] = ()
-    beside: Sequence[Beside] = ()
-
-
-def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, ending: Ending) -> JobOutcome:
-    """Run them to their end, and take what they leave.
+def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, ending: Ending) -> tuple[JobOutcome, bool]:
+    """Run them to their end, and take what they leave. Also returns whether people were in the container.
 
     Raises CommandFailedError and other JobFaultErrors, and JobCancelledError. Whatever is raised, nothing is left.
     """
@@ -74,14 +55,16 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         reporting = Reporting(job.reports, numbering, Masker(tools.masked))
         mounted = _places_in_workspace(spec)
         publishing = Publishing(job, commands.workspace, store, mounted)
+        entering = Entering(tools)
         try:
             with running(commands.beside, job, tools, numbering, ending) as services:
                 if services is not None:
                     spec = spec._replace(segment=services.place, extra_hosts=services.hosts)
-                _run(spec, commands, text, doors, services, tools, numbering, ending, reporting.monitor)
+                _run(spec, commands, text, doors, services, tools, numbering, ending, reporting.monitor, entering)
         except CommandFailedError as error:
             error.reports = reporting.collected(commands.workspace, ending)
             error.published = publishing.of_failure(numbering, ending)
+            keep_left(commands, spec, upper, tools, numbering, ending)
             raise
         try:
             exports = read_exports(doors.exported(), [str(name) for name in job.exports], Masker(tools.masked))
@@ -93,11 +76,13 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
             failed = CommandFailedError("failure", error.message, exit_code=0, hint=error.hint)
             failed.reports = reporting.collected(commands.workspace, ending)
             failed.published = publishing.of_failure(numbering, ending)
+            keep_left(commands, spec, upper, tools, numbering, ending)
             raise failed from error
         reports = reporting.collected(commands.workspace, ending)
-        return JobOutcome(
+        done = JobOutcome(
             "succeeded", exit_code=0, outputs=outputs, exports=exports, published=published, reports=reports
         )
+        return done, entering.was_used
 
 
 def _places_in_workspace(spec: ContainerSpec) -> list[str]:
@@ -153,10 +138,12 @@ def _run(
     numbering: Numbering,
     ending: Ending,
     heard: Monitor,
+    entering: Entering,
 ) -> None:
     """Run the container to its end. Raises what went wrong with it, or with a service.
 
     heard: gets the events of what the commands print, and passes them on.
+    entering: lets people in as long as the command runs.
     """
     job = commands.job
     planned = numbering.planned(text.names, _lines(job, text))
@@ -169,12 +156,14 @@ def _run(
     reason: str | None = None
 
     def has_to_die(container: Container) -> bool:
+        entering.begin(container, spec)
         return ending.has_to_die(container) or (services is not None and services.has_ended())
 
     try:
         try:
             bells = {doors.bell: steps.rung} if len(planned) > 1 else {}
-            ended = run_container(spec, tools.launcher, output, watch, has_to_die, bells=bells, is_merged=True)
+            with entering:
+                ended = run_container(spec, tools.launcher, output, watch, has_to_die, bells=bells, is_merged=True)
         except (PlaceError, UserError) as error:
             raise JobFaultError(error.message, hint=error.hint) from error
         except LimitError as error:

@@ -17,10 +17,11 @@ from ci.errors import JobFaultError
 from ci.execution import failures
 from ci.execution.blame import is_of_the_machine
 from ci.execution.caches import JobCaches
-from ci.execution.commands import Commands, run_commands
+from ci.execution.commands import run_commands
 from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage, image_of
+from ci.execution.prepared import Commands
 from ci.execution.reusing import Reuse, given_secrets, privacy_of, reuse_of
 from ci.execution.services import Beside
 from ci.execution.steps import Numbering
@@ -174,9 +175,10 @@ class _Attempt:
             if given.git is not None and job.inputs is None:
                 git = stack.enter_context(given.git.mounted(f"{PLACE}/.git", workspace.began_s))
             commands = Commands(job, image, known, secrets, workspace, git, caches.mounts(), beside)
-            outcome = run_commands(commands, tools, self._numbering, self._ending)
-            caches.keep(is_private=privacy is not Privacy.COMMON)
-        if reuse is not None:
+            outcome, was_entered = run_commands(commands, tools, self._numbering, self._ending)
+            if not was_entered:  # else what came of it is not what its commands alone make
+                caches.keep(self._ending, is_private=privacy is not Privacy.COMMON)
+        if reuse is not None and not was_entered:
             reuse.keep(outcome)
         return outcome
 

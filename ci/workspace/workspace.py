@@ -19,6 +19,7 @@ from core.digests import DiffID
 from core.files import storage_errors
 from core.rootfs import DirectoryLayer, RootLayer
 from images.behind import Behind
+from images.diff import write_upper
 from images.errors import ImagesError
 from images.retiming import retimed
 from images.snapshots import Upper
@@ -50,13 +51,14 @@ class Workspace(Closing):
         self._is_large = False  # what it output
         self._began_ns = BEGINNING * 1_000_000_000 if began_ns is None else began_ns
         with contextlib.ExitStack() as undo:
+            self._mask: Upper | None = None
             layers = store.snapshots.lowers(stack.layers)
             if began_ns is not None:
                 layers = tuple(retimed(layer, self._new_upper((), undo).path, began_ns) for layer in layers)
             self._upper = self._new_upper(layers, undo)
             self._layers: tuple[RootLayer, ...] = layers
             if stack.hidden:
-                mask = self._new_upper(layers, undo)
+                self._mask = mask = self._new_upper(layers, undo)
                 with storage_errors("a workspace"):
                     make_mask(_files(mask), stack.hidden, stack.mode_of)
                 self._layers = (*layers, DirectoryLayer(_files(mask)))
@@ -123,6 +125,19 @@ class Workspace(Closing):
                     snapshots.lowers((*self._below, layer))
             return layer
 
+    def layers_left(self) -> tuple[tuple[DiffID, ...], int]:
+        """Write all that the workspace shows as layers, base first, once its container has ended.
+
+        Returns them, and the bytes of what the job wrote. What a layer cannot have, as sockets, is left out. The layers
+        are durable. Raises LayerSourceError, StorageFullError.
+        """
+        shown = list(self._below)
+        if self._mask is not None:
+            below = self._layers[:-1]
+            shown.append(upper_layer(self._store, self._launcher, self._mask, below))
+        shown.append(upper_layer(self._store, self._launcher, self._upper, self._layers))
+        return tuple(shown), self._store.layers.size(shown[-1])
+
     def close(self) -> None:
         """Throw away what the job wrote. What takes long to remove is gone later: the next job need not wait."""
         self._held.close()
@@ -151,6 +166,27 @@ class Workspace(Closing):
             yield fd
         finally:
             os.close(fd)
+
+
+def upper_layer(store: Store, launcher: Launcher, upper: Upper, below: Sequence[RootLayer]) -> DiffID:
+    """Write what an upper directory changed of the layers below it as a layer, once nothing uses it any more.
+
+    Raises LayerSourceError, StorageFullError.
+    """
+    with contextlib.ExitStack() as held, store.layers.writer() as blob:
+
+        def view() -> int | None:
+            if not below:
+                return None
+            fd = launcher.view(tuple(below))
+            held.callback(os.close, fd)
+            return fd
+
+        with Behind(blob) as sink:
+            writer = TarWriter(sink)
+            write_upper(_files(upper), view, writer, root=upper.root)
+            writer.close()
+        return blob.commit()
 
 
 def _files(upper: Upper) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import socket
 import ssl
@@ -22,6 +23,7 @@ _TIMEOUT_S: Final = 60.0
 _HTTPS_PORT: Final = 443
 _ERROR_BYTES: Final = 64 << 10
 _BLOCK_BYTES: Final = 256 << 10
+_HEAD_END: Final = b"\r\n\r\n"
 _REPEATABLE: Final = ("GET", "PUT", "DELETE")
 
 
@@ -83,6 +85,41 @@ class Client(Closing):
         if silence_s is not None and self._socket is not None:
             self._socket.settimeout(silence_s)
         return response
+
+    def upgrade(self, path: str, headers: Mapping[str, str]) -> tuple[socket.socket, bytes, Mapping[str, str]]:
+        """GET ``path``, and let the connection become another protocol's. It is the caller's from then on.
+
+        Returns it, what has come of the other protocol, and the head's fields, their names in lower case. Raises
+        ServerError and UnreachableServerError.
+        """
+        connection = self._connect()
+        try:
+            connection.connect()
+            sock, host = connection.sock, urlsplit(self.server.url).netloc
+            fields = {"Host": host, "Connection": "Upgrade", "User-Agent": f"shiplap/{VERSION}", **headers}
+            if self.server.token:
+                fields["Authorization"] = f"Bearer {self.server.token}"
+            lines = [f"GET {PREFIX}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+            sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+            received = b""
+            while _HEAD_END not in received:
+                data = sock.recv(_ERROR_BYTES)
+                if not data or len(received) > _ERROR_BYTES:
+                    raise http.client.RemoteDisconnected("the server closed the connection")
+                received += data
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            raise self._unreachable(error) from error
+        head, _, early = received.partition(_HEAD_END)
+        first, *rest = head.decode("latin-1").split("\r\n")
+        if first.split(" ")[1:2] != [str(int(http.HTTPStatus.SWITCHING_PROTOCOLS))]:
+            with contextlib.closing(connection), contextlib.suppress(http.client.HTTPException, OSError):
+                response = http.client.HTTPResponse(_Replayed(received, sock))  # type: ignore[arg-type]
+                response.begin()
+                raise self._refusal(response)
+            raise self._unreachable(http.client.BadStatusLine(first))
+        pairs = (line.partition(":")[::2] for line in rest)
+        return sock, early, {name.strip().lower(): value.strip() for name, value in pairs}
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -201,6 +238,23 @@ class Client(Closing):
         return UnreachableServerError(
             f"cannot reach {self.server.url}: {reason}", hint="is the service running there? (shiplap serve)"
         )
+
+
+class _Replayed:
+    """A socket of which some was read already, for ``HTTPResponse``: it is read again, and then what follows."""
+
+    def __init__(self, received: bytes, sock: socket.socket) -> None:
+        self._received = received
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """All of it; the server closes the connection behind an answer to such a request."""
+        del mode
+        data = self._received
+        with contextlib.suppress(OSError):
+            while len(data) < _ERROR_BYTES and (more := self._sock.recv(_ERROR_BYTES)):
+                data += more
+        return io.BufferedReader(io.BytesIO(data))
 
 
 def _decoded(data: bytes) -> Any:

@@ -28,7 +28,8 @@ def job_why(job: dict[str, Any]) -> str:
     if job["is_flaky"]:
         return f"flaky: at attempt {job['attempt']}"
     allowed = "allowed to fail" if job["may_fail"] and job["state"] == "failed" else ""
-    return ": ".join(filter(None, (allowed, told)))
+    entered = "somebody had a shell in it" if job.get("was_entered") else ""
+    return ": ".join(filter(None, (entered, allowed, told)))
 
 
 def _again(job: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ from pipelines.schema import (
     runs,
     schedules,
     secrets,
+    shells,
     statuses,
     steps,
     test_failures,
@@ -53,7 +54,7 @@ from pipelines.schema import (
 TABLES: Final = (  # each after those that it refers to
     projects, runs, jobs, gates, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
     secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
-    image_tags, schedules,
+    image_tags, schedules, shells,
 )  # fmt: skip
 BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"
@@ -163,10 +164,10 @@ def from_json(line: bytes) -> dict[str, object]:
     }
 
 
-# Not in it: who works, who is signed in, what passes by itself; who sent which files, for they are sent again; what the
-# registry has of outputs, for it may be lost; and the key's number, for the key itself is.
+# Not in it: who works, who is signed in, what passes by itself, as what failed jobs left; who sent which files, for
+# these are sent again; what the registry has of outputs, for it may be lost; the key's number, for the key itself is.
 _PASSING: Final = {
     "key_numbers", "senders", "workers", "worker_faults", "sessions", "sign_in_links", "oidc_sign_ins", "throttle",
-    "artifacts", "output_tokens",
+    "artifacts", "output_tokens", "failed_files",
 }  # fmt: skip
 assert {table.name for table in TABLES} == metadata.tables.keys() - _PASSING

@@ -157,13 +157,14 @@ def _values(project: Project) -> dict[str, object]:
         "keep_runs": project.keep_runs,
         "keep_days": project.keep_days,
         "hook": msgspec.json.encode(project.hook).decode(),
+        "keep_failed": project.keep_failed,
     }
 
 
 def _from_row(row: Row[Any]) -> Project:
     return Project(
         row.name, row.concurrency, row.tag_template, row.keep_runs, row.keep_days, _hooks.decode(row.hook),
-        row.webhook_secret is not None, row.status_token is not None, row.weight,
+        row.webhook_secret is not None, row.status_token is not None, row.weight, row.keep_failed,
     )  # fmt: skip
 
 

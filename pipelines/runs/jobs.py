@@ -24,6 +24,7 @@ from pipelines.runs.graphs import graph_of, plans, stop_jobs
 from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.jobnames import meant
 from pipelines.runs.queue import Queue
+from pipelines.runs.rows import was_entered
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.waking import wake
@@ -53,6 +54,7 @@ class JobView(msgspec.Struct, frozen=True):
     reused_from: the run whose result it has; empty: its own.
     outputs: the digest of the layer that it output; empty: none.
     image: of a ``build``, the ID of the image; empty: none.
+    was_entered: somebody had a shell in it while it ran: what came of it may not be what its commands alone make.
     """
 
     run: int
@@ -78,6 +80,7 @@ class JobView(msgspec.Struct, frozen=True):
     matrix: str = ""
     is_gate: bool = False
     group: str = ""
+    was_entered: bool = False
 
 
 class PipelineView(msgspec.Struct, frozen=True):
@@ -260,4 +263,5 @@ def _view(row: Row[Any], reason: str) -> JobView:
         matrix=node.matrix,
         is_gate=node.is_gate,
         group=node.group,
+        was_entered=was_entered(row),
     )

@@ -1,4 +1,4 @@
-"""What outputs for people take of a host's store, by project."""
+"""What a host's store keeps for people, by project: outputs, and what failed jobs left for a shell."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from pipelines.schema import runs
 PUBLISHED: Final = "output/"
 """How the names of the store's rows begin that keep outputs for people; then come the run, the job and the output."""
 
+FAILED: Final = "failed/"
+"""How the names of rows begin that keep what failed jobs left; then come the run and the job."""
+
 _AT_ONCE: Final = 500
 
 
@@ -23,9 +26,10 @@ def taken_by_project(database: Database, kept: Kept) -> Mapping[str, int]:
     Raises DatabaseUnreachableError.
     """
     sizes: dict[int, int] = {}
-    for name, size in kept.sizes(PUBLISHED).items():
-        number = int(name.split("/")[1])
-        sizes[number] = sizes.get(number, 0) + size
+    for prefix in (PUBLISHED, FAILED):
+        for name, size in kept.sizes(prefix).items():
+            number = int(name.split("/")[1])
+            sizes[number] = sizes.get(number, 0) + size
     projects = _projects(database, sizes)
     found: dict[str, int] = {}
     for number, size in sizes.items():

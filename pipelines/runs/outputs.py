@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import func, select
@@ -16,6 +16,7 @@ from pipelines.database import Database
 from pipelines.errors import NotFoundError
 from pipelines.runs.artifacts import output_tag
 from pipelines.runs.previews import HAVE_OUTCOME
+from pipelines.runs.rows import was_entered
 from pipelines.schema import artifacts, jobs, runs
 
 
@@ -26,6 +27,7 @@ class OutputView(msgspec.Struct, frozen=True):
     until: when it is removed, in seconds since the epoch.
     artifact: its name in the service's registry, without the host; empty: it is not there.
     preview: whether its author had it marked at the commit, to be opened.
+    was_entered: somebody had a shell in the job while it ran: it may have more than the job's commands made.
     """
 
     name: str
@@ -34,6 +36,7 @@ class OutputView(msgspec.Struct, frozen=True):
     until: float
     artifact: str = ""
     preview: bool = False
+    was_entered: bool = False
 
 
 class FoundOutput(NamedTuple):
@@ -102,7 +105,7 @@ class Outputs:
 
 
 def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...]]:
-    columns = (jobs.c.place, jobs.c.name, jobs.c.result, jobs.c.finished_at)
+    columns = (jobs.c.place, jobs.c.name, jobs.c.result, jobs.c.finished_at, jobs.c.attempt, jobs.c.entered)
     wanted = select(*columns).where(jobs.c.run == run, jobs.c.kind == "job", jobs.c.state.in_(HAVE_OUTCOME))
     sent = select(jobs.c.place, artifacts.c.name, artifacts.c.repository).join(jobs, jobs.c.number == artifacts.c.job)
     rows = connection.execute(sent.where(jobs.c.run == run, artifacts.c.kind == "output"))
@@ -110,16 +113,15 @@ def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...
     found = {}
     for row in connection.execute(wanted.order_by(jobs.c.place)):
         outcome = JobOutcome.from_json(row.result)
-        each = tuple(
-            _output(run, row.place, row.name, one, row.finished_at, there.get((row.place, one.name), ""))
-            for one in outcome.published
-        )
+        each = tuple(_output(run, row, one, there.get((row.place, one.name), "")) for one in outcome.published)
         if each:
             found[row.place] = each
     return found
 
 
-def _output(run: int, place: int, job: str, found: Published, at: float, repository: str) -> FoundOutput:
-    artifact = f"{repository}:{output_tag(run, place, found.name)}" if repository else ""
-    view = OutputView(found.name, found.count, found.size, at + found.keep_s, artifact, found.preview)
-    return FoundOutput(run, place, job, view, found.layer, at)
+def _output(run: int, row: Any, found: Published, repository: str) -> FoundOutput:
+    """row: of the job."""
+    artifact = f"{repository}:{output_tag(run, row.place, found.name)}" if repository else ""
+    until = row.finished_at + found.keep_s
+    view = OutputView(found.name, found.count, found.size, until, artifact, found.preview, was_entered(row))
+    return FoundOutput(run, row.place, row.name, view, found.layer, row.finished_at)

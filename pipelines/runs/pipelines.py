@@ -30,6 +30,7 @@ from pipelines.runs.graphs import RunPlan, graph_of, node_document, plans, stop_
 from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.ownpulls import held_requests
 from pipelines.runs.queue import check_labels
+from pipelines.runs.rows import was_entered
 from pipelines.runs.runs import Runs
 from pipelines.runs.schedules import write_schedules
 from pipelines.runs.states import follow_job, hold_run
@@ -183,11 +184,20 @@ class Pipelines:
         return JobBasis(plans.decode(row.plan), row.late_at, before, outcomes, place)
 
     def results(self, run: int) -> dict[str, JobOutcome | None]:
-        """By job of a run's pipeline, what came of it; None: it did not succeed. Empty for a run that is gone."""
-        columns = (jobs.c.name, jobs.c.state, jobs.c.result)
+        """By job of a run's pipeline, what came of it. Empty for a run that is gone.
+
+        None: it did not succeed, or somebody had a shell in it, so that nobody knows what made its result.
+        """
+        columns = (jobs.c.name, jobs.c.state, jobs.c.result, jobs.c.attempt, jobs.c.entered)
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).where(jobs.c.run == run, jobs.c.place > FIRST_PLACE)).all()
-        return {row.name: JobOutcome.from_json(row.result) if row.state in _JOB_IS_GOOD else None for row in rows}
+        is_good = {row.name: row.state in _JOB_IS_GOOD and not was_entered(row) for row in rows}
+        return {row.name: JobOutcome.from_json(row.result) if is_good[row.name] else None for row in rows}
+
+    def plan_of(self, run: int) -> RunPlan:
+        """What the jobs of a pipeline's run have in common."""
+        with self._database.read() as connection:
+            return plans.decode(connection.execute(select(runs.c.plan).where(runs.c.number == run)).scalar_one())
 
     def pipeline_of(self, run: int) -> str:
         """The pipeline of a run; empty for a build alone, and for a run that is not there any more."""

@@ -53,6 +53,11 @@ def job_from_row(row: Row[Any]) -> Job:
     )
 
 
+def was_entered(row: Any) -> bool:
+    """Whether somebody had a shell in a job while it ran. row: with the job's ``attempt`` and ``entered``."""
+    return bool(row.entered) and row.entered == row.attempt
+
+
 def run_from_row(row: Row[Any]) -> Run:
     """A row of ``select_runs``."""
     return Run(

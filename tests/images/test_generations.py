@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from core.cancellation import asking
-from core.errors import StorageFullError
+from core.errors import ShiplapError, StorageFullError
 from core.trust import HOST, of_branch, of_fork, of_user, protected
 from images.cachefiles import MOST_LEVELS
 from images.generations import UNCHANGED, UNUSED_S, CacheName
@@ -407,10 +407,10 @@ def test_merge_can_be_cancelled_at_each_step_and_goes_on_with_whoever_comes_next
             nonlocal asked
             asked += 1
             if asked >= last:
-                raise TimeoutError("cancelled")
+                raise ShiplapError("cancelled")
 
         files = {f"f{stops_at}": "x", "same": str(stops_at), "d/e/deep": str(stops_at)}
-        with asking(stop), contextlib.suppress(TimeoutError):
+        with asking(stop), contextlib.suppress(ShiplapError):
             bench.job(put(**{name.replace("/", "__"): text for name, text in files.items()}))
         asked_most = max(asked_most, asked)
         bench.job(put(last=str(stops_at)))  # which completes what was left

@@ -35,6 +35,7 @@ def project_of(name: str, form: Mapping[str, str]) -> Project:
             keep_runs=_number("keep_runs", form),
             keep_days=_number("keep_days", form),
             weight=_number("weight", form, empty=1),
+            keep_failed="keep_failed" in form,
             hook=msgspec.convert(hook, HookSettings),
         )
     except msgspec.ValidationError as error:
@@ -61,6 +62,7 @@ def shown(project: Project) -> dict[str, Any]:
     members["file"] = hook.file or ""
     members["build_args"] = "\n".join(f"{name}={value}" for name, value in hook.build_args.items())
     members["tag_template"] = project.tag_template
+    members["keep_failed"] = project.keep_failed
     return members
 
 
@@ -68,7 +70,7 @@ def as_given(form: Mapping[str, str]) -> dict[str, Any]:
     """The form as it was sent, for the person to correct."""
     members = dict.fromkeys((*_TEXTS, *_LISTS, *_NUMBERS, "file", "build_args", "tag_template"), "")
     given: dict[str, Any] = {**members, **form}
-    return {**given, **{member: member in form for member in _SWITCHES}}
+    return {**given, **{member: member in form for member in (*_SWITCHES, "keep_failed")}}
 
 
 def _pairs(text: str) -> dict[str, str]:

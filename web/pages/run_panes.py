@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,7 +14,7 @@ from ci.graph import ENDED
 from ci.reports.model import Case
 from core.digests import Digest
 from core.references import Reference
-from pipelines.errors import NotFoundError
+from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run, Step
 from pipelines.runs.jobs import JobView, PipelineView
 from pipelines.runs.reports import History
@@ -141,6 +142,7 @@ def about(run: Run, jobs: Sequence[JobView], pipeline: PipelineView | None, view
         ],
         "following": [other.name for other in jobs if job.name in other.needs],
         **_gate(job),
+        **_shells(job),
         **run_log.failure(service().jobs.number(job.run, job.place), steps, with_tail=is_failed),
     }
 
@@ -230,6 +232,21 @@ def _gate(job: JobView) -> dict[str, Any]:
         "gate": service().gates.view(job.run, job.place),
         "why_not": service().gates.why_not(job.run, job.place, user) if job.state == "blocked" else "",
     }
+
+
+def _shells(job: JobView) -> dict[str, str]:
+    """Who had a shell in it while it ran; and how to open one in what it left, where that is kept."""
+    by = ""
+    if job.was_entered:
+        found = service().shells.list(job.run, job.place)
+        names = (each.by for each in found if each.kind == "running" and each.attempt == job.attempt and each.opened_at)
+        by = ", ".join(dict.fromkeys(names)) or "somebody"
+    command = ""
+    if job.state == "failed" and job.kind == "job":
+        with contextlib.suppress(ConflictError):
+            service().shells.needed(job.run, job.place)
+            command = f"shiplap runs shell {job.run} {job.place}"
+    return {"entered_by": by, "shell_command": command}
 
 
 def _reused(job: JobView) -> tuple[str, str]:

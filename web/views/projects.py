@@ -41,6 +41,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: how many runs at once, 0 is no limit.
     keep_runs, keep_days: retention, 0 keeps for ever.
     weight: of the project's share of the workers.
+    keep_failed: whether what failed jobs left is kept for an hour, for a shell in it.
     """
 
     concurrency: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
@@ -49,6 +50,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 30
     hook: HookSettings = HookSettings()
     weight: Annotated[int, msgspec.Meta(ge=1, le=MAX_WEIGHT)] = 1
+    keep_failed: bool = False
 
 
 class WebhookSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,8 +191,9 @@ def put_project(call: Call, project: ProjectName, body: ProjectSettings) -> Proj
     also stay, unless an administrator of the service sends them. Only such an administrator sets a project up.
     """
     settings = Project(
-        project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook, weight=body.weight
-    )
+        project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook,
+        weight=body.weight, keep_failed=body.keep_failed,
+    )  # fmt: skip
     call.service.projects.put(bounded(call.service, call.rights, settings))
     return call.service.projects.get(project)
 

@@ -12,7 +12,7 @@ from cli.options import pairs
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 _FORGES = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "plain")
-_OWN = ("concurrency", "weight", "tag_template", "keep_runs", "keep_days")  # the project's own; the rest are its hook's
+_OWN = ("concurrency", "weight", "tag_template", "keep_runs", "keep_days", "keep_failed")  # the rest are its hook's
 _LISTS = ("branches", "tags", "paths")
 _READ_ONLY = ("name", "has_webhook_secret", "has_status_token")
 
@@ -38,6 +38,7 @@ _OPTIONS = (
     click.option("--tag-template", metavar="TEXT", help="Names of images.  [{defaults}]"),
     click.option("--keep-runs", type=click.IntRange(0), metavar="N", help="How many runs are kept; 0: all."),
     click.option("--keep-days", type=click.IntRange(0), metavar="N", help="How long runs are kept; 0: for ever."),
+    click.option("--keep-failed/--no-keep-failed", default=None, help="Failed jobs leave their files for a shell."),
 )  # fmt: skip
 
 

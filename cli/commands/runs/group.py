@@ -14,6 +14,7 @@ _COMMANDS = {
     "watch": LazyCommand("cli.commands.runs.watch", "Show what becomes of a run's jobs until it has ended."),
     "open": LazyCommand("cli.commands.runs.open", "Open the page of a run, or of one of its jobs, in a browser."),
     "outputs": LazyCommand("cli.commands.runs.outputs", "List what jobs of a run output for people, or bring it here."),
+    "shell": LazyCommand("cli.commands.runs.shell", "Open a shell in a job that runs, or in what a failed one left."),
     "approve": LazyCommand("cli.commands.runs.approve", "Let a gate of a run open, so that the jobs after it go on."),
     "refuse": LazyCommand("cli.commands.runs.refuse", "Let a gate of a run fail, so that what needs it is skipped."),
     "cancel": LazyCommand("cli.commands.runs.cancel", "Cancel runs, or jobs of a run."),
