@@ -64,6 +64,7 @@ runs = Table(
     Column("group_state", String(8), nullable=False, default="", server_default=""),  # waiting, held; empty: neither
     Column("before", String(64), nullable=False, default="", server_default=""),  # the branch's commit until a push
     Column("held", Text, nullable=False, default="", server_default=""),  # see pipelines.hooks.ownpulls
+    Column("is_counted", Boolean, nullable=False, default=False, server_default=false()),  # see pipelines.runs.rollups
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
@@ -542,5 +543,45 @@ image_tags = Table(
     Column("job", Integer, nullable=False, default=0, server_default="0"),  # of all; 0: the run's one
 )
 
-HEAD = "0022"
+project_days = Table(
+    "project_days",  # sums of the runs that ended on a day, see pipelines.runs.rollups
+    metadata,
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since the epoch, UTC
+    Column("succeeded", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("reused", Integer, nullable=False),
+    Column("waited_s", Float, nullable=False),
+)
+
+project_day_times = Table(
+    "project_day_times",  # how many of these runs took how long
+    metadata,
+    Column("project", ForeignKey("projects.name", ondelete="CASCADE"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),  # see pipelines.runs.rollups.bucket_of
+    Column("runs", Integer, nullable=False),
+)
+
+heads = Table(
+    "heads",  # the newest run of each branch, tag and pull request
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), nullable=False),
+    Index("heads_by_run", "run"),
+)
+
+user_settings = Table(
+    "user_settings",  # what users chose for themselves, see pipelines.accounts.preferences
+    metadata,
+    Column("user", ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    Column("chosen", Text, nullable=False),
+)
+
+HEAD = "0023"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

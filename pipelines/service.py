@@ -9,6 +9,7 @@ from core.closing import Closing
 from core.settings import RegistrySettings, ServiceSettings
 from pipelines.accounts.audit import Audit
 from pipelines.accounts.outputtokens import OutputTokens
+from pipelines.accounts.preferences import AllPreferences
 from pipelines.accounts.roles import Roles
 from pipelines.accounts.runtokens import RunTokens
 from pipelines.accounts.sessions import Links, Sessions
@@ -93,6 +94,7 @@ class Service(Closing):
         upstream = Upstream(settings.web_url, settings.web_token, places) if settings.web_url else None
         self.contexts = Contexts(database, serve / "contexts", upstream=upstream)
         self.users = Users(database)
+        self.preferences = AllPreferences(database)
         self.sessions = Sessions(database)
         self.links = Links(database)
         self.sign_ins = SignIns(database)

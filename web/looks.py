@@ -1,29 +1,17 @@
-"""How somebody wants the pages to look: kept in a cookie, so that the first paint is right."""
+"""How somebody wants the pages to look: kept for the account, and in a cookie, so that the first paint is right."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 from flask import Request, request
 from werkzeug.wrappers import Response
+
+from pipelines.accounts.preferences import Look
 
 COOKIE: Final = "shiplap_look"
 _LIFETIME_S: Final = 400 * 86400
 _NO_KEYS: Final = "nokeys"
-
-
-class Look(msgspec.Struct, frozen=True):
-    """How pages look and listen.
-
-    theme: empty: as the system.
-    density: of rows; empty: comfortable.
-    keys: whether single keys act.
-    """
-
-    theme: Literal["", "light", "dark"] = ""
-    density: Literal["", "compact"] = ""
-    keys: bool = True
 
 
 def look_of(asked: Request) -> Look:

@@ -30,11 +30,14 @@ from pipelines.schema import (
     deliveries,
     gates,
     grants,
+    heads,
     image_tags,
     job_reports,
     jobs,
     log_chunks,
     metadata,
+    project_day_times,
+    project_days,
     project_roles,
     projects,
     registry_logins,
@@ -48,13 +51,14 @@ from pipelines.schema import (
     steps,
     test_failures,
     tokens,
+    user_settings,
     users,
 )
 
 TABLES: Final = (  # each after those that it refers to
     projects, runs, jobs, gates, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
     secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
-    image_tags, schedules, shells,
+    image_tags, schedules, shells, heads, project_days, project_day_times, user_settings,
 )  # fmt: skip
 BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"

@@ -80,6 +80,17 @@ class GateView(msgspec.Struct, frozen=True):
     summaries: tuple[SummaryTold, ...] = ()
 
 
+class OpenGate(NamedTuple):
+    """A gate that waits for an answer. opened_at: in seconds since the epoch."""
+
+    run: int
+    place: int
+    project: str
+    name: str
+    question: str
+    opened_at: float
+
+
 class Gates:
     """The gates of all runs. Thread-safe."""
 
@@ -101,6 +112,21 @@ class Gates:
             row.due_at, row.decision, row.decided_by, row.decided_at, row.comment, row.taken_from, changes,
             terms.summaries,
         )  # fmt: skip
+
+    def open(self, limit: int = 100) -> list[OpenGate]:
+        """The gates that wait for an answer, the newest first."""
+        wanted = select(gates.c.terms, gates.c.opened_at, jobs.c.run, jobs.c.place, jobs.c.name, runs.c.project)
+        wanted = wanted.join(jobs, jobs.c.number == gates.c.job).join(runs, runs.c.number == jobs.c.run)
+        wanted = wanted.where(jobs.c.state == "blocked", gates.c.decision == "", gates.c.opened_at.is_not(None))
+        with self._database.read() as connection:
+            rows = connection.execute(wanted.order_by(jobs.c.number.desc()).limit(limit)).all()
+        return [
+            OpenGate(
+                row.run, row.place, row.project, row.name,
+                next(iter(terms_of.decode(row.terms).message.splitlines()), ""), row.opened_at,
+            )
+            for row in rows
+        ]  # fmt: skip
 
     def why_not(self, run: int, place: int, user: str) -> str:
         """Why somebody who may maintain the project may not answer all the same; empty: they may."""

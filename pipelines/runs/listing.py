@@ -104,6 +104,18 @@ class Listing:
         """The runs that are being built, by number."""
         return self._runs(select_runs().where(runs.c.state == "running").order_by(runs.c.number))
 
+    def numbered(self, numbers: Collection[int]) -> Sequence[Run]:
+        """The runs with these numbers, as far as there are such."""
+        return self._runs(select_runs().where(runs.c.number.in_(numbers))) if numbers else ()
+
+    def oldest_waiting(self, *, projects: Collection[str] | None = None) -> float | None:
+        """Since when the run waits for a worker that does so longest; None: none waits. projects: only of these."""
+        query = select(func.min(jobs.c.queued_at)).join(runs, runs.c.number == jobs.c.run)
+        query = query.where(jobs.c.state == "queued", *_of(projects))
+        with self._database.read() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else float(found)
+
     def count(self, state: AnyRunState, *, projects: Collection[str] | None = None) -> int:
         """How many runs are in ``state``. projects: only the runs of these projects."""
         query = select(func.count()).select_from(runs).where(runs.c.state == state, *_of(projects))

@@ -47,6 +47,7 @@ from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.kinds import had_pipelines
 from pipelines.runs.listing import RunFilter, conditions
 from pipelines.runs.queue import Queue, check_labels
+from pipelines.runs.rollups import note_head
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
@@ -150,6 +151,7 @@ class Runs:
             .returning(jobs.c.number)
         ).scalar_one()
         self._secrets.seal_for_job(connection, job, request.secrets)
+        note_head(connection, request.project, number, trigger)
         run = _get(connection, number)
         note_state(connection, run, now)
         return run

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from pipelines.model import FIRST_PLACE, Run
 from pipelines.runs.graphs import move_on
 from pipelines.runs.marks import note_pipeline
+from pipelines.runs.rollups import note_end
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import jobs, runs
 from pipelines.sealing.vault import forget_secrets_of_run
@@ -44,6 +45,7 @@ def follow_job(connection: Connection, run: int, now: float) -> Run:
     found = run_from_row(connection.execute(select_runs().where(runs.c.number == run)).one())
     if found.is_final:
         forget_secrets_of_run(connection, run)
+        note_end(connection, found)
     if moved is None:
         note_state(connection, found, now)
     else:

@@ -80,7 +80,7 @@ def before_jobs(settings: ServiceSettings) -> None:
 
 def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
     before_jobs(settings)
-    assert migrate(settings) == ["0014", "0015", "0016", "0017", "0018", "0019", "0020", "0021", "0022"]
+    assert migrate(settings) == ["0014", "0015", "0016", "0017", "0018", "0019", "0020", "0021", "0022", "0023"]
     with Service.open(settings) as service:
         found = service.runs.list()
         assert [(run.number, run.state, run.attempt, run.priority) for run in found] == [
@@ -134,7 +134,7 @@ def test_nothing_refers_to_what_is_not_there_after_the_migration(settings: Servi
         else:  # PostgreSQL itself sees to that; what is left to see is that no name is of the table before
             old = "SELECT conrelid::regclass, conname FROM pg_constraint WHERE conname LIKE '%_run_fkey'"
             tables = {str(row[0]) for row in connection.execute(text(old))}
-            assert tables == {"jobs", "run_images", "statuses"}
+            assert tables == {"heads", "jobs", "run_images", "statuses"}
     database.close()
 
 

@@ -37,10 +37,6 @@ def ended(service: Service) -> int:
     return number
 
 
-def test_home_is_the_list_of_runs(member: FlaskClient) -> None:
-    assert member.get("/").headers["Location"] == "/runs"
-
-
 def test_pages_allow_no_foreign_and_no_inline_code(member: FlaskClient) -> None:
     response = member.get("/runs")
     policy = response.headers["Content-Security-Policy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-HOME: Final = "/runs"
+HOME: Final = "/"
 _NOT_THERE: Final = ("/login", "/logout", "/welcome", "/oidc")
 
 
@@ -20,6 +20,6 @@ def same_origin(target: str) -> str:
         parts = urlsplit(target)
     except ValueError:
         return HOME
-    if parts.scheme or parts.netloc or parts.path == "/" or parts.path.startswith(_NOT_THERE):
+    if parts.scheme or parts.netloc or parts.path.startswith(_NOT_THERE):
         return HOME
     return target

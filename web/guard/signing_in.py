@@ -13,6 +13,7 @@ from pipelines.errors import SignInError
 from web.guard import browsers, cookies
 from web.guard.notes import note
 from web.guard.redirects import same_origin
+from web.looks import send_look
 
 if TYPE_CHECKING:
     from pipelines.service import Service
@@ -63,6 +64,7 @@ def begin(service: Service, user: User, target: str, *, how: str) -> Response:
     response = _redirect(same_origin(target))
     cookies.set_session(response, text)
     browsers.remember(service, response, user.name)
+    send_look(response, service.preferences.get(user.name).look)
     return response
 
 

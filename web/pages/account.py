@@ -8,13 +8,15 @@ import msgspec
 from flask import Blueprint, Response, g, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from pipelines.accounts.preferences import Look, View
 from pipelines.accounts.tokens import SCOPES
 from pipelines.accounts.users import User
 from pipelines.errors import InvalidRequestError, SignInError, ThrottledError
 from web.backing import service
 from web.errors import ForbiddenError
 from web.guard import note, require, signing_in
-from web.looks import Look, send_look
+from web.guard.redirects import same_origin
+from web.looks import send_look
 from web.pages.token_form import TokenForm
 
 blueprint: Final = Blueprint("account", __name__, url_prefix="/account")
@@ -83,8 +85,26 @@ def set_look() -> AnyResponse:
         raise InvalidRequestError("there is no such look") from None
     by_script = request.headers.get("HX-Request") == "true"
     response = Response(status=204) if by_script else redirect("/account?done=look", 303)
+    service().preferences.set_look(g.user.name, look)
     send_look(response, look)
     return response
+
+
+@blueprint.post("/views")
+@require("guest")
+def save_view() -> AnyResponse:
+    """Keep a list with its filters, by a name."""
+    view = View(request.form.get("name", ""), request.form.get("path", ""))
+    service().preferences.save_view(g.user.name, view)
+    return redirect(same_origin(view.path), 303)
+
+
+@blueprint.post("/views/remove")
+@require("guest")
+def remove_view() -> AnyResponse:
+    """Forget one of the user's own views."""
+    service().preferences.remove_view(g.user.name, request.form.get("name", ""))
+    return redirect(same_origin(request.form.get("back", "/account")), 303)
 
 
 @blueprint.post("/tokens")

@@ -16,6 +16,8 @@ from web.pages.audit import blueprint as audit
 from web.pages.disk import blueprint as disk
 from web.pages.find import blueprint as find
 from web.pages.frame import POLICY
+from web.pages.home import blueprint as home
+from web.pages.home import failing_projects
 from web.pages.images import blueprint as images
 from web.pages.login import blueprint as login
 from web.pages.oidc import blueprint as oidc
@@ -24,6 +26,7 @@ from web.pages.projects_settings import blueprint as project_settings
 from web.pages.run import blueprint as run
 from web.pages.run_jobs import blueprint as run_jobs
 from web.pages.run_list import blueprint as runs
+from web.pages.start import blueprint as start
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
 from web.pages.workers import blueprint as workers
@@ -32,8 +35,8 @@ _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
-    runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects, outputs.of_projects,
-    project_settings, images, workers, disk, find, login, oidc, account, users, tokens, audit,
+    home, start, runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects,
+    outputs.of_projects, project_settings, images, workers, disk, find, login, oidc, account, users, tokens, audit,
 )  # fmt: skip
 
 
@@ -41,7 +44,7 @@ def install(app: Flask) -> None:
     """Add the pages to an application."""
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(asset=_Assets().url, now=time.time, look_of=look_of)
+    app.jinja_env.globals.update(asset=_Assets().url, now=time.time, look_of=look_of, failing_projects=failing_projects)
     for blueprint in PAGES:
         app.register_blueprint(blueprint)
     names = {blueprint.name for blueprint in PAGES}

@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
-from flask import Blueprint, g, redirect, request
+from flask import Blueprint, g, request
 from werkzeug.wrappers import Response
 
 from pipelines.runs.listing import GROUPS, RunFilter
@@ -19,12 +19,6 @@ blueprint: Final = Blueprint("runs_pages", __name__)
 
 _LIMIT: Final = 50
 _MEMBERS: Final = ("project", "state", "branch", "by", "text")
-
-
-@blueprint.get("/")
-def home() -> Response:
-    """The home page: the list of runs."""
-    return redirect("/runs")
 
 
 @blueprint.get("/runs")

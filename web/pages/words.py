@@ -95,6 +95,23 @@ def short(digest: str) -> str:
     return digest.rpartition(":")[2][:12]
 
 
+def about(seconds: float | None) -> str:
+    """A usual time, no more exact than it is: ``40 s``, ``1 min 04 s``, ``2 h 05 min``; a dash for None."""
+    if seconds is None:
+        return "–"
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else duration(seconds)
+
+
+def percent(part: float) -> str:
+    """``94.1 %``, ``100 %``."""
+    return f"{part:.0f} %" if part in (0, 100) else f"{min(part, 99.9):.1f} %"
+
+
+def thousands(count: int) -> str:
+    """``18,344``."""
+    return f"{count:,}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """``1 run``, ``3 runs``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -134,5 +151,8 @@ def weblink(url: str) -> str:
 
 FILTERS: Final = {
     word.__name__: word
-    for word in (ago, as_json, axis, browser, duration, epoch, iso, passages, plain, plural, short, size, weblink)
-}
+    for word in (
+        about, ago, as_json, axis, browser, duration, epoch, iso, passages, percent, plain, plural, short, size,
+        thousands, weblink,
+    )
+}  # fmt: skip

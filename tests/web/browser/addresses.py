@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 PAGES: Final = {
+    "home": "/",
+    "home-failing": "/?show=failing",
     "runs": "/runs",
     "run": "/runs/{GREEN}",
     "run-failed": "/runs/{RED}",
@@ -22,6 +24,7 @@ PAGES: Final = {
     "layer": "/images/harbour/web/-/main/layers/1",
     "workers": "/workers",
     "disk": "/disk",
+    "find": "/find?q=web",
     "users": "/users",
     "tokens": "/tokens",
     "audit": "/audit",

@@ -17,8 +17,10 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 _MAX_BYTES = 250_000
 _DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}
 _PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "reduced_motion": "reduce"}
+_UNSHOWN = ("login", "not-found", "home-failing", "find")
 _SHOTS = {
-    **{name: (name, _DESKTOP) for name in PAGES if name not in ("login", "not-found")},
+    **{name: (name, _DESKTOP) for name in PAGES if name not in _UNSHOWN},
+    "home-dark": ("home", {**_DESKTOP, "color_scheme": "dark"}),
     "run-dark": ("run", {**_DESKTOP, "color_scheme": "dark"}),
     "run-phone": ("run", _PHONE),
     "pipeline-phone": ("pipeline", _PHONE),

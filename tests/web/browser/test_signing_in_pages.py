@@ -100,7 +100,7 @@ def test_invited_user_chooses_a_password_and_makes_a_token(page: Page, visitor: 
     for label in ("Password", "The password again"):
         visitor.get_by_label(label, exact=True).fill(PASSWORD)
     visitor.get_by_role("button", name="Set the password").click()
-    expect(visitor).to_have_url(f"{site.url}/runs")
+    expect(visitor).to_have_url(f"{site.url}/")
     visitor.get_by_role("link", name="barbara").click()
     visitor.get_by_label("Name of a new token").fill("laptop")
     visitor.get_by_role("button", name="Make a token").click()

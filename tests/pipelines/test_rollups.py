@@ -1,0 +1,141 @@
+"""Roll-ups: each run counts once, on the day on which it ended, and a migration counts what there was before."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from pipelines.accounts.preferences import Look, Preferences, View
+from pipelines.errors import InvalidRequestError, NotFoundError
+from pipelines.migrations.versions import v0023_rollups
+from pipelines.model import ContextSource, RunRequest, RunResult, RunState, Trigger
+from pipelines.runs.claims import Claims
+from pipelines.runs.rollups import (
+    DAY_S,
+    bucket_of,
+    count_heads,
+    days,
+    duration_of,
+    find_heads,
+    heads_of,
+    note_end,
+    usual,
+)
+from pipelines.runs.rows import run_from_row, select_runs
+from pipelines.runs.runs import Runs
+from pipelines.runs.strips import branch_strips, strips
+from pipelines.schema import heads, project_day_times, project_days, runs
+from pipelines.service import Service
+
+_CONTEXT = ContextSource("sha256:" + "0" * 64)
+_PUSH = Trigger(kind="push", by="ada", branch="main")
+_PULL = Trigger(kind="pull_request", by="ada", branch="topic", pull_request=7)
+
+
+def played(
+    service: Service, project: str, state: RunState, took_s: float, *, ago_s: float = 60.0, trigger: Trigger = _PUSH
+) -> int:
+    """A run that waited for two seconds."""
+    began = time.time() - ago_s - took_s
+    parts = (service.database, service.queue, service.workers, service.secrets, service.borders)
+    run = Runs(*parts, clock=lambda: began - 2).submit(RunRequest(_CONTEXT, project), trigger)
+    claim = Claims(service.database, service.live, clock=lambda: began).take("w", ())
+    assert claim is not None
+    result = RunResult(executed=1, cached=3) if state == "succeeded" else RunResult()
+    ends = Claims(service.database, service.live, clock=lambda: began + took_s)
+    ends.finish(claim, state, "", result, store=lambda connection: None)
+    return run.number
+
+
+def test_a_day_has_the_sums_of_the_runs_that_ended_on_it(service: Service) -> None:
+    for took_s in (10.0, 20.0, 30.0):
+        played(service, "web", "succeeded", took_s)
+    last = played(service, "web", "failed", 100.0)
+    played(service, "tide", "error", 5.0)
+    service.runs.cancel(service.runs.submit(RunRequest(_CONTEXT, "web")).number)
+    first = int(time.time() // DAY_S) - 1
+    found = days(service.database, first, projects=["web"])
+    names = ("runs", "succeeded", "failed", "errors", "cancelled", "steps", "reused")
+    assert [sum(getattr(day, name) for day in found) for name in names] == [4, 3, 1, 0, 1, 12, 9]
+    assert found[0].waited_s == pytest.approx(2.0, abs=0.1)
+    assert sum(day.runs for day in days(service.database, first)) == 5
+    assert days(service.database, first, projects=[]) == []
+    assert usual(service.database, first, projects=["web"]) == pytest.approx(20.0, rel=0.06)
+    with service.database.write() as connection:  # whoever ends it again counts nothing
+        note_end(connection, run_from_row(connection.execute(select_runs().where(runs.c.number == last)).one()))
+        connection.execute(delete(runs))
+    assert sum(day.runs for day in days(service.database, first)) == 5
+    assert heads_of(service.database, "web", ["branch"]) == []
+
+
+def test_durations_are_kept_within_five_per_cent() -> None:
+    for seconds in (0.06, 0.5, 1.0, 59.0, 3600.0, 86400.0):
+        assert duration_of(bucket_of(seconds)) == pytest.approx(seconds, rel=0.051)
+    assert bucket_of(0.0) == bucket_of(-1.0) == 0
+    assert bucket_of(1e12) == 200
+
+
+def test_what_a_migration_counts_is_what_was_counted(service: Service) -> None:
+    played(service, "web", "succeeded", 10.0)
+    played(service, "web", "failed", 70.0, trigger=_PULL)
+    played(service, "tide", "error", 0.2, ago_s=3 * DAY_S, trigger=Trigger(kind="tag", tag="v1"))
+    service.runs.cancel(service.runs.submit(RunRequest(_CONTEXT, "tide"), _PUSH).number)
+    tables = (project_days, project_day_times, heads)
+    with service.database.write() as connection:
+        before = [sorted(tuple(row) for row in connection.execute(select(table))) for table in tables]
+        for table in tables:
+            connection.execute(delete(table))
+        connection.execute(update(runs).values(is_counted=False))
+        v0023_rollups._count(connection)
+        after = [sorted(tuple(row) for row in connection.execute(select(table))) for table in tables]
+        assert connection.execute(select(runs.c.number).where(runs.c.is_counted.is_(False))).all() == []
+    assert after == before
+    assert len(before[2]) == 4
+
+
+def test_heads_are_the_newest_runs_of_branches_tags_and_pull_requests(service: Service) -> None:
+    numbers = [played(service, "web", "succeeded", 1.0, trigger=trigger) for trigger in (_PUSH, _PULL, _PUSH)]
+    found = heads_of(service.database, "web", ["branch", "pull"])
+    assert [(head.name, head.run) for head in found] == [("main", numbers[2]), ("7", numbers[1])]
+    assert count_heads(service.database, "web") == {"branch": 1, "pull": 1}
+    assert heads_of(service.database, "web", ["branch"], after=numbers[2]) == []
+    assert find_heads(service.database, "MAI", projects=["web"]) == [("web", "branch", "main", numbers[2])]
+    assert find_heads(service.database, "%") == find_heads(service.database, "main", projects=[]) == []
+    assert [run.number for run in branch_strips(service.database, "web", ["main"])["main"].runs] == numbers[::2]
+
+
+def test_a_strip_stands_for_its_project(service: Service) -> None:
+    played(service, "web", "failed", 4.0)
+    played(service, "web", "succeeded", 2.0, trigger=_PULL)
+    found = strips(service.database, ["web", "none"])
+    assert found["none"].newest is None
+    assert found["web"].is_failing, "a pull request says nothing about the project"
+    assert found["web"].usual_s == pytest.approx(2.0)
+    number = service.runs.submit(RunRequest(_CONTEXT, "web"), _PUSH).number
+    again = strips(service.database, ["web"], 2)["web"]
+    assert [run.number for run in again.runs][-1] == number
+    assert len(again.runs) == 2
+
+
+def test_users_have_views_and_a_look_of_their_own(service: Service) -> None:
+    for name in ("ada", "grace"):
+        service.users.create(name, "viewer", "correct horse battery")
+    kept = service.preferences
+    kept.set_look("ada", Look(theme="dark", keys=False))
+    kept.save_view("ada", View(" Broken  main ", "/runs?branch=main&state=failed"))
+    kept.save_view("ada", View("Broken main", "/runs?branch=main"))
+    views = (View("Broken main", "/runs?branch=main"),)
+    assert kept.get("ada") == Preferences(Look(theme="dark", keys=False), views)
+    assert kept.get("grace") == Preferences()
+    for name, path in (("", "/runs?a=b"), ("x" * 61, "/runs?a=b"), ("x", "https://example.org/"), ("x", "//e/?")):
+        with pytest.raises(InvalidRequestError):
+            kept.save_view("ada", View(name, path))
+    for number in range(29):
+        kept.save_view("ada", View(f"{number}", "/?show=mine"))
+    with pytest.raises(InvalidRequestError, match="30 views"):
+        kept.save_view("ada", View("one more", "/?show=mine"))
+    kept.remove_view("ada", "Broken main")
+    with pytest.raises(NotFoundError):
+        kept.remove_view("ada", "Broken main")
