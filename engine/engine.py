@@ -202,7 +202,9 @@ class Engine(Closing):
         if not state.has_process:
             raise ConflictError(f"container {row.id} is not running")
         all_states = (read(self.places.container(each.id)) for each in self.records.containers())
-        return top(state.pid, arguments, self._caller, [other.pid for other in all_states if other.has_process])
+        found = top(state.pid, arguments, self._caller, [other.pid for other in all_states if other.has_process])
+        self._note(row, "top")
+        return found
 
     def stats(self, ref: str, before: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """As docker's ``GET /containers/ID/stats``, and what to give as ``before`` the next time."""

@@ -65,18 +65,23 @@ class Files:
 
     def copy_out(self, ref: str, path: str, sink: int) -> dict[str, Any]:
         """Write a tar of what is at a path to a descriptor; see ``archive.copy_out``. Raises PathNotFoundError."""
-        with self._tree(ref) as tree:
-            return copy_out(tree, path, sink)
+        row = self._records.container(ref)
+        with self._tree(row.id) as tree:
+            found = copy_out(tree, path, sink)
+        self._note(row, "archive-path")
+        return found
 
     def copy_in(self, ref: str, path: str, tar: BinaryIO, *, owners: bool = False, no_overwrite: bool = False) -> None:
         """Unpack a tar, compressed or not, into the directory at a path; see ``archive.copy_in``."""
         from images.compression import DecompressingReader
 
+        row = self._records.container(ref)
         with self._store() as store, tempfile.TemporaryFile(dir=store.tmp) as spooled:
             shutil.copyfileobj(DecompressingReader(tar), spooled)
             spooled.seek(0)
-            with self._tree(ref) as tree:
+            with self._tree(row.id) as tree:
                 copy_in(tree, path, spooled, owners=owners, no_overwrite=no_overwrite)
+        self._note(row, "extract-to-dir")
 
     def export(self, ref: str, sink: BinaryIO) -> None:
         """Write a tar of its root file system, without what is mounted on it."""
@@ -131,7 +136,7 @@ class Files:
                 comment=comment,
                 author=author,
             )
-        self._note(row, "commit", comment=comment, imageID=str(image.id), imageRef=name.familiar if name else "")
+            self._note(row, "commit", comment=comment, imageID=str(image.id), imageRef=name.familiar if name else "")
         return str(image.id)
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ from core.cancellation import check
 from core.errors import ShiplapError
 from engine import hostconfig, locking, sharing, spec, wiring
 from engine.config import DEFAULT_STOP_TIMEOUT_S, signal_number
-from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, UnchangedError
+from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NotFoundError, UnchangedError
 from engine.fields import Fields
 from engine.keepers import Keepers
 from engine.making import checked_name
@@ -247,7 +247,13 @@ class Lifecycle:
 
         force: also when its keeper does not answer, or refuses. Its interface is taken away then, not its names.
         """
-        row, state = self._found(ref)
+        try:
+            row, state = self._found(ref)
+        except ContainerNotFoundError as error:
+            if not force:
+                raise
+            self._networks.found(network)
+            raise NotFoundError(f"endpoint {ref} not found") from error
         known = self._networks.found(network)
         place = next((each for each in self._records.endpoints_of(row.id) if each.network == known.id), None)
         self._networks.take_away(row, known)

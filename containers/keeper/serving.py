@@ -262,6 +262,8 @@ class Keeper:
         identity = str(asked.get("id") or os.urandom(32).hex())
         if identity in self.life.execs or identity in self.life.state["execs"]:  # two asked for it at once
             raise StateError(f"exec {identity} has already run")
+        if not asked.get("id"):  # who gives one has told that it was made
+            self.life.account.event("exec_create: " + " ".join(asked["args"]), execID=identity)
         relay = Relay(self._loop, None, is_terminal=bool(asked.get("terminal")), closes_input=True)
         code: int | None = None
         is_seen_off = not fds

@@ -320,6 +320,7 @@ STORIES = {
         ps -f publish=80 -q
         ps -f exited=x
         exec l1 sh -c 'until test -e /dev/said; do sleep 0.1; done; sleep 0.5'
+        events --since 10m --until 0s --filter container=l1 --format '{{.Action}}'
         logs --details l1
         logs --details -t --tail 1 l1
         logs --tail x l1
@@ -371,6 +372,14 @@ STORIES = {
         network rm nothing
         network connect nothing nobody
         network disconnect nothing nobody
+        network create --subnet 10.33.0.0/16 --ip-range 10.33.4.0/24 --aux-address r=10.33.4.1 net3
+        network inspect -f '{{with index .IPAM.Config 0}}{{.Subnet}} {{.IPRange}} {{.AuxiliaryAddresses}}{{end}}' net3
+        run --rm --network net3 BASE sh -c "ip -o -4 address show eth0 | grep -o 'inet [0-9./]*'"
+        run --rm --network net3 --ip 10.33.4.1 BASE true
+        network create --ip-range 10.1.1.0/24 net4
+        network create --subnet 10.34.0.0/16 --ip-range 10.1.1.0/24 net4
+        network create --subnet 10.34.0.0/16 --aux-address a=1.2.3.4 net4
+        network disconnect -f net3 nobody
         network prune -f --filter bad=1
         """,
     "whose processes": """
