@@ -72,7 +72,7 @@ def show_head(number: int) -> Response:
     """The part of the page about the run as a whole, for as long as that changes."""
     run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     shown = run_panes.head(run, pipeline)
-    return fresh("run_head.html", (shown["run"], pipeline), **shown)
+    return fresh("run_head.html", (shown["run"], pipeline, shown["course"]), **shown)
 
 
 @blueprint.get("/runs/<int:number>/strip")

@@ -18,6 +18,7 @@ from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run, Step
 from pipelines.runs.jobs import JobView, PipelineView
 from pipelines.runs.reports import History
+from pipelines.runs.strips import SHOWN, Strip, branch_strips
 from registry.server.errors import SpecError
 from web import errors
 from web.backing import registry, service
@@ -29,6 +30,7 @@ from web.pages.run_log import ShownLog
 from web.pages.run_strip import strip_of
 from web.pages.run_tree import grow, is_open_by_itself, step_name, steps_of_stage
 from web.pages.run_view import ALL, View
+from web.pages.strip import draw_strip
 
 _WIDEST: Final = 40  # boxes; of a larger graph, what has to do with the chosen job is shown
 _GOING: Final = ("running", "blocked", "queued", "waiting")
@@ -90,7 +92,34 @@ def at(jobs: Sequence[JobView], place: int) -> JobView:
 def head(run: Run, pipeline: PipelineView | None) -> dict[str, Any]:
     """What is said of the run as a whole. No number of lines is in it, for that grows all the time."""
     basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
-    return {"run": basis, "pipeline": pipeline, "images": _images(run)}
+    return {"run": basis, "pipeline": pipeline, "images": _images(run), **_recent(run)}
+
+
+def _recent(run: Run) -> dict[str, Any]:
+    """The last runs of the run's branch, drawn, and what this run changed for it; None where it has no branch."""
+    branch = run.trigger.branch
+    if not branch or run.trigger.pull_request:
+        return {"recent": None, "course": ""}
+    found = branch_strips(service().database, run.project, [branch], SHOWN)[branch]
+    return {"recent": draw_strip(found, time.time()), "course": course(found, run.number, branch)}
+
+
+def course(strip: Strip, number: int, branch: str) -> str:
+    """Whether a run of a branch broke it, is one more that fails, or mended it: by the run that ended before it."""
+    ended = [brief for brief in strip.runs if brief.is_final and brief.state not in ("cancelled", "error")]
+    at = next((at for at, brief in enumerate(ended) if brief.number == number), 0)
+    if not at:
+        return ""
+    before, now = ended[at - 1], ended[at]
+    failed = [before.state == "failed", now.state == "failed"]
+    if failed == [False, True]:
+        return f"broke {branch}: #{before.number} was green"
+    if failed == [True, False]:
+        return f"mended {branch}: #{before.number} had failed"
+    if failed == [True, True]:
+        began = next((other for other in range(at, -1, -1) if ended[other].state != "failed"), -1) + 1
+        return f"{branch} fails since #{ended[began].number}"
+    return ""
 
 
 def tree(run: Run, jobs: Sequence[JobView], pipeline: PipelineView | None, view: View) -> dict[str, Any]:
