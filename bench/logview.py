@@ -180,7 +180,7 @@ def measure(count: int, per_s: int, frames: int) -> dict[str, Any]:
         page = browser.new_page(viewport={"width": 1366, "height": 850})
         page.goto(address)
         page.wait_for_function("document.querySelectorAll('.l').length > 20")
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(1000)  # lines come
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable")
         found: dict[str, Any] = {"lines": count, "lines_per_s": per_s}

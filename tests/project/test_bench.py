@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import figures, growth, registry, report, workloads
+from bench import figures, growth, logview, registry, report, workloads
 from bench.figures import Figure
 from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
@@ -84,6 +84,13 @@ def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path)
     pages = measured("bench.pages", tmp_path, "--runs", "1", "--rows", "50")["pages"]
     assert {"runs", "one run", "a layer's files", "disk"} < set(pages)
     assert all(len(samples) == 1 for samples in pages.values())
+
+
+def test_short_bench_of_the_log_measures_frames_and_the_wheel() -> None:
+    found = logview.measure(600_000, 5000, 20)
+    assert found["wheel_px"] == [100.0], "the scrollbar is scaled, and the wheel is not"
+    assert 20 < found["rows"] < 100
+    assert all(found[name]["median_ms"] > 0 for name in ("following", "jumping"))
 
 
 def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
