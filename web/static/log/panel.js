@@ -423,7 +423,7 @@ export class LogPanel {
     this.shown.closed = new Set([...this.shown.closed].map(map));
     this.shown.refresh();
     this.view.resize(this.shown.total, 0);
-    if (!this.view.isFollowing) this.view.offset = this.view.heights.topOf(this.shown.rowOf(map(eye))) + within;
+    if (!this.view.isFollowing) this.view.put(this.view.heights.topOf(this.shown.rowOf(map(eye))) + within);
     this.refresh();
   }
 

@@ -16,6 +16,7 @@ export class LogView {
     this.pool = []; // rows as they stand, the first of which is number `first`
     this.first = 0;
     this.offset = 0; // px from the top of all rows to what is seen
+    this.isMoved = false; // by us: the scrollbar has to follow. Else it leads, for browsers scroll smoothly by themselves
     this.total = 0;
     this.extra = 0; // rows after the last: a line that has begun
     this.version = 0;
@@ -47,7 +48,7 @@ export class LogView {
     this.rows.classList.toggle("wrapped", on);
     this.widest = 0;
     this.space.style.minWidth = "";
-    this.offset = this.heights.topOf(eye);
+    this.put(this.heights.topOf(eye));
     this.refresh();
   }
 
@@ -63,8 +64,15 @@ export class LogView {
   }
 
   moveTo(px) {
-    this.offset = Math.max(0, Math.min(this.most, px));
+    this.put(px);
     this.draw();
+  }
+
+  // Have this much above what is seen.
+  put(px) {
+    const wanted = Math.max(0, Math.min(this.most, px));
+    if (wanted !== this.offset) this.isMoved = true;
+    this.offset = wanted;
   }
 
   /** Bring a row into sight, where `part` of the height is above it. */
@@ -74,8 +82,7 @@ export class LogView {
   }
 
   draw() {
-    if (this.isFollowing) this.offset = this.most;
-    this.offset = Math.max(0, Math.min(this.most, this.offset));
+    this.put(this.isFollowing ? this.most : this.offset);
     let eye = this.heights.rowAt(this.offset);
     let within = this.offset - this.heights.topOf(eye);
     const isWrapped = !(this.heights instanceof EvenHeights);
@@ -88,13 +95,16 @@ export class LogView {
         eye = this.heights.rowAt(this.most);
         within = this.most - this.heights.topOf(eye);
       }
-      this.offset = Math.max(0, Math.min(this.most, this.heights.topOf(eye) + within));
+      this.put(this.heights.topOf(eye) + within);
     }
     this.space.style.height = `${this.tall}px`;
-    const wanted = Math.round(this.offset / this.scale);
-    if (Math.abs(this.box.scrollTop - wanted) >= 1) {
-      this.box.scrollTop = wanted;
-      this.own = this.box.scrollTop;
+    if (this.isMoved) {
+      const wanted = Math.round(this.offset / this.scale);
+      if (Math.abs(this.box.scrollTop - wanted) >= 1) {
+        this.box.scrollTop = wanted;
+        this.own = this.box.scrollTop;
+      }
+      this.isMoved = false;
     }
     const top = this.isScaled ? this.box.scrollTop + this.heights.topOf(this.first) - this.offset : this.heights.topOf(this.first);
     if (this.top !== top) this.rows.style.transform = `translateY(${this.top = top}px)`;
@@ -153,7 +163,7 @@ export class LogView {
       else this.later();
     }, { passive: true });
     this.box.addEventListener("touchstart", () => { this.isTouched = true; this.seenAt = this.box.scrollTop; }, { passive: true });
-    this.box.addEventListener("scrollend", () => { if (this.isTouched) { this.isTouched = false; this.draw(); } });
+    this.box.addEventListener("scrollend", () => { if (this.isTouched) { this.isTouched = false; this.isMoved = true; this.draw(); } });
     this.box.addEventListener("wheel", (event) => { if (this.isFollowing && event.deltaY < 0) this.stopped?.(); }, { passive: true });
     this.box.addEventListener("keydown", (event) => this.key(event));
     this.observer = new ResizeObserver(() => {
@@ -183,7 +193,7 @@ export class LogView {
       if (event.ctrlKey || event.shiftKey || !event.deltaY) return;
       event.preventDefault();
       const unit = [1, ROW, this.height][event.deltaMode];
-      this.offset = Math.max(0, Math.min(this.most, this.offset + event.deltaY * unit));
+      this.put(this.offset + event.deltaY * unit);
       this.box.scrollLeft += event.deltaX * unit;
       this.later();
     } : null;
