@@ -240,7 +240,7 @@ class Client(Closing):
         )
 
 
-class _Replayed:
+class _Replayed(io.RawIOBase):
     """A socket of which some was read already, for ``HTTPResponse``: it is read again, and then what follows."""
 
     def __init__(self, received: bytes, sock: socket.socket) -> None:
@@ -248,13 +248,18 @@ class _Replayed:
         self._sock = sock
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """All of it; the server closes the connection behind an answer to such a request."""
+        """As of a socket, to read from."""
         del mode
-        data = self._received
-        with contextlib.suppress(OSError):
-            while len(data) < _ERROR_BYTES and (more := self._sock.recv(_ERROR_BYTES)):
-                data += more
-        return io.BufferedReader(io.BytesIO(data))
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        size = len(buffer)
+        data, self._received = self._received[:size] or self._sock.recv(size), self._received[size:]
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _decoded(data: bytes) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from pipelines.accounts.roles import Level
-from pipelines.errors import NotFoundError
+from pipelines.errors import DatabaseUnreachableError, NotFoundError
 from pipelines.runs.shells import Asker, ShellTerms, ShellView
 from web.calls import Call, Streamed
 from web.endpoints import Api
@@ -93,7 +93,10 @@ def attach_terminal(call: Call, run: Number, shell: Number) -> Streamed:
     def why_over() -> str:
         if hub.stopping:
             return "the service's web process ends"
-        return "" if call.still_may(level, project) else "you may not have it any more"
+        try:
+            return "" if call.still_may(level, project) else "you may not have it any more"
+        except DatabaseUnreachableError:  # asked again in a few seconds
+            return ""
 
     service.shells.attach(run, shell, call.actor)
     ShellStream(service.shells, service.shell_pipes, shell, why_over).serve(call.request.environ, head)
