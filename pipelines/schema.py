@@ -356,6 +356,22 @@ counters = Table(
     Column("value", Float, nullable=False),
 )
 
+job_times = Table(
+    "job_times",  # histograms that each job's end adds to; see pipelines.runs.jobtimes
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("pipeline", String(100), primary_key=True),
+    Column("job", String(200), primary_key=True),  # its name in the file; empty: of all that have no row
+    Column("count", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("waited_s", Float, nullable=False, default=0.0, server_default="0"),
+    Column("took_s", Float, nullable=False, default=0.0, server_default="0"),
+    *(
+        Column(f"{kind}_{place}", BigInteger, nullable=False, default=0, server_default="0")
+        for kind in ("waited", "took")
+        for place in range(8)
+    ),
+)
+
 workers = Table(
     "workers",
     metadata,
@@ -583,5 +599,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0023"
+HEAD = "0024"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 
 from pipelines.metrics import Metrics, snapshot
+from pipelines.runs.jobtimes import BOUNDS_S, JobTimes
 
 if TYPE_CHECKING:
     from pipelines.service import Service
@@ -19,6 +26,32 @@ def exposition(service: Service) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(snapshot(service)))
     return generate_latest(registry)
+
+
+def exposition_of(times: Sequence[JobTimes]) -> bytes:
+    """The times of a project's jobs."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_JobTimes(times))
+    return generate_latest(registry)
+
+
+class _JobTimes:
+    def __init__(self, times: Sequence[JobTimes]) -> None:
+        self._times = times
+
+    def collect(self) -> Iterator[Metric]:
+        waited = HistogramMetricFamily(
+            "shiplap_job_wait_seconds", "From being queued to being taken by a worker.", labels=["pipeline", "job"]
+        )
+        took = HistogramMetricFamily(
+            "shiplap_job_duration_seconds", "From being taken to the end.", labels=["pipeline", "job"]
+        )
+        for each in self._times:
+            for family, found in ((waited, each.waited), (took, each.took)):
+                bounds = [(f"{bound:g}", count) for bound, count in zip(BOUNDS_S, found.buckets, strict=True)]
+                family.add_metric([each.pipeline, each.job], [*bounds, ("+Inf", found.count)], found.sum_s)
+        yield waited
+        yield took
 
 
 class _Collector:

@@ -33,6 +33,7 @@ from pipelines.schema import (
     heads,
     image_tags,
     job_reports,
+    job_times,
     jobs,
     log_chunks,
     metadata,
@@ -58,7 +59,7 @@ from pipelines.schema import (
 TABLES: Final = (  # each after those that it refers to
     projects, runs, jobs, gates, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
     secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
-    image_tags, schedules, shells, heads, project_days, project_day_times, user_settings,
+    image_tags, schedules, shells, heads, project_days, project_day_times, user_settings, job_times,
 )  # fmt: skip
 BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"

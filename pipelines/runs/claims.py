@@ -32,6 +32,7 @@ from pipelines.model import Claim, GitSource, Job, JobState, Run, RunResult
 from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.faults import Blame, has_a_trial, may_try, note_fault, note_well, sickness
 from pipelines.runs.groups import hand_over_at_once
+from pipelines.runs.jobtimes import count_job
 from pipelines.runs.rows import job_from_row, select_jobs
 from pipelines.runs.states import follow_job, hold_run, hold_run_of
 from pipelines.schema import jobs, runs
@@ -185,6 +186,8 @@ class Claims:
             if state in ("succeeded", "reused", "failed"):
                 note_well(connection, claim.worker)
             run = follow_job(connection, claim.run.number, self._clock())
+            if claim.kind == "job" and state in ("succeeded", "failed"):
+                count_job(connection, claim.number)
         if claim.kind == "job":
             hand_over_at_once(self._database, self._clock(), run.project)
         return run

@@ -13,11 +13,13 @@ from pipelines.projects.defaultnames import Origin, all_names
 from pipelines.projects.projects import MAX_WEIGHT
 from pipelines.projects.tags import TagFacts
 from pipelines.runs.history import Point, history
+from pipelines.runs.jobtimes import times_of
 from pipelines.statuses.outbox import SentStatus, list_statuses
 from web.addresses import public_url
-from web.calls import Call
+from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.guard.rights import bounded, visible
+from web.metrics import exposition_of
 from web.views.names import Commit, ProjectName
 
 api: Final = Api("projects")
@@ -274,6 +276,20 @@ def show_history(call: Call, project: ProjectName, query: HistoryQuery) -> Histo
     """Show how long the project's runs took, and what the cache answered."""
     name = call.service.projects.get(project).name
     return History(history(call.service.database, name, branch=query.branch, limit=query.limit))
+
+
+@api.endpoint(
+    "GET", "/projects/{project}/metrics", scope="read", media="text/plain; version=0.0.4; charset=utf-8",
+    errors=_NO_PROJECT,
+)  # fmt: skip
+def read_project_metrics(call: Call, project: ProjectName) -> Streamed:
+    """Read how long the project's jobs waited and took, as histograms by pipeline and job, for Prometheus.
+
+    Each job counts when it ends by itself, and stays counted. All of a matrix is one; of more than 200 jobs those that
+    came later are counted together, without names.
+    """
+    name = call.service.projects.get(project).name
+    return Streamed(iter([exposition_of(times_of(call.service.database, name))]))
 
 
 @api.endpoint("GET", "/projects/{project}/image-names", scope="read")
