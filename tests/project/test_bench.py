@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import figures, growth, logview, registry, report, workloads
+from bench import figures, growth, registry, report, workloads
 from bench.figures import Figure
 from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
@@ -87,7 +87,8 @@ def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path)
 
 
 def test_short_bench_of_the_log_measures_frames_and_the_wheel() -> None:
-    found = logview.measure(600_000, 5000, 20)
+    command = [sys.executable, "-m", "bench.logview", "--lines", "600000", "--frames", "20"]
+    found = json.loads(subprocess.run(command, cwd=_CHECKOUT, check=True, stdout=subprocess.PIPE).stdout)
     assert found["wheel_px"] == [100.0], "the scrollbar is scaled, and the wheel is not"
     assert 20 < found["rows"] < 100
     assert all(found[name]["median_ms"] > 0 for name in ("following", "jumping"))
