@@ -24,7 +24,7 @@ RUN, BEGUN, GO = b"run", b"begun", b"go"
 WORD = "FORKING_WORD"
 """The variable in the environment of a process that forks, whose value proves that the client can look into it."""
 
-_PATIENCE_S = 2.0
+_PATIENCE_S = 5.0
 LIMITS = 16
 """Kinds of limits, by number: RLIM_NLIMITS of asm-generic/resource.h."""
 _KEPT = ("ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "SEGV", "PIPE", "CHLD", "STOP", "TTIN", "TTOU", "SYS")

@@ -74,6 +74,7 @@ _CLIENT: Final = """
 import os, sys
 sys.path[0] = sys.argv[1]
 from core import forked, likeness
+forked._PATIENCE_S = 60
 exec(sys.argv[2])
 try:
     command = forked.ask(sys.argv[3], sys.argv[4:], likeness.facts(os.getpid()))
@@ -134,7 +135,7 @@ def _started(directory: Path, idle_s: float) -> Parent:
 @pytest.fixture(scope="module")
 def parent(privileged: None) -> Iterator[Parent]:
     directory = Path(tempfile.mkdtemp(prefix="shiplap-fork-", dir="/tmp"))
-    made = _started(directory, 60.0)
+    made = _started(directory, 600.0)
     pid = made.pid
     yield made
     os.kill(pid, signal.SIGKILL)
@@ -329,7 +330,10 @@ def _pid_in(place: Path) -> int:
 
 
 def _is_there(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_signals_are_passed_on_and_the_exit_code_comes_back(parent: Parent, tmp_path: Path) -> None:
@@ -416,7 +420,7 @@ def test_the_parent_holds_nothing_of_its_starter_and_goes_first(parent: Parent) 
 
 
 def test_a_parent_that_is_killed_takes_its_forks_along(short_path: Path, privileged: None) -> None:
-    mine = _started(short_path, 60.0)
+    mine = _started(short_path, 600.0)
     with mine.start("sleep", short_path / "pid", stderr=subprocess.PIPE) as client:
         pid = _pid_in(short_path / "pid")
         os.kill(mine.pid, signal.SIGKILL)
@@ -427,7 +431,7 @@ def test_a_parent_that_is_killed_takes_its_forks_along(short_path: Path, privile
 
 
 def test_outdated_code_serves_nobody_and_goes_when_its_last_fork_has_ended(short_path: Path, privileged: None) -> None:
-    mine = _started(short_path, 60.0)
+    mine = _started(short_path, 600.0)
     parent = mine.pid
     with mine.start("trap", short_path / "pid") as client:
         _pid_in(short_path / "pid")
@@ -440,7 +444,7 @@ def test_outdated_code_serves_nobody_and_goes_when_its_last_fork_has_ended(short
 
 
 def test_nobody_asked_for_a_while_and_it_is_gone(short_path: Path, privileged: None) -> None:
-    mine = _started(short_path, 0.5)
+    mine = _started(short_path, 1.0)
     began = time.monotonic()
     eventually(lambda: not mine.path.exists())
     assert time.monotonic() - began > 0.1
