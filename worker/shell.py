@@ -146,7 +146,7 @@ class FailedShell:
             return "its worker ends"
         if time.time() >= self._granted.until:
             return "what the job left is kept no longer"
-        return watch.disk_exceeded() or ""
+        return watch.exceeded() or ""
 
 
 def main() -> None:
