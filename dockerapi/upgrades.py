@@ -29,8 +29,8 @@ class Upgrades:
 
     def serve(self, sock: socket.socket, early: bytes, peer: Peer) -> None:
         """Serve a client's calls. Raises ApiError for who has no engine."""
-        engine, caller = self._doors.both(peer)
-        self._opened().serve(sock, early, engine, caller)
+        _, caller = self._doors.both(peer)
+        self._opened().serve(sock, early, caller, lambda: self._doors.of(peer))
 
     def offer(self, sock: socket.socket, early: bytes, peer: Peer, headers: Mapping[str, Sequence[str]]) -> None:
         """Take a client's session. headers: of the request, by their names in small letters. Raises ApiError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.declared import Option
 from cli.errors import CommandError
@@ -64,42 +64,25 @@ def answer(call: Call, request: BuildRequest, store: Store, connect: Connect) ->
 
     Raises DockerfileError.
     """
+    from builder.frontend import answers
     from builder.frontend.parsing import parse_remembered
 
     dockerfile = parse_remembered(request.dockerfile, request.dockerfile_name, store)
     if call.kind == "check":
-        findings = _findings(dockerfile, request, store, connect)
-        _print(_check_json(dockerfile, findings) if call.as_json else check_text(dockerfile, findings))
+        findings = answers.findings(dockerfile, request, store, connect)
+        _print(
+            _json(answers.check_document(dockerfile, findings)) if call.as_json else check_text(dockerfile, findings)
+        )
         return 1 if findings and not call.ignore_status else 0
     from builder.frontend.outline import outline, targets
 
     if call.kind == "targets":
         stages = targets(dockerfile)
-        _print(_targets_json(stages) if call.as_json else targets_text(stages))
+        _print(_json(answers.targets_document(stages)) if call.as_json else targets_text(stages))
     else:
         made = outline(dockerfile, request.target, request.build_args, request.platform)
-        _print(_outline_json(made) if call.as_json else outline_text(made))
+        _print(_json(answers.outline_document(made)) if call.as_json else outline_text(made))
     return 0
-
-
-def _findings(dockerfile: Dockerfile, request: BuildRequest, store: Store, connect: Connect) -> list[CheckFinding]:
-    """What the checks find, given the variables of those base images that can be fetched."""
-    from builder.bases import Resolver
-    from builder.frontend.checks import base_names, check, check_platforms
-    from builder.frontend.unknownowners import check_owners
-    from core.errors import ShiplapError
-    from core.events import NullMonitor, StepInfo
-
-    with Resolver(store, NullMonitor(), request.platform, connect, always=False) as resolver:
-        for name in base_names(dockerfile, request):
-            try:
-                resolver(name, None, lambda step: StepInfo(0, step))
-            except ShiplapError:
-                continue  # then no variable on this base counts as undefined
-        found = check(dockerfile, request, resolver.environments())
-        found += check_owners(dockerfile, request, resolver.layers(), store)
-        platforms = check_platforms(dockerfile, request, resolver.mismatches)
-        return [*platforms, *sorted(found, key=lambda finding: finding.line)]
 
 
 def check_text(dockerfile: Dockerfile, findings: Sequence[CheckFinding]) -> str:
@@ -157,10 +140,6 @@ def _target_name(stage: Target) -> str:
     return stage.name or str(stage.index)
 
 
-def _location(first: int, last: int) -> dict[str, Any]:
-    return {"ranges": [{"start": {"line": first}, "end": {"line": last}}]}
-
-
 def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
@@ -169,46 +148,3 @@ def _json(document: object) -> str:
     import json  # builds do not need it
 
     return json.dumps(document, indent=2)
-
-
-def _check_json(dockerfile: Dockerfile, findings: Sequence[CheckFinding]) -> str:
-    warnings = [
-        {
-            "ruleName": finding.rule,
-            "description": finding.description,
-            "url": f"{_DOCS}#{finding.anchor}",
-            "detail": finding.detail,
-            "location": _location(finding.line, finding.end_line),
-        }
-        for finding in findings
-    ]
-    return _json({"warnings": warnings, "sources": [{"fileName": dockerfile.filename}]})
-
-
-def _targets_json(stages: Sequence[Target]) -> str:
-    documents = []
-    for stage in stages:
-        members = {"name": stage.name, "default": stage.default, "description": stage.description}
-        members |= {"base": stage.base, "platform": stage.platform}
-        known = {name: value for name, value in members.items() if value}
-        documents.append({**known, "location": _location(stage.line, stage.line)})
-    return _json({"targets": documents})
-
-
-def _outline_json(made: Outline) -> str:
-    members: dict[str, Any] = {"name": made.target.name, "description": made.target.description}
-    members["args"] = [
-        {
-            "name": it.name,
-            **({"description": it.description} if it.description else {}),
-            **({"value": it.value} if it.value is not None else {}),
-            "location": _location(it.line, it.line),
-        }
-        for it in made.arguments
-    ]
-    for name, needed in (("secrets", made.secrets), ("ssh", made.ssh)):
-        members[name] = [
-            {"name": it.name, **({"required": True} if it.required else {}), "location": _location(it.line, it.line)}
-            for it in needed
-        ]
-    return _json({name: value for name, value in members.items() if value})

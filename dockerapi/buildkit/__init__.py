@@ -11,6 +11,7 @@
     keeping     where such directories are kept from build to build
     wanted      what a solve asks for, as a request of the builder's
     solving     one solve, from its options to the answer
+    answering   questions about a Dockerfile, in place of a build
     progress    a build's events as vertices, logs and warnings
 
 Loaded at the first such request: nothing else of the API needs HTTP/2 or protobuf. Every connection has a thread that

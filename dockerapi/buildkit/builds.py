@@ -31,11 +31,13 @@ class Build:
 
     cancelled: set when the client is gone.
     progress: what happens in it.
+    session: the ID of the client's session.
     asked: what was solved within it, by the reference that the client got.
     """
 
-    def __init__(self, ref: str, cancelled: threading.Event) -> None:
+    def __init__(self, ref: str, session: str, cancelled: threading.Event) -> None:
         self.cancelled = cancelled
+        self.session = session
         self.progress = Progress(ref)
         self.asked: dict[str, Any] = {}
         self._lock = threading.Condition()
@@ -79,7 +81,7 @@ class Builds:
         self._running: Counter[Caller] = Counter()
 
     @contextlib.contextmanager
-    def begun(self, caller: Caller, ref: str, cancelled: threading.Event) -> Iterator[Build]:
+    def begun(self, caller: Caller, ref: str, session: str, cancelled: threading.Event) -> Iterator[Build]:
         """A new build, under way within the block. Raises RpcError for a name that is in use."""
         place = caller, ref
         if not ref:
@@ -89,7 +91,7 @@ class Builds:
             if place in self._builds and place not in self._ended:
                 raise RpcError(Code.ALREADY_EXISTS, f"the build {ref} is under way")
             self._ended.pop(place, None)
-            build = self._builds[place] = Build(ref, cancelled)
+            build = self._builds[place] = Build(ref, session, cancelled)
             self._changed.notify_all()
         try:
             yield build

@@ -7,14 +7,15 @@ the Dockerfile is what is built.
 
 from __future__ import annotations
 
-import time
+import contextlib
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.platforms import Platform
 from core.release import VERSION
 from core.settings import Settings
-from dockerapi import imagedocs
+from dockerapi import buildcache, imagedocs
 from dockerapi.buildkit import keeping, messages
 from dockerapi.buildkit.builds import Build, Builds
 from dockerapi.buildkit.rpc import Call, Code, Method, RpcError
@@ -28,7 +29,7 @@ from dockerapi.buildkit.wanted import (
 )
 
 if TYPE_CHECKING:
-    from dockerapi.buildkit.solving import Plan
+    from dockerapi.buildkit.solving import Plan, Solve
     from engine.callers import Caller
     from engine.engine import Engine
 
@@ -62,7 +63,7 @@ class Services:
 
     def _solve(self, call: Call) -> None:
         request = call.one(messages.SolveRequest)
-        with self._builds.begun(self._caller, request.Ref, call.cancelled) as build:
+        with self._builds.begun(self._caller, request.Ref, request.Session, call.cancelled) as build:
             call.send(messages.SolveResponse(ExporterResponse=self._solved(request, build)))
 
     def _solved(self, request: Any, build: Build) -> dict[str, str]:
@@ -77,22 +78,30 @@ class Services:
             if not ref:
                 return {}  # it asked what there is, and builds nothing
             asked = build.asked[ref]
-        from dockerapi.buildkit.solving import Solve, solve
+        from dockerapi.buildkit.solving import solve
 
         exporters = [(each.Type, each.Attrs) for each in request.Exporters]
         if not exporters and request.Exporter:
             exporters = [(request.Exporter, request.ExporterAttrs)]
         plan = asked.plan(exporters, request.Cache.Exports)
-        session = self._sessions.of(self._caller, request.Session, build.cancelled)
+        tools = self._tools(build, build.cancelled)
         with self._builds.turn(self._caller, build.cancelled):
-            return solve(Solve(self._engine, self._settings, session, build.progress, build.cancelled), plan)
+            return solve(tools, plan)
+
+    def _tools(self, build: Build, cancelled: threading.Event) -> Solve:
+        """What a build works with, once its session is there. Raises RpcError."""
+        from dockerapi.buildkit.solving import Solve
+
+        session = self._sessions.of(self._caller, build.session, cancelled)
+        return Solve(self._engine, self._settings, session, build.progress, cancelled)
 
     def _status(self, call: Call) -> None:
         ref = call.one(messages.StatusRequest).Ref
         build = self._builds.of(self._caller, ref, call.cancelled)
         call.begin()
-        for message in build.progress.follow(call.cancelled):
-            call.send(message)
+        with contextlib.closing(build.progress.follow(call.cancelled)) as told:
+            for message in told:
+                call.send(message)
 
     def _list_workers(self, call: Call) -> None:
         call.one(messages.ListWorkersRequest)
@@ -103,48 +112,29 @@ class Services:
         call.send(messages.InfoResponse(buildkitVersion=_RELEASE))
 
     def _worker(self) -> Any:
+        """What builds. By a snapshotter buildx knows a store that has indexes, attestations and layouts."""
         host = Platform.host()
         return messages.Worker(
             ID=f"shiplap-{self._caller.uid}",
-            Labels={"org.mobyproject.buildkit.worker.executor": "shiplap"},
+            Labels={f"org.mobyproject.buildkit.worker.{name}": "shiplap" for name in ("executor", "snapshotter")},
             platforms=[{"Architecture": host.architecture, "OS": host.os, "Variant": host.variant or ""}],
             BuildkitVersion=_RELEASE,
         )
 
     def _disk_usage(self, call: Call) -> None:
-        wanted = _Filter.of(call.one(messages.DiskUsageRequest).filter)
+        wanted = _passing(call.one(messages.DiskUsageRequest))
         with imagedocs.opened(self._engine) as store:
-            records = [_record(item) for item in store.cache_use.items(roughly=True) if wanted.takes(item)]
+            records = [_record(item) for item in store.cache_use.items(roughly=True) if wanted(item)]
         call.send(messages.DiskUsageResponse(record=records))
 
     def _prune(self, call: Call) -> None:
         request = call.one(messages.PruneRequest)
-        wanted = _Filter.of(request.filter)
-        before = time.time() - request.keepDuration / 1e9
+        wanted = _passing(request)
+        most = request.maxUsedSpace or request.keepBytes
+        bounds = buildcache.Bounds(request.all, request.keepDuration / 1e9, most)
         call.begin()
         with imagedocs.opened(self._engine) as store:
-            items = [
-                item
-                for item in store.cache_use.items()
-                if not item.in_use
-                and (request.all or not item.shared)
-                and (not request.keepDuration or item.used_at < before)
-                and wanted.takes(item)
-            ]
-            most = request.maxUsedSpace or request.keepBytes
-            if most:
-                left = store.cache_use.size_bytes() - most
-                chosen = []
-                for item in items:  # the least recently used first
-                    if left <= 0:
-                        break
-                    chosen.append(item)
-                    left -= item.size_bytes
-                items = chosen
-            for item in items:
-                if call.cancelled.is_set():
-                    return
-                store.cache_use.remove([item])
+            for item in buildcache.pruned(store, bounds, wanted, call.cancelled.is_set):
                 call.send(_record(item))
         if not (request.filter or request.keepDuration or most):
             freed = keeping.prune(self._engine.places.root)
@@ -164,7 +154,15 @@ class Services:
     def _bridge_solve(self, call: Call) -> None:
         request = call.one(messages.BridgeSolveRequest)
         asked = _Asked.of(request.Frontend, request.FrontendOpt, request.Definition, request.CacheImports)
-        ref = self._build(call).remember(asked)
+        build = self._build(call)
+        question = request.FrontendOpt.get("requestid", "")
+        if question:
+            from dockerapi.buildkit.answering import answered
+
+            found = answered(self._tools(build, call.cancelled), asked.attributes, question)
+            call.send(messages.BridgeSolveResponse(result={"metadata": found}))
+            return
+        ref = build.remember(asked)
         answer = messages.BridgeSolveResponse()
         if request.allowResultArrayRef:
             answer.result.ref.id = ref
@@ -217,51 +215,11 @@ class _Asked(NamedTuple):
         return Plan(self.attributes, read_exports(exporters), self.cache_from, read_cache_exports(cache_exports))
 
 
-class _Filter(NamedTuple):
-    """What ``buildx du`` and ``prune`` ask for: members and their values."""
-
-    members: tuple[tuple[str, str, str], ...]
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> _Filter:
-        """Raises RpcError for what is not done."""
-        members = []
-        for text in texts:
-            for part in filter(None, text.split(",")):
-                name, sign, value = _parted(part)
-                if name not in ("id", "type", "description", "inuse", "shared"):
-                    raise RpcError(Code.INVALID_ARGUMENT, f"filter {part[:100]}: id, type, inuse and shared are done")
-                members.append((name, sign, value))
-        return cls(tuple(members))
-
-    def takes(self, item: Any) -> bool:
-        known = {
-            "id": item.id,
-            "type": _TYPES.get(item.type, "regular"),
-            "description": item.description,
-            "inuse": str(item.in_use).lower(),
-            "shared": str(item.shared).lower(),
-        }
-        return all(
-            {
-                "==": known[name] == value,
-                "!=": known[name] != value,
-                "~=": value in known[name],
-                "": known[name] == "true",
-            }[sign]
-            for name, sign, value in self.members
-        )
+def _passing(request: Any) -> buildcache.Wanted:
+    """The filters of ``buildx du`` and ``prune``. Raises ApiError."""
+    return buildcache.passing(buildcache.parsed(part) for text in request.filter for part in text.split(",") if part)
 
 
-def _parted(text: str) -> tuple[str, str, str]:
-    for sign in ("==", "!=", "~=", "="):
-        name, found, value = text.partition(sign)
-        if found:
-            return name.strip().lower(), "==" if sign == "=" else sign, value.strip()
-    return text.strip().lower(), "", ""
-
-
-_TYPES: Final = {"mount": "exec.cachemount", "mirror": "source.git.checkout"}
 _RELEASE: Final = {"package": "github.com/moby/buildkit", "version": "v0.13.0", "revision": f"shiplap-{VERSION}"}
 """Which of BuildKit's releases this speaks as: clients look at it to know what they may ask for."""
 
@@ -275,6 +233,6 @@ def _record(item: Any) -> Any:
         CreatedAt={"seconds": int(item.created_at)},
         LastUsedAt={"seconds": int(item.used_at)},
         Description=item.description.encode("utf-8", "replace").decode(),
-        RecordType=_TYPES.get(item.type, "regular"),
+        RecordType=buildcache.kind_of(item),
         Shared=item.shared,
     )

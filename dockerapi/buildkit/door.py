@@ -55,12 +55,18 @@ class Door:
         self._connections = Followers(os.geteuid(), MOST_CONNECTIONS)
         self._calls = Followers(os.geteuid(), MOST_CALLS)
 
-    def serve(self, sock: socket.socket, early: bytes, engine: Engine, caller: Caller) -> None:
-        """Serve a connection to its end, in threads of its own. early: what was read of it already."""
+    def serve(self, sock: socket.socket, early: bytes, caller: Caller, engine: Callable[[], Engine]) -> None:
+        """Serve a connection to its end, in threads of its own.
+
+        early: what was read of it already. engine: the caller's, asked with each call; raises ApiError for who has
+        none any more.
+        """
+
+        def methods() -> dict[str, Method]:
+            services = Services(engine(), caller, self._settings, self._sessions, self._builds)
+            return {**services.methods, "/moby.buildkit.v1.Control/Session": lambda call: self._tunnel(call, caller)}
 
         def run() -> None:
-            services = Services(engine, caller, self._settings, self._sessions, self._builds)
-            methods = {**services.methods, "/moby.buildkit.v1.Control/Session": lambda call: self._tunnel(call, caller)}
             connection = Connection(sock, early=early, opens=False)
             connection.run(lambda stream: self._accept(stream, methods, caller))
 
@@ -96,9 +102,13 @@ class Door:
             finally:
                 self._connections.leave(caller.uid)
 
-        threading.Thread(target=whole, name="buildkit connection", daemon=True).start()
+        try:
+            threading.Thread(target=whole, name="buildkit connection", daemon=True).start()
+        except RuntimeError:  # no more threads
+            self._connections.leave(caller.uid)
+            sock.close()
 
-    def _accept(self, stream: Stream, methods: Mapping[str, Method], caller: Caller) -> None:
+    def _accept(self, stream: Stream, methods: Callable[[], Mapping[str, Method]], caller: Caller) -> None:
         """A call has begun. Called in the connection's thread."""
         call = Call(stream)
         if not self._calls.enter(caller.uid):
@@ -111,7 +121,11 @@ class Door:
             finally:
                 self._calls.leave(caller.uid)
 
-        threading.Thread(target=whole, name="buildkit call", daemon=True).start()
+        try:
+            threading.Thread(target=whole, name="buildkit call", daemon=True).start()
+        except RuntimeError:
+            self._calls.leave(caller.uid)
+            call.finish(Code.RESOURCE_EXHAUSTED, "the engine has no more threads")
 
     def _tunnel(self, call: Call, caller: Caller) -> None:
         """``Control.Session``: a session's connection within a call, for clients that have no other."""
@@ -139,13 +153,12 @@ class Door:
                 sender.join()
 
 
-def _served(call: Call, methods: Mapping[str, Method]) -> None:
+def _served(call: Call, methods: Callable[[], Mapping[str, Method]]) -> None:
     """Serve a call to its end."""
-    method = methods.get(call.method)
-    if method is None:
-        call.finish(Code.UNIMPLEMENTED, f"{call.method[:200]} is not done")
-        return
     try:
+        method = methods().get(call.method)
+        if method is None:
+            raise RpcError(Code.UNIMPLEMENTED, f"{call.method[:200]} is not done")
         method(call)
     except RpcError as error:
         call.finish(error.code, error.message)

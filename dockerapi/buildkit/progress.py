@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from core.errors import ShiplapError
@@ -95,7 +95,7 @@ class Progress:
             self._is_over = True
             self._lock.notify_all()
 
-    def follow(self, gone: threading.Event) -> Iterator[Any]:
+    def follow(self, gone: threading.Event) -> Generator[Any, None, None]:
         """What happened and what happens, until the build's end. gone: set where nobody wants it any more."""
         me = id(gone)
         with self._lock:

@@ -37,7 +37,7 @@ _PATIENCE_S: Final = 120.0
 _MOST_ASKED: Final = 256
 """Contents that were asked for and have not come to their end. More could fill both directions at once."""
 
-_MOST_FILES: Final = 5_000_000
+_MOST_FILES: Final = 1_000_000
 _MOST_BYTES: Final = 64 << 30
 _MOST_PATH: Final = 4095
 
@@ -69,7 +69,7 @@ class _Receiver:
         self._told = told
         self._count = 0
         self._bytes = 0
-        self._seen: dict[bytes, Any] = {}
+        self._seen: dict[bytes, tuple[int, int]] = {}  # mode and time
         self._directories: set[bytes] = {b""}
         self._missing: deque[int] = deque()
         self._numbered: dict[int, Any] = {}
@@ -127,7 +127,7 @@ class _Receiver:
             raise _broken(f"the file {path[:200]!r}")
         if described.mode & OTHERS:
             return
-        self._seen[path] = described
+        self._seen[path] = described.mode, described.modTime
         place = self._place(path)
         there = _stat_of(place)
         if described.mode & IS_DIRECTORY:
@@ -176,19 +176,19 @@ class _Receiver:
         for described in self._links:
             self._hard_link(described)
         self._remove_others(b"")
-        for path, described in reversed(self._seen.items()):
-            if described.mode & (IS_DIRECTORY | IS_LINK):
+        for path, (mode, changed) in reversed(self._seen.items()):
+            if mode & (IS_DIRECTORY | IS_LINK):
                 place = self._place(path)
                 there = os.lstat(place)
-                if there.st_mtime_ns != described.modTime:
-                    os.utime(place, ns=(described.modTime, described.modTime), follow_symlinks=False)
-                if described.mode & IS_DIRECTORY and stat.S_IMODE(there.st_mode) != permissions(described.mode):
-                    os.chmod(place, permissions(described.mode))
+                if there.st_mtime_ns != changed:
+                    os.utime(place, ns=(changed, changed), follow_symlinks=False)
+                if mode & IS_DIRECTORY and stat.S_IMODE(there.st_mode) != permissions(mode):
+                    os.chmod(place, permissions(mode))
 
     def _hard_link(self, described: Any) -> None:
         path, target = bytes(described.path), bytes(described.linkname)
         first = self._seen.get(target)
-        if first is None or first.mode & (IS_DIRECTORY | IS_LINK) or target == path:
+        if first is None or first[0] & (IS_DIRECTORY | IS_LINK) or target == path:
             raise _broken(f"the link {path[:200]!r}")
         place, there = self._place(path), _stat_of(self._place(path))
         original = _stat_of(self._place(target))

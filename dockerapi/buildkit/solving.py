@@ -21,9 +21,11 @@ from builder.contexts.keys import context_key
 from builder.contexts.named import open_named_context
 from builder.contexts.opening import BuildSource, open_source
 from builder.contexts.remote import is_remote
+from builder.copying.contextfiles import ContextFiles
 from builder.errors import stop_when
 from builder.frontend.outline import outline
 from builder.frontend.parsing import parse_remembered
+from builder.recall import recall
 from builder.remotes.access import Remote, SourceAccess
 from builder.request.request import BuildRequest
 from containers.launcher import Launcher
@@ -42,9 +44,10 @@ from dockerapi.imagedocs import client_config
 from registry.client import Client
 
 if TYPE_CHECKING:
+    from builder.bases import Connect
     from builder.contexts.kinds import NamedContext
     from builder.request.cache import CacheFrom, CacheTo
-    from builder.result import BuildResult
+    from builder.result import BuildResult, RecalledResult
     from engine.engine import Engine
     from images.store import Store
 
@@ -139,6 +142,18 @@ def requested(tools: Solve, plan: Plan, store: Store, scratch: Path, stack: cont
     )
 
 
+def definition(tools: Solve, plan: Plan, scratch: Path, stack: contextlib.ExitStack) -> BuildRequest:
+    """A request of which only the Dockerfile is there: for questions about it. ``stack`` closes what it opens."""
+    attributes = plan.attributes
+    if attributes.context:
+        source = _source(tools, attributes, scratch, stack, Remote(stopped=tools.cancelled.is_set))
+    else:
+        name, dockerfile, _ = _dockerfile(tools, attributes.filename, scratch)
+        source = BuildSource(dockerfile, name, Context.empty(scratch))
+    stack.callback(source.context.close)
+    return BuildRequest(source.dockerfile, source.dockerfile_name, source.context, **attributes.request)
+
+
 def _source(
     tools: Solve, attributes: Attributes, scratch: Path, stack: contextlib.ExitStack, remote: Remote
 ) -> BuildSource:
@@ -156,7 +171,15 @@ def _source(
             raise not_done(f"context {where[:200]}: a directory of the client's, a URL or a repository is")
         with tools.progress.internal("[internal] load remote build context"):
             return open_source(where, attributes.filename, stdin=io.BytesIO(), scratch=scratch, remote=remote)
-    name = attributes.filename
+    found, dockerfile, ignore = _dockerfile(tools, attributes.filename, scratch)
+    if ignore is None:
+        ignore = _ignore_file(tools, _CONTEXT, scratch)
+    context = _received(tools, _CONTEXT, ignore, scratch, stack)
+    return BuildSource(dockerfile, found, context)
+
+
+def _dockerfile(tools: Solve, name: str, scratch: Path) -> tuple[str, bytes, bytes | None]:
+    """Name and text of the client's Dockerfile, and the ignore file beside it."""
     with tools.progress.internal(f"[internal] load build definition from {name}") as told:
         folder = scratch / "dockerfile"
         folder.mkdir()
@@ -166,10 +189,7 @@ def _source(
         with Context.open_private(str(folder), name) as beside:
             found, dockerfile = require_dockerfile(beside, None if name == "Dockerfile" else name, "the client's files")
             ignore = beside.read(f"{found}{_IGNORE}")
-    if ignore is None:
-        ignore = _ignore_file(tools, _CONTEXT, scratch)
-    context = _received(tools, _CONTEXT, ignore, scratch, stack)
-    return BuildSource(dockerfile, found, context)
+    return found, dockerfile, ignore
 
 
 def _ignore_file(tools: Solve, directory: str, scratch: Path) -> bytes | None:
@@ -234,12 +254,21 @@ def _agents(session: Session, names: list[str]) -> dict[str, Any]:
     return {name: agent for name, agent in found.items() if agent is not None}
 
 
-def _built(tools: Solve, request: BuildRequest, store: Store) -> BuildResult:
+def connecting(tools: Solve) -> Connect:
+    """What opens registry clients for a build, with the credentials of its client."""
     config = client_config(tools.engine)
 
     def connect() -> Client:
         return Client(config, credentials=tools.session.credentials, cancelled=tools.cancelled)
 
+    return connect
+
+
+def _built(tools: Solve, request: BuildRequest, store: Store) -> BuildResult | RecalledResult:
+    files = ContextFiles(request, store)
+    recalled = recall(request, store, tools.progress, files)
+    if recalled is not None:
+        return recalled
     settings = tools.settings
     with Launcher(store.tmp, denied_networks=settings.denied_networks, uplink=settings.uplink) as launcher:
         return build(
@@ -249,9 +278,10 @@ def _built(tools: Solve, request: BuildRequest, store: Store) -> BuildResult:
                 launcher,
                 monitor=tools.progress,
                 cancelled=tools.cancelled,
-                connect=connect,
+                connect=connecting(tools),
                 cache_max=settings.cache_max,
                 solved=launcher.retire,
+                files=files,
             ),
         )
 

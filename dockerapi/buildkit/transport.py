@@ -320,13 +320,13 @@ class Connection:
                     is_begun = True
                 for call in calls:
                     call()
-            elif not ready.poll(1000):
+            data = b""
+            if not ready.poll(1000):
                 with self.lock:
                     now = time.monotonic()
                     is_late = now > preface_until and not is_begun
                     if is_late or (not self._streams and now - self._used > _IDLE_S and not self._opens):
                         return
-                data = b""
                 continue
             try:
                 data = self._sock.recv(_PIECE)

@@ -115,7 +115,6 @@ def read_exports(exporters: Iterable[tuple[str, Mapping[str, str]]]) -> list[Exp
 def _export(number: int, kind: str, attributes: Mapping[str, str]) -> Export:
     members = {name: value for name, value in attributes.items() if name not in ("unpack", "context", "load")}
     if kind == "moby":
-        members.pop("push", None)  # the client pushes the image itself, when it is here
         kind = "image"
     if kind in ("image", "docker", "oci", "tar", "local"):
         if members.get("tar") == "false":

@@ -7,6 +7,7 @@ here. What would change the result and is not done is refused by name.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import threading
@@ -19,7 +20,7 @@ import flask
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepStarted, Warned
 from core.references import Reference
 from core.settings import Settings
-from dockerapi import asking, imagedocs
+from dockerapi import answering, asking, buildcache, imagedocs
 from dockerapi.endpoints.transfers import credentials_of_config
 from dockerapi.errors import bad, not_done
 from dockerapi.imagedocs import client_config
@@ -111,6 +112,43 @@ def build() -> flask.Response:
             lines.put({"stream": f"Successfully tagged {name.familiar}\n"})
 
     return streamed(work)
+
+
+@bp.post("/build/prune")
+def prune() -> flask.Response:
+    """Remove what the build cache has, and no image has."""
+    most = _bytes("max-used-space") or _bytes("keep-storage")
+    wanted = asking.filters() or {}
+    unused_s = 0.0
+    parts: list[tuple[str, str, str]] = []
+    for name, values in wanted.items():
+        texts = list(values) if isinstance(values, list | dict) else [str(values)]
+        if name in ("until", "unused-for"):
+            unused_s = max([unused_s, *(_age(text) for text in texts)])
+        else:
+            parts += [(name.lower(), "==", text) for text in texts]
+    test = buildcache.passing(parts)
+    bounds = buildcache.Bounds(asking.flag("all"), unused_s, most)
+    with imagedocs.opened(asking.engine()) as store:
+        removed = list(buildcache.pruned(store, bounds, test, lambda: False))
+    freed = sum(item.size_bytes for item in removed if not item.shared)
+    return answering.document({"CachesDeleted": [item.id for item in removed], "SpaceReclaimed": freed})
+
+
+def _bytes(name: str) -> int:
+    text = asking.text(name) or "0"
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        raise bad(f"{name} is in bytes, expected an integer, got {text[:100]!r}")
+    return int(text)
+
+
+def _age(text: str) -> float:
+    """Seconds of a duration as Go writes it: 24h, 1h30m. Raises ApiError."""
+    found = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", text, re.ASCII)
+    if not text or found is None:
+        raise bad(f'invalid filter: time: invalid duration "{text[:100]}"')
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
 
 
 def _built(

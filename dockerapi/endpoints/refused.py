@@ -53,11 +53,10 @@ def swarm(_rest: str = "") -> flask.Response:
     raise ApiError(503, _NO_SWARM)
 
 
-@bp.post("/build/prune")
 @bp.post("/build/cancel")
 def build() -> flask.Response:
-    """The build cache is the command line's so far."""
-    raise not_done("this is not done over the API yet: shiplap cache prune is")
+    """Of docker's classic builder before BuildKit's protocol: a build ends with its client."""
+    raise not_done("a build is cancelled by ending its client")
 
 
 @bp.route("/containers/<_ref>/checkpoints", methods=_METHODS)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
+from tests.toolkit.registries import debian_registry
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -120,6 +121,39 @@ def test_outputs_come_to_the_client(api: Api, context: Path) -> None:
     assert code == 0, err
     with tarfile.open(out / "made.tar") as made:
         assert "to/ü x" in made.getnames()
+
+
+def test_images_of_several_platforms_with_attestations_come_as_a_layout(api: Api, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY file /\n")
+    made = context.parent / "made.tar"
+    words = ("--platform", "linux/arm64,linux/amd64", "--provenance=mode=max", "--sbom=true")
+    code, _, err = _build(api, context, *words, "-t", "kit:many", "-o", f"type=oci,dest={made}")
+    assert code == 0, err + api.log()
+    with tarfile.open(made) as layout:
+        index = json.load(layout.extractfile("index.json"))  # type: ignore[arg-type]
+        digest = index["manifests"][0]["digest"].partition(":")[2]
+        manifests = json.load(layout.extractfile(f"blobs/sha256/{digest}"))["manifests"]  # type: ignore[arg-type]
+    platforms = [each["platform"]["architecture"] for each in manifests]
+    assert platforms == ["arm64", "amd64", "unknown", "unknown"]
+
+
+def test_a_build_pushes_with_its_clients_credentials_and_leaves_a_cache(
+    api: Api, context: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with debian_registry(tmp_path_factory.mktemp("registry")) as registry:
+        name, cache = f"{registry.host}/kit/app:1", f"type=registry,ref={registry.host}/kit/cache"
+        (context / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN date +%N >/made\n")
+        code, _, err = _build(api, context, "-t", name, "--push", "--cache-to", f"{cache},mode=max")
+        assert code == 0, err + api.log()
+        made = api.docker("run", "--rm", name, "cat", "/made").stdout
+        api.docker("rmi", name, check=True)
+        api.docker("builder", "prune", "-af", check=True)
+        assert api.docker("run", "--rm", name, "cat", "/made").stdout == made
+        api.docker("rmi", name, check=True)
+        api.docker("system", "prune", "-f", check=True)
+        code, _, err = _build(api, context, "-t", name, "--cache-from", cache)
+        assert code == 0, err
+        assert api.docker("run", "--rm", name, "cat", "/made").stdout == made
 
 
 def test_a_context_and_a_dockerfile_on_standard_input(api: Api, context: Path) -> None:

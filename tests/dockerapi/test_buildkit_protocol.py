@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
@@ -23,6 +24,7 @@ from dockerapi.buildkit.transport import Connection, StreamError
 from engine.callers import Caller
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.buildkitclient import (
+    BRIDGE,
     CONTROL,
     Files,
     asking,
@@ -93,6 +95,39 @@ def test_http2_on_the_socket_itself_and_a_session_within_a_call(api: Api, files:
                 threading.Thread(target=each, daemon=True).start()
             solve(grpc, "through", "tunnelled", {}, "tar")
             assert b"word" in files.got["0"]
+
+
+@pytest.mark.usefixtures("privileged")
+def test_questions_about_a_dockerfile_are_answered(api: Api, files: Files) -> None:
+    with (
+        offering(upgraded(connect(api.socket), session_head("asks", "")), files),
+        asking(upgraded(connect(api.socket), "POST /grpc HTTP/1.1\r\n")) as grpc,
+    ):
+        solving = threading.Thread(
+            target=call,
+            args=(grpc, f"{CONTROL}Solve", messages.SolveRequest(Ref="q", Session="asks"), messages.SolveResponse),
+        )
+        solving.start()
+        within = {"buildkit-controlapi-buildid": ["q"]}
+
+        def answer(question: str) -> Any:
+            request = messages.BridgeSolveRequest(
+                Frontend="dockerfile.v0", FrontendOpt={"requestid": f"frontend.{question}"}, allowResultReturn=True
+            )
+            return call(grpc, f"{BRIDGE}Solve", request, messages.BridgeSolveResponse, within).result.metadata
+
+        assert json.loads(answer("outline")["result.json"])["secrets"][0]["name"] == "s"
+        assert json.loads(answer("targets")["result.json"])["targets"][0]["base"] == BUSYBOX_NAME
+        assert answer("lint")["result.statuscode"] == b"0"
+        (files.directories["dockerfile"] / "Dockerfile").write_text(f"from {BUSYBOX_NAME}\nRUN true\n")
+        found = answer("lint")
+        assert json.loads(found["result.json"])["warnings"][0]["ruleName"] == "ConsistentInstructionCasing"
+        assert found["result.statuscode"] == b"1"
+        with pytest.raises(RpcError, match="weather"):
+            answer("weather")
+        call(grpc, f"{BRIDGE}Return", messages.ReturnRequest(), messages.Empty, within)
+        solving.join(stretched(60))
+        assert not solving.is_alive()
 
 
 @pytest.mark.usefixtures("privileged")
@@ -167,7 +202,7 @@ def test_sessions_and_builds_are_their_callers_alone(pair: Connection) -> None:
     asked = threading.Event()
     asked.set()  # it does not wait for what is about to come
     sessions, builds = Sessions(), Builds()
-    with sessions.offered(A, Session(pair, "s", "", ())), builds.begun(A, "r", threading.Event()):
+    with sessions.offered(A, Session(pair, "s", "", ())), builds.begun(A, "r", "s", threading.Event()):
         assert sessions.of(A, "s", asked).id == "s"
         assert builds.of(A, "r", asked)
         with pytest.raises(RpcError, match="no active session"):
