@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _BUILD_ID: Final = "buildkit-controlapi-buildid"
 _FRONTEND_CAPABILITIES: Final = ("solve.base", "return", "returnmap", "proto.refarray", "importcaches", "frontend.caps")
-_BUILDER_CAPABILITIES: Final = ("exporter.multiple",)
+_BUILDER_CAPABILITIES: Final = ("exporter.multiple", "exporter.image.attestations")
 _NO_LLB: Final = "LLB is not solved: Shiplap builds Dockerfiles, by the frontend dockerfile.v0"
 
 

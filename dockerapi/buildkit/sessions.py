@@ -165,10 +165,10 @@ class Sessions:
 
 
 def encoded(metadata: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Metadata for a session's file services. What is no ASCII is quoted, and says so by a member of its own."""
+    """Metadata for a session's file services. What a header cannot have is quoted, and a member of its own says so."""
     found: dict[str, list[str]] = {}
     for name, values in metadata.items():
-        if all(value.isascii() and value.isprintable() for value in values):
+        if all(value.isascii() and value.isprintable() and value == value.strip() for value in values):
             found[name] = list(values)
         else:
             found[name] = [quote_plus(value, errors="surrogateescape") for value in values]

@@ -158,6 +158,17 @@ def test_a_member_who_is_slow_holds_nobody_up(house: House) -> None:
         assert served > len(slow) // 2
 
 
+def test_a_stranger_is_served_no_builds(house: House) -> None:
+    with house.connect(STRANGER) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    for path in ("/grpc", "/session"):
+        with house.connect(STRANGER) as client:
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".encode())
+            assert client.recv(12) == b"HTTP/1.1 403"
+
+
 def test_a_member_has_so_many_connections_and_no_more(house: House) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(MOST_OPEN):
