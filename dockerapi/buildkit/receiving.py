@@ -88,10 +88,8 @@ class _Receiver:
     def _transfer(self) -> None:
         is_listed = is_told = False
         while True:
-            while self._missing and len(self._wanted) < _MOST_ASKED:
-                number = self._missing.popleft()
-                self._wanted[number] = self._numbered.pop(number)
-                self._asked.send(messages.Packet(type=REQ, ID=number))
+            if self._missing and len(self._wanted) <= _MOST_ASKED // 2:
+                self._ask()
             if is_listed and not self._wanted and not is_told:
                 is_told = True
                 self._asked.send(messages.Packet(type=FIN))
@@ -116,6 +114,13 @@ class _Receiver:
                 raise RpcError(Code.UNKNOWN, f"the client failed: {packet.data[:1000].decode(errors='replace')}")
             else:
                 raise _broken(f"a packet of kind {packet.type}")
+
+    def _ask(self) -> None:
+        """Ask for contents, for as many as may be under way."""
+        numbers = [self._missing.popleft() for _ in range(min(len(self._missing), _MOST_ASKED - len(self._wanted)))]
+        self._wanted |= {number: self._numbered.pop(number) for number in numbers}
+        if numbers:
+            self._asked.send_all(messages.Packet(type=REQ, ID=number) for number in numbers)
 
     def _listed(self, described: Any) -> None:
         """A file that the client has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -59,9 +59,13 @@ class _Messages:
 
     def send(self, message: Any) -> None:
         """Send a message. Raises RpcError where the other side is gone."""
-        data = message.SerializeToString()
+        self.send_all([message])
+
+    def send_all(self, messages: Iterable[Any]) -> None:
+        """Send messages at once. Raises RpcError."""
+        encoded = [message.SerializeToString() for message in messages]
         try:
-            self.stream.write(_PREFIX.pack(0, len(data)) + data)
+            self.stream.write(b"".join(_PREFIX.pack(0, len(data)) + data for data in encoded))
         except StreamError as error:
             raise RpcError(Code.UNAVAILABLE, str(error)) from error
 

@@ -72,13 +72,14 @@ class Stream:
         self._when_gone: list[Callable[[], None]] = []
 
     def read(self, timeout_s: float | None) -> bytes:
-        """The next piece of what the peer sends; b"" at the end. None waits for ever. Raises StreamError."""
+        """What the peer has sent by now, at least a byte; b"" at the end. None waits for ever. Raises StreamError."""
         with self._connection.lock:
             if not self._changed.wait_for(lambda: self._pieces or self._is_whole or self._error, timeout_s):
                 raise StreamError(f"the client has sent nothing for {timeout_s:.0f} seconds")
             if self._pieces:
-                data, counted = self._pieces.popleft()
-                self._connection.took(self.number, counted)
+                data = b"".join(piece for piece, _ in self._pieces)
+                self._connection.took(self.number, sum(counted for _, counted in self._pieces))
+                self._pieces.clear()
                 return data
             if self._is_whole:
                 return b""
@@ -254,6 +255,7 @@ class Connection:
             with contextlib.suppress(ProtocolError):
                 self.h2.close_connection()
             self.flush()
+            self._to_send.notify_all()
         for call in calls:
             call()
 
@@ -272,7 +274,7 @@ class Connection:
         if data:
             self._unsent.append(data)
             self._unsent_bytes += len(data)
-        self._to_send.notify_all()
+            self._to_send.notify_all()
 
     def forget(self, number: int) -> None:
         self._streams.pop(number, None)

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,9 @@ class Script:
 
     def send(self, packet: Any) -> None:
         self.sent.append(packet)
+
+    def send_all(self, packets: Iterable[Any]) -> None:
+        self.sent += packets
 
     def receive(self, _kind: Any, _timeout_s: float) -> Any | None:
         return self.packets.pop(0) if self.packets else None
