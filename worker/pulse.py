@@ -94,7 +94,7 @@ class Pulse:
     def _start(self) -> None:
         settings = self._settings
         command = [
-            sys.executable, "-m", "worker.heart",
+            sys.executable, "-P", "-m", "worker.heart",
             settings.name, str(settings.concurrency), settings.group, *settings.labels,
         ]  # fmt: skip
         self._process = subprocess.Popen(

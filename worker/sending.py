@@ -64,7 +64,7 @@ class Sending:
                 known.offer_again(host)
         if now < self._not_before or not known.has_unsent(host) or is_sending(self._service.settings.root):
             return
-        command = [sys.executable, "-m", "worker.sender", str(os.getpid()), self._settings.name]
+        command = [sys.executable, "-P", "-m", "worker.sender", str(os.getpid()), self._settings.name]
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment_of(self._settings))
         except OSError as error:  # no memory, or as many processes as there may be

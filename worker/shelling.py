@@ -40,7 +40,7 @@ class Shelling:
                 continue
             self._started[shell] = now
             command = [
-                sys.executable, "-m", "worker.shell",
+                sys.executable, "-P", "-m", "worker.shell",
                 str(os.getpid()), self._settings.name, self._settings.group, str(shell),
             ]  # fmt: skip
             try:

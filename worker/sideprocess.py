@@ -88,7 +88,7 @@ class ExporterProcess:
 
     def _start(self) -> None:
         end = self._inner.fileno()
-        command = [sys.executable, "-m", "worker.exporter", str(os.getpid()), str(end), self._settings.name]
+        command = [sys.executable, "-P", "-m", "worker.exporter", str(os.getpid()), str(end), self._settings.name]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -149,4 +149,4 @@ def _answers(path: Path) -> bool:
 
 
 def _python(module: str) -> list[str]:
-    return [sys.executable, "-m", module]
+    return [sys.executable, "-P", "-m", module]

@@ -15,4 +15,4 @@ def become(module: str, root: str | None, arguments: Sequence[str]) -> NoReturn:
     environment = {**os.environ, "SHIPLAP_ROOT": str(Settings.from_environ(root=root).root)}
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], environment)  # noqa: S606

@@ -62,3 +62,20 @@ def test_service_does_not_start_where_every_step_would_fail(on_overlay: Path, co
     assert f"error: {shiplap.root} is on overlayfs" in result.stderr
     assert "hint: choose a root on ext4" in result.stderr
     assert not shiplap.root.exists()
+
+
+@pytest.mark.parametrize("command", ["web", "worker"])
+def test_service_runs_nothing_that_lies_in_the_directory_it_is_started_in(tmp_path: Path, command: str) -> None:
+    here = tmp_path / "here"
+    for room in ("web", "worker", "pipelines"):
+        (here / room).mkdir(parents=True)
+        (here / room / "__init__.py").write_text("raise SystemExit('somebody else was run')\n")
+    shiplap = Shiplap(tmp_path / "root")
+    environment = {**shiplap.environment(None), "SHIPLAP_DATABASE_URL": "mysql://nothing"}
+    result = subprocess.run(
+        [Path(sys.executable).with_name("shiplap"), command], cwd=here, env=environment, capture_output=True,
+        text=True, timeout=stretched(60),
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "SHIPLAP_DATABASE_URL" in result.stderr
+    assert "somebody else" not in result.stderr
