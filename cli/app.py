@@ -24,6 +24,7 @@ _COMMANDS = {
     "volume": LazyCommand("cli.commands.volume.group", "Manage volumes."),
     "system": LazyCommand("cli.commands.system.group", "Look after what the engine keeps."),
     "engine": LazyCommand("cli.commands.engine", "Serve the Docker Engine API, for docker's own clients."),
+    "compose": LazyCommand("cli.commands.compose", "Run docker compose with this engine."),
     "info": LazyCommand("cli.commands.info", "Show what this engine has, and what this host offers."),
     "pull": LazyCommand("cli.commands.pull", "Fetch images from their registries."),
     "push": LazyCommand("cli.commands.push", "Send images to the registries that their names begin with."),

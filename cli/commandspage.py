@@ -50,6 +50,8 @@ _MORE: Final[Mapping[str, str]] = {
     "ci": "More: [pipelines](pipelines.md).",
     "ci run": "More: [how it runs](pipelines.md#run-it).",
     "engine": "More: [docker's clients](docker-compatibility.md).",
+    "compose": "More: [compose files](docker-compatibility.md#compose).",
+    "system dial-stdio": "More: [over ssh](docker-compatibility.md#elsewhere).",
     "serve": "More: [the service](service.md), [how to deploy it](deploy.md).",
     "runs": "More: [the service](service.md), [the dashboard](dashboard.md).",
     "project": "More: [webhooks](webhooks.md), [roles](users.md#roles).",

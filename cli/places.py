@@ -32,7 +32,7 @@ _SERVICE: Final = {
 }  # fmt: skip
 _THIS_MACHINE: Final = {
     "doctor": "", "engine": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
-    "context": "ls add use rm", "registry": "serve",
+    "context": "ls add use rm", "registry": "serve", "system": "dial-stdio",
     "ci": "run why lint graph convert schema",
     "project hook": "script",
 }  # fmt: skip
@@ -42,6 +42,7 @@ _CONTAINERS: Final = (
 )
 _STORE: Final = {
     **dict.fromkeys(_CONTAINERS.split(), ""), "events": "", "info": "",
+    "compose": "",
     "container": f"{_CONTAINERS} ls list inspect prune",
     "volume": "create ls list inspect rm remove prune",
     "network": "create ls list inspect connect disconnect rm remove prune",

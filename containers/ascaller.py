@@ -10,6 +10,7 @@ behind them. All other owners are nobody's inside, so no right of the container'
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 
@@ -19,7 +20,7 @@ from containers.events import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _PATIENCE_S = 10.0
@@ -36,12 +37,31 @@ def opened(source: str, subpath: str, caller: dict[str, Any]) -> int:
     A child goes: on the way may be a file system of the caller's own (FUSE), which need not answer, ever.
     subpath: of it, or empty; it leads nowhere else. caller: ``uid``, ``gid``, ``groups``. Raises OSError.
     """
+    return _done(caller, lambda: _found(source, subpath))
+
+
+def connected(path: str, caller: dict[str, Any]) -> int:
+    """A descriptor of a connection to a unix socket, by which the caller is known: SO_PEERCRED. Raises OSError.
+
+    Otherwise as ``opened``.
+    """
+
+    def connect() -> int:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+        sock.connect(path)
+        return sock.detach()
+
+    return _done(caller, connect)
+
+
+def _done(caller: dict[str, Any], find: Callable[[], int]) -> int:
+    """The descriptor that a child has found with the caller's rights. Raises OSError."""
     _reap()
     ours, theirs = wire.socket_pair()
     try:
         pid = syscalls.clone3(0)
         if pid == 0:
-            _look(theirs, source, subpath, caller)
+            _look(theirs, find, caller)
         _children.append(pid)
         theirs.close()
         if not readable(ours.fileno(), _PATIENCE_S):
@@ -60,7 +80,7 @@ def opened(source: str, subpath: str, caller: dict[str, Any]) -> int:
         _reap()
 
 
-def _look(channel: _socket.socket, source: str, subpath: str, caller: dict[str, Any]) -> NoReturn:
+def _look(channel: _socket.socket, find: Callable[[], int], caller: dict[str, Any]) -> NoReturn:
     """In a child: tell what is found. Its real user stays root, so that it is none of the caller's processes."""
     try:
         syscalls.close_all_but({0, 1, 2, channel.fileno()})
@@ -68,7 +88,7 @@ def _look(channel: _socket.socket, source: str, subpath: str, caller: dict[str, 
         os.setgroups(caller["groups"])
         os.setegid(caller["gid"])
         os.seteuid(caller["uid"])  # this takes the capabilities, too
-        wire.send(channel, 0, [_found(source, subpath)])
+        wire.send(channel, 0, [find()])
     except OSError as error:
         wire.send(channel, error.errno or errno.EIO)
     finally:

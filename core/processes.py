@@ -54,15 +54,17 @@ def reap_adopted(own: Iterable[int] = ()) -> None:
                 os.waitpid(process, os.WNOHANG)
 
 
-def kill_descendants(timeout_s: float) -> list[int]:
+def kill_descendants(timeout_s: float, *, spared: Iterable[int] = ()) -> list[int]:
     """SIGKILL all processes below this one, and those that they still start, until there is none.
 
     Only for a process that has called ``adopt_orphans`` and waits for no child any more. Returns those that did not end
-    within ``timeout_s``: the kernel holds them in a system call.
+    within ``timeout_s``: the kernel holds them in a system call. spared: these live on, with all that is below them.
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        left = descendants(os.getpid())
+        found = descendants(os.getpid())
+        kept = {below for process in spared for below in (process, *descendants(process))}  # looked at second
+        left = [process for process in found if process not in kept]
         for process in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)

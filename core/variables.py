@@ -444,6 +444,13 @@ _UNITS: Final = Group(
             "the units of serve and web, compose",
         ),
         Variable(
+            "SHIPLAP_ENGINE_OPTIONS",
+            "options of `shiplap engine`, for tcp",
+            "`--listen fd:// --listen tcp://HOST:PORT --tlscert FILE …`",
+            "none",
+            "the unit of engine",
+        ),
+        Variable(
             "SHIPLAP_CONCURRENCY",
             "runs at the same time; `--concurrency`",
             "1 to 64",

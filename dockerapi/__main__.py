@@ -3,58 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-from typing import Any
 
 from core import namespaces
 from core.errors import ShiplapError
 from core.leaving import code_of, leave
 from core.settings import Settings
 from dockerapi.listening import Listeners
+from dockerapi.tcp.terms import Terms, add_to
+from dockerapi.terminal import log_to_terminal
 from engine.places import Places
-
-
-class Lines(logging.Formatter):
-    """Records for a terminal that is root's: paths and names in them are strangers', and must give it no orders."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return _shown(super().formatMessage(record), but="")
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        return _shown(super().formatException(ei), but="\n")
-
-
-def _shown(text: str, *, but: str) -> str:
-    """The text with an escape for each character that cannot be printed."""
-    return "".join(
-        each if each.isprintable() or each in but else each.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for each in text
-    )
 
 
 def main() -> int:
     """Find out where to listen, then serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="shiplap engine")
     parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS")
+    add_to(parser)
     options = parser.parse_args()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines("shiplap engine: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to_terminal()
     try:
         settings = Settings.from_environ()
         places = Places.of(settings.root)
         places.make()
         if os.geteuid() != 0 or not namespaces.is_initial():
             _gather(places)
-        listeners = Listeners.open(options.listen, places)
+        terms = Terms.of(options)
+        listeners = Listeners.open(options.listen, places, terms)
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
     from dockerapi.server import Server
 
-    Server(settings, listeners).run()
+    Server(settings, listeners, terms).run()
     return 0
 
 

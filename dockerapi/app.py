@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from core.settings import Settings
 from dockerapi import endpoints, handover
 from dockerapi.access import Doors
 from dockerapi.answering import failure
+from dockerapi.audit import Trail
 from dockerapi.errors import ApiError, message_of, status_of
 from dockerapi.pump import Pump
 from dockerapi.upgrades import Upgrades
@@ -36,6 +38,7 @@ def create_app(settings: Settings) -> flask.Flask:
     app.extensions["settings"] = settings
     app.extensions["pump"] = Pump()
     app.extensions["upgrades"] = Upgrades(settings, doors)
+    trail = Trail(settings.root)
 
     @app.before_request
     def _enter() -> None:
@@ -46,6 +49,7 @@ def create_app(settings: Settings) -> flask.Flask:
 
     @app.after_request
     def _sign(response: flask.Response) -> flask.Response:
+        trail.note(response.status_code, time.time_ns())
         response.headers["Api-Version"] = str(NEWEST)
         response.headers["Docker-Experimental"] = "false"
         response.headers["Ostype"] = "linux"

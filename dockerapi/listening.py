@@ -1,4 +1,4 @@
-"""Where the API listens: unix sockets of its own, or those that systemd made.  sd_listen_fds(3)
+"""Where the API listens: unix sockets of its own, TCP, or what systemd made.  sd_listen_fds(3)
 
 A socket's file is made aside with its owner and mode, and renamed into place: there is no moment at which others could
 connect, and none at which clients find nothing while a second engine takes over.
@@ -20,6 +20,8 @@ from typing import Final, NamedTuple, Self
 
 from core import namespaces
 from core.errors import ShiplapError
+from core.listening import parse_listen, require_free
+from dockerapi.tcp.terms import Terms
 from engine.callers import GROUP
 from engine.places import Places
 
@@ -41,38 +43,66 @@ class _Own(NamedTuple):
 
 
 class Listeners:
-    """The sockets. fds: open, for gunicorn."""
+    """The sockets.
 
-    def __init__(self, fds: list[int], own: list[_Own]) -> None:
+    fds: unix sockets, open, for gunicorn.
+    tcp: others, for the gate (``dockerapi.tcp``). door: the unix socket to which the gate connects; None without any.
+    """
+
+    def __init__(self, fds: list[int], own: list[_Own], tcp: list[int], door: Path | None) -> None:
         self.fds = fds
+        self.tcp = tcp
+        self.door = door
         self._own = own
 
     @classmethod
-    def open(cls, addresses: Sequence[str], places: Places) -> Self:
-        """Listen at these: ``unix:///PATH``, ``fd://``; none: systemd's, else RUN.sock. Raises AddressError."""
+    def open(cls, addresses: Sequence[str], places: Places, terms: Terms) -> Self:
+        """Listen at these: ``unix:///PATH``, ``tcp://HOST:PORT``, ``fd://``; none: systemd's, else RUN.sock.
+
+        Raises AddressError, TermsError, ListenError, SettingsError.
+        """
         passed = _from_systemd(os.environ)
         if not addresses:
-            addresses = ["fd://"] if passed else [f"unix://{default_path(places)}"]
+            addresses = ["fd://"] if passed else [f"unix://{places.api}"]
         fds: list[int] = []
         own: list[_Own] = []
+        tcp: list[int] = []
+        hosts: list[str] = []
         for address in addresses:
             scheme, separator, rest = address.partition("://")
-            if not separator or scheme not in ("unix", "fd"):
-                raise _refused(address, scheme)
-            if scheme == "fd":
+            if scheme == "tcp" and separator:
+                host, port = parse_listen(rest)
+                hosts.append(host)
+                terms.check([host])
+                require_free(host, port)
+                tcp += _listening_over_tcp(host, port)
+            elif scheme == "fd" and separator:
                 if not passed:
                     raise AddressError("no sockets came from systemd", hint="start shiplap-engine.socket")
-                fds += passed
-                continue
-            sock, made = _listening(Path(rest))
-            fds.append(sock.detach())
-            own.append(made)
-        return cls(fds, own)
+                for fd in passed:
+                    os.set_inheritable(fd, False)
+                    found = _host_of(fd)
+                    (fds if found is None else tcp).append(fd)
+                    hosts += [] if found is None else [found]
+            elif scheme == "unix" and separator:
+                sock, made = _listening(Path(rest))
+                fds.append(sock.detach())
+                own.append(made)
+            else:
+                raise _refused(address)
+        if not tcp:
+            return cls(fds, own, [], None)
+        terms.check(hosts)
+        sock, made = _listening(places.run.parent / f"{places.run.name}.tcp.sock")
+        return cls([*fds, sock.detach()], [*own, made], tcp, made.path)
 
     def ready(self) -> None:
         """Say where clients find it."""
         for each in self._own:
-            sys.stderr.write(f"shiplap engine: DOCKER_HOST=unix://{each.path}\n")
+            if each.path != self.door:
+                sys.stderr.write(f"shiplap engine: DOCKER_HOST=unix://{each.path}\n")
+        for fd in self.tcp:
+            sys.stderr.write(f"shiplap engine: DOCKER_HOST=tcp://{_address_of(fd)}\n")
 
     def remove(self) -> None:
         """Take away the files of our own sockets, unless they are another engine's by now."""
@@ -82,20 +112,39 @@ class Listeners:
                     each.path.unlink()
 
 
-def default_path(places: Places) -> Path:
-    """RUN/docker.sock. RUN is root's alone, so root's engine has it a level above, where the group gets to it."""
-    if os.geteuid() == 0 and namespaces.is_initial():
-        return places.run.parent / f"{places.run.name}.sock"
-    return places.run / "docker.sock"
+def _refused(address: str) -> AddressError:
+    hint = "write unix:///PATH, tcp://HOST:PORT, or fd:// for systemd's sockets"
+    return AddressError(f"cannot listen at {address!r}", hint=hint)
 
 
-def _refused(address: str, scheme: str) -> AddressError:
-    if scheme == "tcp":
-        return AddressError(
-            f"cannot listen at {address}: the engine's API is not served over tcp yet",
-            hint="whoever can connect would be root's engine: use ssh -L, or docker's ssh://",
-        )
-    return AddressError(f"cannot listen at {address!r}", hint="write unix:///PATH, or fd:// for systemd's sockets")
+def _listening_over_tcp(host: str, port: int) -> list[int]:
+    """Descriptors, one for each address of the name; without a name one for both families. Raises AddressError."""
+    found: list[int] = []
+    try:
+        wanted = socket.getaddrinfo(host.strip("[]") or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _type, _protocol, _name, address in wanted:
+            is_both = not host and socket.has_dualstack_ipv6()
+            sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=is_both)
+            found.append(sock.detach())
+            if not port:  # one that is free, at the first address
+                break
+    except OSError as error:
+        for fd in found:
+            os.close(fd)
+        raise AddressError(f"cannot listen at tcp://{host}:{port}: {error.strerror}") from error
+    return found
+
+
+def _host_of(fd: int) -> str | None:
+    """Where a passed socket listens over TCP; None: it is a unix socket."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return None if sock.family == socket.AF_UNIX else str(sock.getsockname()[0])
+
+
+def _address_of(fd: int) -> str:
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _from_systemd(environ: MutableMapping[str, str]) -> list[int]:

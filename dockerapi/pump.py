@@ -12,7 +12,7 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, TypeVar
 
@@ -36,21 +36,29 @@ class Gone(Exception):
 
 
 class Follower:
-    """A client that waits for what comes. All methods are for the pump's thread."""
+    """A client that waits for what comes. All methods are for the pump's thread.
+
+    early: what it had sent beyond its request.
+    """
 
     def __init__(self, taken: Taken, helpers: ThreadPoolExecutor) -> None:
         self._taken = taken
         self._helpers = helpers
+        self.early = taken.early
         taken.socket.setblocking(False)
 
     async def send(self, data: bytes) -> None:
         """Send a chunk of the body. Raises Gone."""
         if data:
-            await self._put(chunk(data))
+            await self.put(chunk(data))
 
     async def end(self) -> None:
         """End the body."""
-        await self._put(b"0\r\n\r\n")
+        await self.put(b"0\r\n\r\n")
+
+    async def receive(self) -> bytes:
+        """What the client sends next; b"" when it has ended that. Raises OSError. For ``Place.take_whole``."""
+        return await asyncio.get_running_loop().sock_recv(self._taken.socket, _PIECE)
 
     async def until_gone(self) -> None:
         """Return when the client has closed its connection; what it sends meanwhile is dropped."""
@@ -73,7 +81,8 @@ class Follower:
         """Have a helper thread do what may take a while."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, contextvars.copy_context().run, work)
 
-    async def _put(self, data: bytes) -> None:
+    async def put(self, data: bytes) -> None:
+        """Send bytes as they are. Raises Gone."""
         try:
             await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._taken.socket, data), PATIENCE_S)
         except (OSError, TimeoutError) as error:
@@ -175,17 +184,26 @@ class Pump:
 
     def serve(self, taken: Taken, serving: Serving, user: int) -> None:
         """See ``Place.take``."""
+        mine = taken.moved()
+        self._run(lambda: self._serve(mine, serving), user)
+
+    def serve_whole(self, taken: Taken, serving: Serving, user: int) -> None:
+        """See ``Place.take_whole``."""
+        mine = taken.moved()
+        self._run(lambda: self._serve_whole(mine, serving), user)
+
+    def _run(self, work: Callable[[], Coroutine[None, None, None]], user: int) -> None:
         with self._lock:
             loop = self._loop or self._started()
-        asyncio.run_coroutine_threadsafe(self._begin(taken.moved(), serving, user), loop)
+        asyncio.run_coroutine_threadsafe(self._begin(work, user), loop)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = self._loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, name="pump", daemon=True).start()
         return loop
 
-    async def _begin(self, taken: Taken, serving: Serving, user: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(taken, serving))
+    async def _begin(self, work: Callable[[], Coroutine[None, None, None]], user: int) -> None:
+        task = asyncio.get_running_loop().create_task(work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _task: self._followers.leave(user))
@@ -204,6 +222,16 @@ class Pump:
         finally:
             follower.close()
 
+    async def _serve_whole(self, taken: Taken, serving: Serving) -> None:
+        follower = Follower(taken, self._helpers)
+        try:
+            await serving(follower)
+        except Exception as error:
+            # The outermost layer of this task.
+            _tell(error)
+        finally:
+            follower.close()
+
 
 class Place:
     """A follower's place in the pump. is_taken: whether there is a follower."""
@@ -216,6 +244,11 @@ class Place:
     def take(self, taken: Taken, serving: Serving) -> None:
         """Serve a connection, whose head was sent, to its end. It is the pump's from here on."""
         self._pump.serve(taken, serving, self._user)
+        self.is_taken = True
+
+    def take_whole(self, taken: Taken, serving: Serving) -> None:
+        """The same, where the client speaks, too: what it sends, and the end of it, are the serving's affair."""
+        self._pump.serve_whole(taken, serving, self._user)
         self.is_taken = True
 
 

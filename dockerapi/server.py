@@ -26,6 +26,8 @@ from core.settings import Settings
 from dockerapi import handover
 from dockerapi.app import create_app, versioned
 from dockerapi.listening import Listeners
+from dockerapi.tcp.keeping import Keeping
+from dockerapi.tcp.terms import Terms
 from dockerapi.turns import MOST_OPEN, Turns
 from dockerapi.upgrades import Upgrades
 
@@ -57,6 +59,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         wanted = 8 * _CONNECTIONS  # a connection that is waited for has one of a keeper's beside it
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))
+        self.app.keeping.begin()
         super().init_process()
 
     def accept(self, listener: Any) -> None:
@@ -143,9 +146,10 @@ def _bound(sock: socket.socket, option: int, seconds: int) -> None:
 class Server(BaseApplication):  # type: ignore[misc]
     """The API's process. It serves until SIGTERM; containers and what was handed over go on without it."""
 
-    def __init__(self, settings: Settings, listeners: Listeners) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners, terms: Terms) -> None:
         self._settings = settings
         self._listeners = listeners
+        self.keeping = Keeping(listeners.tcp, terms, str(listeners.door))
         self._manager = ServiceManager.from_environ()
         super().__init__()
 

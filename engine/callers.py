@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import signal
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,14 @@ def places_of(root: Path, caller: Caller) -> Places:
         group = grp.getgrnam(GROUP).gr_gid
     except KeyError:
         group = -1
+    name = user_name(caller.uid)
+    if name == GROUP and group == caller.gid:
+        # systemd-sysusers of 0.2.0 made the web service's user with this group as its own: that made it no member
+        raise NotDoneError(
+            f"{name} is the web service's user, and has no engine",
+            hint=f"as root: groupadd -r {GROUP}-web && usermod -g {GROUP}-web {name}",
+        )
     if group not in (caller.gid, *caller.groups):
-        name = user_name(caller.uid)
         raise NotDoneError(
             f"{name} is not in the group {GROUP}, whose members have an engine with root's means",
             hint=f"as root: groupadd -f {GROUP} && usermod -aG {GROUP} {name}; without it, shiplap works as {name}",
@@ -99,6 +106,20 @@ def is_there(caller: Caller, source: str) -> bool:
 
     def look() -> None:
         os.close(openat2(_HERE, source, os.O_PATH, resolve=RESOLVE_NO_MAGICLINKS))
+
+    return _as(caller, look) == 0
+
+
+def is_socket(caller: Caller, source: str) -> bool:
+    """Whether the caller finds a unix socket at a path of the host's."""
+
+    def look() -> None:
+        fd = openat2(_HERE, source, os.O_PATH, resolve=RESOLVE_NO_MAGICLINKS)
+        try:
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        finally:
+            os.close(fd)
 
     return _as(caller, look) == 0
 
@@ -167,7 +188,8 @@ def bound(caller: Caller, mounts: Sequence[Mapping[str, Any]], inside: Callable[
 
 def warnings(caller: Caller, mounts: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is to be said about the binds among a container's mounts."""
-    if not any(mount.get("caller") for mount in mounts) or subordinates(caller.uid) is not None:
+    binds = [mount for mount in mounts if mount["kind"] == "bind"]
+    if not any(mount.get("caller") for mount in binds) or subordinates(caller.uid) is not None:
         return []
     name = user_name(caller.uid)
     return [f"{name} has no subordinate IDs (/etc/subuid, /etc/subgid): in binds, only the command's user can write"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from containers.errors import ContainerError
+from containers.errors import ContainerError, KeeperError
 from containers.keeper import nursery_client
 from containers.keeper.protocol import Conversation
 from core.release import VERSION
@@ -23,6 +23,15 @@ class Keepers:
     def connect(self, identity: str, timeout_s: float = 10.0) -> Conversation:
         """Talk to the keeper that there is. Raises KeeperError when there is none; NoAnswerError."""
         return nursery_client.living(self._run, identity, timeout_s)
+
+    def running_execs(self, identity: str) -> list[str]:
+        """The IDs of the commands that run in a container beside its own."""
+        try:
+            with self.connect(identity) as keeper:
+                answer, _ = keeper.ask("state")
+        except KeeperError:
+            return []  # it does not run
+        return list(answer["execs"])
 
     def connect_to_end(self, identity: str) -> Conversation:
         """The same, to have the container end. Raises KeeperError when there is no keeper.

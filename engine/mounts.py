@@ -235,14 +235,22 @@ class Planner:
 
     def _host_path(self, source: str, target: str, *, readonly: bool, mode: str, how: Mapping[str, object]) -> _Point:
         """A bind of a path of the host. how: as ``containers.rootfs.Layers.bind`` has it."""
-        mount = {"kind": "bind", "source": source, "target": target, "readonly": readonly, "idmapped": True}
-        mount |= {name: value for name, value in how.items() if value}
+        mount: dict[str, Any] = {"kind": "bind", "source": source, "target": target, "readonly": readonly}
+        mount |= {"idmapped": True, **{name: value for name, value in how.items() if value}}
+        if self._is_api(source):
+            mount = {"kind": "socket", "source": source, "target": target}
         mount |= self._as_caller()
         shown = {
             "Type": "bind", "Source": source, "Destination": target, "Mode": mode, "RW": not readonly,
             "Propagation": how["propagation"],
         }  # fmt: skip
         return _Point(mount, shown)
+
+    def _is_api(self, source: str) -> bool:
+        """Whether a path is a socket of the engine's API: by its name. ``containers.keeper.sockets``"""
+        folder, name = os.path.split(source)
+        is_named = name == "docker.sock" or (folder == str(self._places.run.parent) and name.endswith(".sock"))
+        return is_named and callers.is_socket(self._caller, source)
 
     def _as_caller(self) -> dict[str, Any]:
         """What marks a directory of the host's that is bound as the caller; see ``callers.bound``."""

@@ -66,6 +66,13 @@ class Places(NamedTuple):
     def due(self) -> Path:
         return self.run / "due"
 
+    @property
+    def api(self) -> Path:
+        """Where the engine's API listens. RUN is root's alone, so root's is beside it: there members get to it."""
+        if os.geteuid() == 0 and is_initial():
+            return self.run.parent / f"{self.run.name}.sock"
+        return self.run / "docker.sock"
+
     def container(self, identity: str) -> Path:
         """The directory of a container."""
         return self.containers / identity

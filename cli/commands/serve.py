@@ -8,13 +8,14 @@ import logging.config
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from cli.errors import CommandError
+from cli.service.lasting import lasting
 from cli.service.supervisor import Child, Supervisor
 from core.files import try_lock
 from core.filesystems import require_fit
@@ -22,6 +23,7 @@ from core.listening import parse_listen, require_free
 from core.memory import SERVICE_BYTES, memory_limit, planned
 from core.notify import ServiceManager
 from core.settings import ServiceSettings
+from engine.places import Places
 
 if TYPE_CHECKING:
     from pipelines.welcome import Welcome
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _DRAIN_S = 600.0
 _HURRY_S = 10.0  # for runs to go back into the queue; less than 20 s together with the other processes' time
 _START_S = 30.0
+_ENGINE_S = 15.0
 _MAX_SOCKET_PATH = 107  # bytes in sun_path, less the one that ends it: unix(7)
 _log: Final = logging.getLogger(__name__)
 
@@ -36,8 +39,9 @@ _log: Final = logging.getLogger(__name__)
 @click.command("serve")
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="[default: 127.0.0.1:8080]")
 @click.option("--concurrency", type=click.IntRange(1, 64), default=2, help="Runs at the same time.  [default: 2]")
+@click.option("--engine", is_flag=True, help="Serve the Docker Engine API, too, as 'shiplap engine' does.")
 @click.pass_obj
-def command(root: str | None, *, listen: str, concurrency: int) -> int:
+def command(root: str | None, *, listen: str, concurrency: int, engine: bool) -> int:
     """Serve builds to a team: API, queue, worker, logs and registry.
 
     All of it is on one port. Redis is started and looked after, on a socket of its own, unless SHIPLAP_REDIS_URL names
@@ -58,7 +62,9 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
     own_redis = not os.environ.get("SHIPLAP_REDIS_URL")
     address = parse_listen(listen)
     require_fit(str(settings.root))
-    with _alone(settings.root), Supervisor() as supervisor:
+    if engine and os.geteuid() != 0:
+        raise CommandError("--engine is for root's service", hint="without root, start shiplap engine beside it")
+    with _alone(settings.root), Supervisor(lambda: lasting(settings.root)) as supervisor:
         require_free(*address)
         planned(memory_limit(), concurrency, SERVICE_BYTES)  # with too little memory nothing is started
         migrate(settings)
@@ -82,6 +88,8 @@ def command(root: str | None, *, listen: str, concurrency: int) -> int:
         supervisor.start(
             Child("the worker", arguments, _DRAIN_S, environment=environment, hurry_s=_HURRY_S), timeout_s=_START_S
         )
+        if engine:
+            supervisor.start(_engine(settings.root, environment), timeout_s=_START_S)
         _welcome(settings, url, token_file).say(sys.stdout)
         manager.ready()
         supervisor.run()
@@ -137,6 +145,13 @@ def _redis(root: Path) -> Child:
     }  # fmt: skip
     arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
     return Child("Redis", ["redis-server", *arguments], 5.0, lambda: _answers(path))
+
+
+def _engine(root: Path, environment: Mapping[str, str]) -> Child:
+    """The engine's API. What systemd passed to us, if anything, is not for it."""
+    path = Places.of(root).api
+    arguments = [*_python("dockerapi"), "--listen", f"unix://{path}"]
+    return Child("the engine's API", arguments, _ENGINE_S, lambda: _answers(path), environment)
 
 
 def _answers(path: Path) -> bool:

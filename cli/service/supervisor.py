@@ -53,10 +53,11 @@ class Supervisor:
 
     Leaving it ends the children, the last one first. A second signal before all have ended gives each child
     ``hurry_s``, and then kills what is left. No process that the children started outlives this one, whatever became
-    of its parents.
+    of its parents, but for those that ``spared`` names then, and what is below them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spared: Callable[[], Sequence[int]] = lambda: ()) -> None:
+        self._spared = spared
         self._children: list[Child] = []
         self._ending = threading.Event()
         self._hurry = False
@@ -95,7 +96,7 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         for child in reversed(self._children):
             self._stop(child)
-        left = kill_descendants(_KILL_S)
+        left = kill_descendants(_KILL_S, spared=self._spared())
         if left:
             told = ", ".join(map(str, left))
             _log.warning("these processes do not end, the kernel holds them: %s", told)

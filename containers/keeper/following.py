@@ -23,7 +23,7 @@ _FOLLOWED_AT_ONCE = 128 << 10
 class Follower:
     """Somebody who reads a log from a place on, until the keeper ends it.
 
-    asked: ``file`` and ``offset``, the place; ``stdout``, ``stderr``, ``timestamps``; ``framing``.
+    asked: ``file`` and ``offset``, the place; ``stdout``, ``stderr``, ``timestamps``, ``details``; ``framing``.
     ended: called once.
     """
 
@@ -109,6 +109,8 @@ class Follower:
         if not self._asked.get(entry["stream"], True):
             return b""
         text: bytes = entry["log"].encode("utf-8", "surrogateescape")
+        if self._asked.get("details"):
+            text = b" " + text
         if self._asked.get("timestamps"):
             text = entry["time"].encode() + b" " + text
         return self._framing.framed(entry["stream"], text)

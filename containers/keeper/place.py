@@ -12,6 +12,7 @@ from containers.errors import ContainerError, NetworkError, StateError
 from containers.keeper import specs
 from containers.keeper.names import own_resolv_conf
 from containers.keeper.neighbours import Neighbours, Shared, has_others_processes, joined
+from containers.keeper.sockets import Sockets
 from containers.keeper.wiring import Wiring
 from containers.mounts import SHM
 from containers.resolvers import host_resolv_conf
@@ -36,6 +37,7 @@ class Place:
         self._wiring: Wiring | None = None
         self._shared = Shared(cell.place_for("shm"))
         self._shm = -1
+        self._sockets = Sockets(loop, cell.place_for("sockets"))
         self._others_resolv_conf: str | None = None
         self._told: dict[str, Any] = {}
 
@@ -168,13 +170,15 @@ class Place:
         return guest
 
     def _share(self, spec: dict[str, Any], told: dict[str, Any]) -> None:
-        """Have another's /dev/shm, or one that others may have. Raises OSError."""
+        """Have another's /dev/shm, or one that others may have; and the sockets of the host's API. Raises OSError."""
+        told["mounts"] = self._sockets.open(told["mounts"], self._cell.range.first)
         if spec.get("ipc") == "shareable":
             self._shm = self._shared.make(told["shm_bytes"], self._cell.range.first)
         if self._shm >= 0:
             told["mounts"].insert(0, ("given", f"/{SHM}", self._shm))
 
     def _unshare(self) -> None:
+        self._sockets.close()
         self._shared.drop()
         shm, self._shm = self._shm, -1
         if shm >= 0:

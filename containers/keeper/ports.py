@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _BACKLOG = 4096
 _ATTEMPTS = 20
 _AHEAD = 64
+_SYN_ATTEMPTS = 4  # with the kernel's back-off, half a minute
 _SOL_IP, _SOL_IPV6 = 0, 41
 _IP_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT, _IPV6_TRANSPARENT = 19, 24, 75
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_V6ONLY = 8, 49, 26
@@ -155,6 +156,8 @@ class Ports:
         version = AF_INET6 if ":" in address else AF_INET
         inner = self._open(version, kind | _socket.SOCK_NONBLOCK)
         try:
+            if kind == _socket.SOCK_STREAM:
+                inner.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_SYNCNT, _SYN_ATTEMPTS)
             if transparent:
                 level, option = (_SOL_IP, _IP_TRANSPARENT) if version == AF_INET else (_SOL_IPV6, _IPV6_TRANSPARENT)
                 inner.setsockopt(level, option, 1)

@@ -133,6 +133,8 @@ def _mount(mount: dict[str, Any]) -> tuple[Any, ...]:
         return ("tree", target, layers, mount.get("source", "/"), mount.get("upper"), owner)
     if kind == "device":
         return ("device", target, mount["source"])
+    if kind == "socket":  # which ``sockets`` takes, before anybody mounts it
+        return ("socket", target, mount["source"], mount.get("caller"))
     raise ContainerError(f"this keeper has no mounts of the kind {kind!r}")
 
 

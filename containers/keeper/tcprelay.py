@@ -1,5 +1,7 @@
 """TCP of a published port: each client joined to a connection into the container, both ways, by splice(2).
 
+A container's unix sockets (``sockets``) are joined to the host's in the same way.
+
 The bytes go through a pipe and never through this process. A few pipes serve all connections: one is kept only by a
 direction whose receiver takes no more, until it does. A direction that has much to move is looked at once it has much,
 as long as that goes on: each piece costs the same, however small it is. Half-closes are passed on, and so are resets.
@@ -25,7 +27,6 @@ _AT_ONCE = 64
 _PIPE_BYTES = 1 << 20
 _SPARE_PIPES = 4
 _PAUSE_S = 0.1
-_SYN_ATTEMPTS = 4  # with the kernel's back-off, half a minute
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _RESET = struct.pack("ii", 1, 0)
 _MUCH_BYTES, _MUCH_TIMES = 1 << 16, 8  # so much at a time, so many times in a row, is a fast stream
@@ -84,7 +85,7 @@ class TcpRelay:
                 return
             client = _socket.socket(fileno=fd)
             client.setblocking(False)
-            self._join(client, str(peer[0]))
+            self._join(client, str(peer[0]) if peer else "")
 
     def _resume(self) -> None:
         if self._listener.fileno() >= 0:
@@ -93,8 +94,6 @@ class TcpRelay:
     def _join(self, client: _socket.socket, address: str) -> None:
         try:
             inner = self._connect(address.partition("%")[0], _socket.SOCK_STREAM, self._port)
-            if inner is not None:
-                inner.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_SYNCNT, _SYN_ATTEMPTS)
         except OSError:
             inner = None
         if inner is None:
@@ -145,7 +144,8 @@ class _Pair:
             return
         self._loop.unwatch(self.inner.fileno())
         for each in (self.client, self.inner):
-            each.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if each.family != _socket.AF_UNIX:
+                each.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.ways = (
             _Way(self, self._loop, self._relay, self.client, self.inner),
             _Way(self, self._loop, self._relay, self.inner, self.client),

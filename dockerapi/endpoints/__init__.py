@@ -22,10 +22,11 @@ def install(app: flask.Flask) -> None:
         transfers,
         volumes,
         waits,
+        websockets,
     )
 
     for module in (
         system, containers, streams, waits, execs, archive, images, transfers, builds, buildkit, networks, volumes,
-        events, refused,
+        events, websockets, refused,
     ):  # fmt: skip
         app.register_blueprint(module.bp)

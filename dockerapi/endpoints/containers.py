@@ -7,7 +7,7 @@ from typing import Any
 import flask
 
 from core.errors import ShiplapError
-from dockerapi import answering, asking
+from dockerapi import answering, asking, audit
 from dockerapi.errors import bad, not_done, of_create
 from dockerapi.versions import has
 from engine.changes import NUMBERS
@@ -32,6 +32,7 @@ def listed() -> flask.Response:
 def create() -> flask.Response:
     """Make one, of an image that is here: 404 says that the image is missing, and nothing else."""
     body = asking.body()
+    audit.note_wanted(body)
     if not has("several-networks", asking.version()):
         names = Fields(body, "body").inner("NetworkingConfig").inner("EndpointsConfig").names()
         if len(names) > 1:
@@ -46,7 +47,9 @@ def create() -> flask.Response:
 @bp.get("/containers/<ref>/json")
 def inspect(ref: str) -> flask.Response:
     """All about one."""
-    found = asking.engine().inspect(ref, size=asking.flag("size"))
+    engine = asking.engine()
+    found = engine.inspect(ref, size=asking.flag("size"))
+    found["ExecIDs"] = engine.keepers.running_execs(found["Id"]) or None
     if not has("aliases-as-asked", asking.version()):
         for name, place in found["NetworkSettings"]["Networks"].items():
             if name != "bridge" and place["NetworkID"]:

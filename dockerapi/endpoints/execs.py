@@ -143,7 +143,7 @@ def inspect(identity: str) -> flask.Response:
     if record["started"]:
         code = engine.state(row.id).execs.get(identity) if row is not None else None
         if code is None and row is not None:
-            running = _runs(engine, row.id, identity)
+            running = identity in engine.keepers.running_execs(row.id)
             # it may have ended between the two looks
             code = None if running else engine.state(row.id).execs.get(identity, _KILLED)
     first, *rest = record["args"]
@@ -219,15 +219,6 @@ def _require_container(engine: Engine, identity: str, record: dict[str, Any]) ->
     if row is None:
         raise ExecNotFoundError(f"No such exec instance: {identity}")
     return row
-
-
-def _runs(engine: Engine, container: str, identity: str) -> bool:
-    try:
-        with engine.keepers.connect(container) as keeper:
-            answer, _ = keeper.ask("state")
-    except KeeperError:
-        return False
-    return identity in answer["execs"]
 
 
 def _is_size(size: Any) -> bool:

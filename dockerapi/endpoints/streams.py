@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import flask
@@ -14,7 +14,7 @@ from containers.errors import ContainerError, KeeperError
 from containers.keeper.relay import parse_keys
 from core.errors import ShiplapError
 from dockerapi import answering, asking, handover
-from dockerapi.errors import bad, message_of, not_done
+from dockerapi.errors import bad, message_of
 from dockerapi.pump import Follower, Pump, Serving
 from dockerapi.versions import has
 from engine import spec
@@ -91,8 +91,8 @@ def attach(ref: str) -> flask.Response:
             stack.enter_context(keeper)
         taken = stack.enter_context(handover.take())
         taken.upgrade(stream_type(terminal=terminal))
-        if asking.flag("logs") and document["log"]["driver"] != "none" and any(wanted.values()):
-            for entry in LogReader(engine.directory(row.id)).past(Wanted(**wanted)):
+        if asking.flag("logs"):
+            for entry in past_output(engine, row.id, document, **wanted):
                 taken.send(framed(entry.stream, entry.data, terminal=terminal))
         if keeper is None:
             taken.end()
@@ -111,11 +111,13 @@ def attach(ref: str) -> flask.Response:
     return handover.gone()
 
 
-@bp.get("/containers/<ref>/attach/ws")
-def attach_websocket(ref: str) -> flask.Response:
-    """Attach by WebSocket."""
-    asking.engine().records.container(ref)
-    raise not_done("attach by WebSocket is not done: POST /containers/ID/attach is")
+def past_output(
+    engine: Engine, identity: str, document: Mapping[str, Any], *, stdout: bool, stderr: bool
+) -> Iterator[LogEntry]:
+    """What a container has written so far, of these streams. document: its ``spec.json``."""
+    if document["log"]["driver"] == "none" or not (stdout or stderr):
+        return iter(())
+    return LogReader(engine.directory(identity)).past(Wanted(stdout=stdout, stderr=stderr))
 
 
 def tell_failure(taken: handover.Taken, error: Exception, *, terminal: bool) -> None:
@@ -134,11 +136,12 @@ def logs(ref: str) -> flask.Response:
     wanted = _wanted()
     reader = engine.log_reader(row.id)
     terminal = bool(spec.read(engine.directory(row.id))["process"]["terminal"])
-    timestamps = asking.flag("timestamps")
+    timestamps, details = asking.flag("timestamps"), asking.flag("details")
     content_type = stream_type(terminal=terminal)
 
     def shown(entry: LogEntry) -> bytes:
-        text = _fixed(entry.time_ns).encode() + b" " + entry.data if timestamps else entry.data
+        time = _fixed(entry.time_ns).encode() + b" " if timestamps else b""
+        text = time + (b" " if details else b"") + entry.data  # of details there are none; docker's space is
         return framed(entry.stream, text, terminal=terminal)
 
     if not asking.flag("follow"):
@@ -149,7 +152,7 @@ def logs(ref: str) -> flask.Response:
         taken.chunked(content_type)
         for piece in _joined(map(shown, reader.past(wanted))):
             taken.send_chunk(piece)
-        if not _handed_to_keeper(engine, row.id, taken, reader, wanted, timestamps=timestamps):
+        if not _handed_to_keeper(engine, row.id, taken, reader, wanted, timestamps=timestamps, details=details):
             for piece in _joined(map(shown, reader.past(wanted._replace(tail=None)))):
                 taken.send_chunk(piece)
             taken.end_chunks()
@@ -157,7 +160,14 @@ def logs(ref: str) -> flask.Response:
 
 
 def _handed_to_keeper(
-    engine: Engine, identity: str, taken: handover.Taken, reader: LogReader, wanted: Wanted, *, timestamps: bool
+    engine: Engine,
+    identity: str,
+    taken: handover.Taken,
+    reader: LogReader,
+    wanted: Wanted,
+    *,
+    timestamps: bool,
+    details: bool,
 ) -> bool:
     """Give the client to the keeper, from the place that was read up to; False when there is no keeper."""
     asked = {
@@ -166,6 +176,7 @@ def _handed_to_keeper(
         "stdout": wanted.stdout,
         "stderr": wanted.stderr,
         "timestamps": timestamps,
+        "details": details,
         "framing": "chunked",
     }
     if not engine.state(identity).is_up:

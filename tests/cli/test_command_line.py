@@ -110,7 +110,7 @@ def test_version_option_imports_not_even_click() -> None:
     assert "click" not in python("-c", code).stdout.partition("loaded: ")[2].split()
 
 
-@pytest.mark.parametrize("word", ["swarm", "plugin", "compose", "search"])
+@pytest.mark.parametrize("word", ["swarm", "plugin", "search"])
 def test_command_of_docker_s_that_is_not_here_is_not_taken_for_another(
     word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from containers.keeper.nursery_client import nursery
 from dockerapi.turns import MOST_FOLLOWERS, MOST_OPEN
+from engine import hostconfig
 from engine.places import Places
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
@@ -277,6 +278,99 @@ def test_values_of_wrong_types_are_the_senders_fault(house: House, field: str) -
         assert status in (201, 400), (value, answer)
         if status == 201:
             house.docker(MEMBER, "rm", answer["Id"])
+
+
+ATTACKS: dict[str, object] = {
+    "Annotations": {"io.kubernetes.cri.untrusted": "x"},
+    "AutoRemove": True,
+    "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}],
+    "BlkioDeviceReadIOps": [{"Path": "/dev/mem", "Rate": 1}],
+    "BlkioDeviceWriteBps": [{"Path": "/etc/shadow", "Rate": 1}],
+    "BlkioDeviceWriteIOps": [{"Path": "/proc/1/mem", "Rate": 1}],
+    "BlkioWeight": 1000,
+    "BlkioWeightDevice": [{"Path": "/dev/sda", "Weight": 1000}],
+    "CapAdd": ["ALL"],
+    "CapDrop": ["ALL", "SYS_ADMIN"],
+    "ConsoleSize": [65535, 65535],
+    "ContainerIDFile": "/etc/cron.d/x",
+    "CpuPeriod": 1000000,
+    "CpuQuota": 1000,
+    "CpuShares": 262144,
+    "CpusetCpus": "0-9999",
+    "CpusetMems": "0-9999",
+    "Dns": ["127.0.0.1", "::1"],
+    "DnsOptions": ["x\nnameserver 1.2.3.4"],
+    "DnsSearch": ["x\nnameserver 1.2.3.4"],
+    "ExtraHosts": ["x:127.0.0.1\n0.0.0.0 y"],
+    "GroupAdd": ["0", "shadow", "disk"],
+    "Init": True,
+    "Links": ["/nobody:x"],
+    "MaskedPaths": [],
+    "Memory": 1 << 62,
+    "MemoryReservation": 1 << 62,
+    "MemorySwap": -1,
+    "MemorySwappiness": 100,
+    "NanoCpus": 1 << 62,
+    "PidsLimit": -1,
+    "Privileged": True,
+    "PublishAllPorts": True,
+    "ReadonlyPaths": [],
+    "ReadonlyRootfs": False,
+    "RestartPolicy": {"Name": "always"},
+    "ShmSize": 1 << 50,
+    "Tmpfs": {"/proc": "suid,dev,exec", "/sys": "suid,dev"},
+    "Ulimits": [{"Name": "memlock", "Soft": -1, "Hard": -1}, {"Name": "nofile", "Soft": 1 << 30, "Hard": 1 << 30}],
+    "VolumesFrom": ["/nobody"],
+}
+"""Of each other field that is known, what would do the most harm if it were taken at its word."""
+
+
+def test_every_field_of_a_host_config_is_attacked() -> None:
+    known = {*hostconfig.DEFAULTS, *hostconfig._DONE, *hostconfig._NOTED, *hostconfig._REFUSED}
+    windows = {"CpuCount", "CpuPercent", "IOMaximumBandwidth", "IOMaximumIOps"}
+    harmless = {"Capabilities", "CpuRealtimePeriod", "KernelMemory", "KernelMemoryTCP"}  # refused by any value
+    assert known == {*HOSTS, *ATTACKS, *windows, *harmless}
+
+
+@pytest.mark.parametrize("field", ATTACKS)
+def test_no_field_makes_root_of_the_host(house: House, field: str) -> None:
+    """Where such a value is taken at all, the container's root is nobody outside, and reaches nothing of root's."""
+    script = "cat /proc/self/uid_map; cat /h/etc/shadow; echo x >/h/etc/planted; echo x >/proc/sysrq-trigger; echo end"
+    host = {"Binds": ["/:/h"], field: ATTACKS[field]}
+    status, answer = house.ask(MEMBER, {"Image": "bb", "Cmd": ["sh", "-c", script], "HostConfig": host})
+    assert status in (201, 400), answer
+    if status == 201:
+        started = house.docker(MEMBER, "start", answer["Id"])
+        if started.returncode == 0:
+            eventually(lambda: "end" in house.docker(MEMBER, "logs", answer["Id"]).stdout)
+            told = house.docker(MEMBER, "logs", answer["Id"]).stdout
+            assert int(told.split()[1]) >= 0x70000000
+            assert "root:" not in told
+        house.docker(MEMBER, "rm", "-f", answer["Id"])
+    assert not Path("/etc/planted").exists()
+    assert not Path("/etc/cron.d/x").exists()
+
+
+def test_a_socket_in_a_container_is_the_members_engine(house: House) -> None:
+    script = """
+import http.client, json, socket
+class Engine(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/var/run/docker.sock")
+engine = Engine("x")
+engine.request("GET", "/containers/json?all=1")
+print(json.dumps([each["Names"][0] for each in json.loads(engine.getresponse().read())]))
+"""
+    house.docker(0, "create", "--name", "roots", BUSYBOX_NAME, "true")
+    house.docker(OTHER, "create", "--name", "others", "bb", "true")
+    binds = [word for place in ("/usr:/usr:ro", "/lib:/lib:ro", "/lib64:/lib64:ro") for word in ("-v", place)]
+    binds += ["-v", f"{house.api.socket}:/var/run/docker.sock", "--privileged", "--name", "mine"]
+    ran = house.docker(MEMBER, "run", *binds, "bb", "/usr/bin/python3", "-c", script)
+    assert ran.stdout == '["/mine"]\n', ran.stderr
+    house.docker(MEMBER, "rm", "mine")
+    house.docker(0, "rm", "roots")
+    house.docker(OTHER, "rm", "others")
 
 
 MIGHTY = [[], ["--privileged"], ["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"]]

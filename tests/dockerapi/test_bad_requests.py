@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dockerapi.__main__ import Lines
+from dockerapi.terminal import Lines
 from engine.places import Places
 from tests.toolkit.bounds import stretched
 from tests.toolkit.engineapi import Api

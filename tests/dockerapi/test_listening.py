@@ -36,11 +36,12 @@ def test_a_second_engine_at_the_same_place_is_refused(api: Api) -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("tcp://127.0.0.1:2375", "not served over tcp yet"),
+        ("tcp://127.0.0.1:0", "who connects is known by a certificate or by a token"),
+        ("tcp://nonsense", "write HOST:PORT"),
         ("unix://here", "no absolute path"),
         ("/run/x.sock", "write unix:///PATH"),
         (f"unix:///{'x' * 200}", "too long"),
-        ("unix:///proc/nothing/d.sock", "cannot listen"),
+        ("unix:///proc/nothing/docker.sock", "cannot listen"),
         ("fd://", "no sockets came from systemd"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator
@@ -46,6 +47,48 @@ def certificate(directory: Path, issuer: str, *, name: str, begins: int, ends: i
     (directory / "server.pem").write_bytes(made[name] + private)
     (directory / "issuer.pem").write_bytes(made[issuer])
     return directory / "server.pem", directory / "issuer.pem"
+
+
+class Authority:
+    """A CA that signs for servers at 127.0.0.1, and for clients. certificate: its own, a file."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"CA of {folder.name}")])
+        self.certificate = folder / "ca.pem"
+        self.certificate.write_bytes(self._signed(self._name, self._key, ca=True))
+
+    def sign(self, name: str) -> tuple[Path, Path]:
+        """A certificate for ``name``, which may be empty, and its key: two files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+        path = self._folder / f"{name}.pem"
+        path.write_bytes(self._signed(subject, key, ca=False))
+        private = self._folder / f"{name}.key"
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return path, private
+
+    def _signed(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - DAY)
+            .not_valid_after(NOW + DAY)
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if not ca:
+            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -21,7 +21,7 @@ class Api:
     def __init__(self, shiplap: Shiplap, folder: Path) -> None:
         self.shiplap = shiplap
         self.folder = folder
-        self.socket = folder / "d.sock"
+        self.socket = folder / "docker.sock"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -34,11 +34,11 @@ class Api:
             "DOCKER_CONFIG": str(self.folder / "config"),
         }
 
-    def start(self, *, prefix: Sequence[str] = ()) -> None:
-        """Serve; it answers when this returns. prefix: what starts it."""
+    def start(self, *, prefix: Sequence[str] = (), options: Sequence[str | Path] = ()) -> None:
+        """Serve; it answers when this returns. prefix: what starts it. options: further ones."""
         with open(self.folder / "engine.log", "ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, *COMMAND, "engine", "--listen", f"unix://{self.socket}"],
+                [*prefix, *COMMAND, "engine", "--listen", f"unix://{self.socket}", *options],
                 env=self.shiplap.environment(None),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

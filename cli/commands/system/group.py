@@ -11,6 +11,7 @@ _COMMANDS = {
     "prune": LazyCommand("cli.commands.system.prune", "Remove what nothing uses: containers, images, cache."),
     "info": LazyCommand("cli.commands.info", "Show what this engine has, and what this host offers."),
     "events": LazyCommand("cli.commands.events", "Show what happens to containers, and to volumes and networks."),
+    "dial-stdio": LazyCommand("cli.commands.system.dial_stdio", "Join input and output to the engine's API."),
 }
 
 

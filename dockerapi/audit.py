@@ -1,0 +1,127 @@
+"""The audit trail: who asked for a change of anything, and what came of it. A line of JSON for each such request.
+
+    ROOT/audit/engine.jsonl, engine.1.jsonl, …    the newest first; of all members' engines; only root reads it
+
+A line says what a request is about, and no more: variables, build arguments and commands may be secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import flask
+
+from core.owners import user_name
+from dockerapi import handover
+from engine.times import text_of
+
+_MOST_BYTES: Final = 16 << 20
+_MOST_FILES: Final = 4
+_MOST_TEXT: Final = 500
+_CHANGING: Final = ("POST", "PUT", "DELETE")
+_TOLD: Final = (
+    "name",
+    "fromImage",
+    "fromSrc",
+    "repo",
+    "tag",
+    "t",
+    "container",
+    "signal",
+    "force",
+    "v",
+    "path",
+    "remote",
+)
+"""What of a query is written down."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Trail:
+    """One process's. Thread-safe. Several processes may write to the same files."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / "audit"
+        self._lock = threading.Lock()
+        self._is_failing = False
+
+    def note(self, status: int, now_ns: int) -> None:
+        """Write down the request that is served, if it was to change something. It never fails: that is logged."""
+        request = flask.request
+        if request.method not in _CHANGING:
+            return
+        peer = handover.peer()
+        line: dict[str, Any] = {
+            "time": text_of(now_ns),
+            "uid": peer.uid,
+            "user": user_name(peer.uid),
+            "pid": peer.pid,
+            "method": request.method,
+            "path": request.path[:_MOST_TEXT],
+            "status": status,
+        }
+        asked = {name: request.args[name][:_MOST_TEXT] for name in _TOLD if name in request.args}
+        if asked:
+            line["query"] = asked
+        if wanted := flask.g.get("wanted"):
+            line["container"] = wanted
+        data = json.dumps(line, ensure_ascii=True).encode("ascii") + b"\n"
+        try:
+            with self._lock:
+                self._write(data)
+            self._is_failing = False
+        except OSError as error:
+            if not self._is_failing:
+                self._is_failing = True
+                _log.warning("the audit trail in %s cannot be written: %s", self._folder, error.strerror)
+
+    def _write(self, data: bytes) -> None:
+        path = self._folder / "engine.jsonl"
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, data)  # whole lines, of all processes: O_APPEND
+            is_full = os.fstat(fd).st_size >= _MOST_BYTES
+        finally:
+            os.close(fd)
+        if is_full:
+            self._turn(path)
+
+    def _turn(self, path: Path) -> None:
+        """Begin a new file. Two processes may do it at once: then a file has fewer lines, and none is lost."""
+        names = [path, *(path.with_name(f"engine.{number}.jsonl") for number in range(1, _MOST_FILES))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(newer, older)
+
+
+def note_wanted(body: dict[str, Any]) -> None:
+    """Remember what a create asks of the host, for the line of this request. body: of the create, not checked yet."""
+    host = body.get("HostConfig")
+    host = host if isinstance(host, dict) else {}
+    found: dict[str, Any] = {"image": _text(body.get("Image"))}
+    for name in ("Privileged", "NetworkMode", "PidMode", "IpcMode"):
+        if host.get(name):
+            found[name] = _text(host[name])
+    for name in ("Binds", "CapAdd", "SecurityOpt"):
+        if isinstance(host.get(name), list) and host[name]:
+            found[name] = [_text(each) for each in host[name][:100]]
+    mounts = host.get("Mounts")
+    if isinstance(mounts, list) and mounts:
+        found["Mounts"] = [
+            {name: _text(each.get(name)) for name in ("Type", "Source", "Target")}
+            for each in mounts[:100]
+            if isinstance(each, dict)
+        ]
+    flask.g.wanted = found
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, (bool, int)) or value is None else str(value)[:_MOST_TEXT]

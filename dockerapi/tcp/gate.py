@@ -1,0 +1,209 @@
+"""The gate: for each connection over TCP, who it is, a connection to the API as that user, and bytes both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from dockerapi.errors import ApiError
+from dockerapi.tcp.naming import MOST_HEAD_BYTES, Named, Tokens, of_certificate, of_host, read_head, refusal
+from dockerapi.tcp.secured import PIECE, Client, Secured
+from dockerapi.tcp.terms import Terms
+from engine.callers import GROUP
+
+_MOST_UNKNOWN: Final = 128
+"""Connections of whom nobody knows yet who they are."""
+
+_MOST: Final = 1000
+_KNOWN_S: Final = 20.0
+"""So long a client has for its handshake and for its request's head; the service of the tokens has its own time."""
+
+_TOLD_S: Final = 60.0
+_PAUSE_S: Final = 0.1
+_KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_END: Final = b"\r\n\r\n"
+_log: Final = logging.getLogger(__name__)
+
+
+class Gate:
+    """One process's. path: the API's unix socket. It has one thread that makes connections: its rights change."""
+
+    def __init__(self, terms: Terms, path: str) -> None:
+        self._path = path
+        self._context = None if terms.insecure else terms.context()
+        self._tokens = Tokens(terms) if terms.tokens else None
+        self._askers = ThreadPoolExecutor(8, thread_name_prefix="token")
+        self._unknown = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, listeners: Sequence[socket.socket]) -> None:
+        """Take connections until cancelled."""
+        await asyncio.gather(*(self._take(listener) for listener in listeners))
+
+    async def _take(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    await asyncio.sleep(_PAUSE_S)
+                continue  # of the connection that was to be taken: accept(2)
+            if self._unknown >= _MOST_UNKNOWN or len(self._tasks) >= _MOST:
+                sock.close()
+                continue
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in _KEEPALIVE:
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            task = loop.create_task(self._admit(sock, str(address[0])))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _admit(self, sock: socket.socket, address: str) -> None:
+        client = Client(sock) if self._context is None else Secured(sock, self._context)
+        try:
+            self._unknown += 1
+            try:
+                found = await self._recognised(client)
+            finally:
+                self._unknown -= 1
+            if isinstance(found, ApiError):
+                _log.info("refused %s: %s", address, found.message)
+                await asyncio.wait_for(_told(client, found), _TOLD_S)
+                return
+            named, first = found
+            try:
+                connected = self._connected(named)
+            except PermissionError:
+                if not first:
+                    await asyncio.wait_for(_head(client), _KNOWN_S)
+                refused = ApiError(403, f"{named.name} is not in the group {GROUP}, whose members have an engine")
+                await asyncio.wait_for(_told(client, refused), _TOLD_S)
+                return
+            with connected as engine:
+                _log.debug("%s is %s", address, named.name)
+                await _join(client, engine, first)
+        except (OSError, TimeoutError) as error:
+            _log.debug("%s: %s", address, error)  # a client that cannot, or goes away
+        finally:
+            client.close()
+
+    async def _recognised(self, client: Client) -> tuple[Named, bytes] | ApiError:
+        """Who it is, with what the API is to get first; or why not. Raises OSError, TimeoutError."""
+        await asyncio.wait_for(client.open(), _KNOWN_S)
+        name = of_certificate(client.certificate)
+        try:
+            if name:
+                return of_host(name), b""
+        except ApiError as error:
+            await asyncio.wait_for(_head(client), _KNOWN_S)  # who is answered before it has asked does not listen
+            return error
+        try:
+            data, rest = await asyncio.wait_for(_head(client), _KNOWN_S)
+            head = read_head(data)
+            if self._tokens is None:
+                return ApiError(401, "your certificate names nobody: its subject needs a common name (CN)")
+            if not head.token:
+                return ApiError(401, "this needs a token: Authorization: Bearer TOKEN")
+            owner_of, loop = self._tokens.owner_of, asyncio.get_running_loop()
+            owner = await loop.run_in_executor(self._askers, owner_of, head.token)
+            return of_host(self._tokens.host_user(owner)), head.passed + rest
+        except ApiError as error:
+            return error
+
+    def _connected(self, named: Named) -> socket.socket:
+        """A connection to the API that is the user's. Raises OSError."""
+        engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            engine.settimeout(_KNOWN_S)
+            with _rights_of(named):
+                engine.connect(self._path)
+            engine.setblocking(False)
+        except OSError:
+            engine.close()
+            raise
+        return engine
+
+
+@contextlib.contextmanager
+def _rights_of(named: Named) -> Iterator[None]:
+    """Within: this thread's effective rights are the user's. Who connects counts: SO_PEERCRED, unix(7)."""
+    caller = named.caller
+    if caller is None:
+        yield
+        return
+    groups = os.getgroups()
+    try:
+        os.setgroups(caller.groups)
+        os.setegid(caller.gid)
+        os.seteuid(caller.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+async def _head(client: Client) -> tuple[bytes, bytes]:
+    """The head of the first request, and what came behind it. Raises ApiError, ConnectionError."""
+    data = b""
+    while _END not in data:
+        if len(data) > MOST_HEAD_BYTES:
+            raise ApiError(431, "the head of the request is too large")
+        more = await client.read()
+        if not more:
+            raise ConnectionResetError("the client went away")
+        data += more
+    head, _, rest = data.partition(_END)
+    return head, rest
+
+
+async def _told(client: Client, error: ApiError) -> None:
+    await client.write(refusal(error))
+    await client.end()
+
+
+async def _join(client: Client, engine: socket.socket, first: bytes) -> None:
+    """Bytes both ways, until the engine has ended its direction, or the client is gone."""
+    loop = asyncio.get_running_loop()
+
+    async def up() -> None:
+        if first:
+            await loop.sock_sendall(engine, first)
+        while data := await client.read():
+            await loop.sock_sendall(engine, data)
+        with contextlib.suppress(OSError):
+            engine.shutdown(socket.SHUT_WR)
+        await client.gone()
+        raise ConnectionResetError("the client went away")
+
+    async def down() -> None:
+        while data := await loop.sock_recv(engine, PIECE):
+            await client.write(data)
+
+    asked, answered = loop.create_task(up()), loop.create_task(down())
+    try:
+        while not answered.done():
+            await asyncio.wait({answered} if asked.done() else {asked, answered}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not asked.cancelled() and (error := asked.exception()) is not None:
+                if isinstance(error, BrokenPipeError):
+                    continue  # the engine takes no more, and has something to say
+                raise error
+    finally:
+        for task in (asked, answered):
+            task.cancel()
+        outcomes = await asyncio.gather(asked, answered, return_exceptions=True)
+    if isinstance(outcomes[1], Exception):
+        raise outcomes[1]
+    await client.end()

@@ -1,0 +1,117 @@
+"""The audit trail of the engine's API, and answers of the newest versions that no client of the tests asks for."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from dockerapi import audit
+from dockerapi.audit import Trail
+from tests.toolkit.bounds import stretched
+from tests.toolkit.engineapi import Api
+from tests.toolkit.shiplap import BUSYBOX_NAME
+
+pytestmark = pytest.mark.usefixtures("privileged")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("engine", timeout=stretched(60))
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(api: Api, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    """A request by hand; the status and the body."""
+    client = _Connection(api.socket)
+    data = None if body is None else json.dumps(body)
+    client.request(method, path, data, {"Content-Type": "application/json"})
+    answer = client.getresponse()
+    found = answer.status, answer.read()
+    client.close()
+    return found
+
+
+def _lines(api: Api) -> list[dict[str, object]]:
+    path = api.shiplap.root / "audit" / "engine.jsonl"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_who_asked_for_what_is_written_down_and_secrets_are_not(api: Api) -> None:
+    words = ("--name", "audited", "-e", "PASSWORD=hidden", "--privileged", "-v", "/tmp:/t")
+    api.docker("create", *words, BUSYBOX_NAME, "echo", "hidden", check=True)
+    api.docker("rm", "nothing-like-this")
+    api.docker("rm", "audited", check=True)
+    api.docker("ps", check=True)
+    found = _lines(api)[-3:]
+    assert [(each["method"], each["status"], each["user"], each["uid"]) for each in found] == [
+        ("POST", 201, "root", 0),
+        ("DELETE", 404, "root", 0),
+        ("DELETE", 204, "root", 0),
+    ]
+    assert found[0]["query"] == {"name": "audited"}
+    wanted = {"image": BUSYBOX_NAME, "Privileged": True, "Binds": ["/tmp:/t"]}
+    assert wanted.items() <= found[0]["container"].items()  # type: ignore[attr-defined]
+    assert "hidden" not in json.dumps(found)
+
+
+def test_a_create_of_nonsense_is_written_down_too(api: Api) -> None:
+    hosts: tuple[object, ...] = (
+        "x", 7, {"Binds": 1}, {"Binds": [None, {}]}, {"Mounts": [1, {"Type": []}]}, {"Privileged": "maybe"},
+    )  # fmt: skip
+    for host in hosts:
+        assert ask(api, "POST", "/containers/create", {"Image": ["x"], "HostConfig": host})[0] == 400
+    assert _lines(api)[-1]["status"] == 400
+
+
+def test_files_of_the_trail_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_MOST_BYTES", 100)
+    trail = Trail(tmp_path)
+    for number in range(40):
+        trail._write(b"%060d\n" % number)
+    files = {path.name: path.read_text().split() for path in (tmp_path / "audit").iterdir()}
+    assert sorted(files) == ["engine.1.jsonl", "engine.2.jsonl", "engine.3.jsonl"]
+    assert [int(line) for name in sorted(files, reverse=True) for line in files[name]] == list(range(34, 40))
+
+
+def test_what_takes_the_disk_in_short(api: Api) -> None:
+    names = {"ImageUsage", "ContainerUsage", "VolumeUsage", "BuildCacheUsage"}
+    short = json.loads(ask(api, "GET", "/v1.52/system/df")[1])
+    assert names | {"Images", "LayersSize"} <= short.keys()
+    images = short["ImageUsage"]
+    assert images["TotalCount"] == len(short["Images"])
+    assert images["TotalSize"] == short["LayersSize"] > 0
+    assert "Items" not in images
+    long = json.loads(ask(api, "GET", "/v1.52/system/df?verbose=1&type=image")[1])
+    assert long == {"ImageUsage": {**images, "Items": short["Images"]}}
+    assert not names & json.loads(ask(api, "GET", "/v1.51/system/df?verbose=1")[1]).keys()
+
+
+def test_details_of_logs_are_dockers_space(api: Api) -> None:
+    api.docker("run", "--name", "told", "--network", "none", BUSYBOX_NAME, "echo", "line", check=True)
+    assert api.docker("logs", "--details", "told").stdout == " line\n"
+    assert api.docker("logs", "--details", "-t", "told").stdout.partition(" ")[2] == " line\n"
+    api.docker("rm", "told", check=True)
+    api.docker("run", "-d", "--name", "tells", "--network", "none", BUSYBOX_NAME, "sh", "-c", "sleep 1; echo line")
+    assert api.docker("logs", "-f", "--details", "tells").stdout == " line\n"
+    api.docker("rm", "tells", check=True)
+
+
+def test_inspect_has_the_execs_that_run(api: Api) -> None:
+    api.docker("run", "-d", "--name", "busy", "--network", "none", BUSYBOX_NAME, "sleep", "1000", check=True)
+    assert api.docker("inspect", "-f", "{{json .ExecIDs}}", "busy").stdout == "null\n"
+    api.docker("exec", "-d", "busy", "sleep", "1000", check=True)
+    (identity,) = json.loads(api.docker("inspect", "-f", "{{json .ExecIDs}}", "busy").stdout)
+    assert json.loads(ask(api, "GET", f"/exec/{identity}/json")[1])["Running"] is True
+    api.docker("rm", "-f", "busy", check=True)

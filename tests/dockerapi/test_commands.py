@@ -1,0 +1,156 @@
+"""``shiplap compose`` and ``shiplap system dial-stdio``: with the API that there is, or one for their time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.commands.compose import environment, found
+from cli.errors import CommandError
+from engine.places import Places
+from tests.toolkit.bounds import eventually, stretched
+from tests.toolkit.containers import end_containers
+from tests.toolkit.engineapi import Api
+from tests.toolkit.shiplap import BUSYBOX_NAME, COMMAND, Shiplap
+
+_FILE = f"""
+name: timely
+services:
+  web:
+    image: {BUSYBOX_NAME}
+    command: sleep 1000
+    network_mode: none
+"""
+
+
+@pytest.mark.usefixtures("privileged")
+def test_compose_needs_no_engine_that_listens(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(_FILE)
+    env = {**api.shiplap.environment(None), "DOCKER_HOST": "unix:///nowhere", "DOCKER_CONTEXT": "another"}
+
+    def compose(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, "compose", "--ansi", "never", *words], cwd=tmp_path, env=env, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, timeout=stretched(240),
+        )  # fmt: skip
+
+    run = Places.of(api.shiplap.root).run.parent
+    up = compose("up", "-d")
+    assert up.returncode == 0, up.stderr
+    assert not [each for each in run.glob("api-*") if (each / "docker.sock").exists() and _is_ours(each, api)]
+    assert "timely-web-1" in api.shiplap("ps").stdout
+    listed = compose("ps", "--format", "json")
+    assert json.loads(listed.stdout)["State"] == "running"
+    assert compose("exec", "-T", "web", "sh", "-c", "exit 9").returncode == 9
+    assert compose("down", "-t", "0").returncode == 0
+    assert "timely" not in api.shiplap("ps", "-a").stdout
+    wrong = compose("nonsense")
+    assert wrong.returncode == 16  # compose's own
+    assert "unknown docker command" in wrong.stderr
+
+
+def _is_ours(folder: Path, api: Api) -> bool:
+    """Whether a process serves our root there: other tests have theirs."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return str(api.shiplap.root).encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue
+    return False
+
+
+def test_compose_is_looked_for_where_docker_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.commands.compose._PLUGINS", ())
+    with pytest.raises(CommandError, match="is not installed") as told:
+        found({"PATH": str(tmp_path), "HOME": str(tmp_path)})
+    assert told.value.hint is not None
+    (tmp_path / "podman-compose").write_text("#!/bin/sh\n")
+    (tmp_path / "podman-compose").chmod(0o755)
+    with pytest.raises(CommandError, match="podman's engine alone"):
+        found({"PATH": str(tmp_path), "HOME": str(tmp_path)})
+    for place in (tmp_path / "docker-compose", tmp_path / ".docker" / "cli-plugins" / "docker-compose"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("#!/bin/sh\n")
+        place.chmod(0o755)
+        assert found({"PATH": str(tmp_path), "HOME": str(tmp_path)}) == str(place)
+
+
+def test_compose_uses_this_engine_whatever_is_chosen() -> None:
+    chosen = {"DOCKER_HOST": "tcp://far", "DOCKER_CONTEXT": "far", "DOCKER_TLS_VERIFY": "1", "A": "b"}
+    assert environment(chosen, Path("/s")) == {"DOCKER_HOST": "unix:///s", "A": "b"}
+
+
+_SSH = """#!/bin/sh
+# As ssh: what follows -- and a host is run there, where docker is a link to shiplap.
+while [ "$1" != -- ]; do shift; done
+shift 2
+exec env PATH={folder}/far:$PATH "$@"
+"""
+
+
+@pytest.mark.usefixtures("privileged")
+@pytest.mark.parametrize("is_there", [True, False], ids=["an engine that listens", "none"])
+def test_docker_reaches_an_engine_by_ssh(api: Api, tmp_path: Path, is_there: bool) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "ssh").write_text(_SSH.format(folder=tmp_path))
+    (tmp_path / "far" / "docker").write_text(f'#!/bin/sh\nexec {shlex.join(map(str, COMMAND))} "$@"\n')
+    for path in (tmp_path / "ssh", tmp_path / "far" / "docker"):
+        path.chmod(0o755)
+    host = f"ssh://root@far{api.socket}" if is_there else "ssh://root@far"
+    env = {**api.shiplap.environment(None), "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    env.pop("DOCKER_HOST", None)
+
+    def docker(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["docker", *words], input=stdin, capture_output=True, env=env, timeout=stretched(240), check=False
+        )
+
+    made = docker("context", "create", "far", "--docker", f"host={host}")
+    assert made.returncode == 0, made.stderr
+    sent = os.urandom(300_000)
+    words = ("run", "-i", "--rm", "--network", "none", BUSYBOX_NAME, "sh", "-c", "cat; exit 5")
+    ran = docker("--context", "far", *words, stdin=sent)
+    assert (ran.returncode, ran.stdout == sent) == (5, True), ran.stderr
+
+
+def test_dial_stdio_says_where_nobody_listens(tmp_path: Path) -> None:
+    env = {**Shiplap(tmp_path / "root").environment(None), "DOCKER_HOST": f"unix://{tmp_path}/none"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "cli", "system", "dial-stdio"], env=env, capture_output=True, text=True, input=""
+    )
+    assert ran.returncode == 1
+    assert "cannot reach an engine" in ran.stderr
+
+
+@pytest.mark.usefixtures("privileged")
+def test_a_services_engine_leaves_its_containers_running(busybox_tar: Path, tmp_path: Path, short_path: Path) -> None:
+    shiplap = Shiplap(short_path / "root")
+    shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
+    path = Places.of(shiplap.root).api
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        service = subprocess.Popen(
+            [*COMMAND, "serve", "--engine", "--listen", "127.0.0.1:0"], env=shiplap.environment(None), stdout=file,
+            stderr=file, start_new_session=True,
+        )  # fmt: skip
+    try:
+        eventually(lambda: "Open" in log.read_text() or path.is_socket(), timeout_s=120)
+        docker = ["docker", "-H", f"unix://{path}"]
+        ran = subprocess.run(
+            [*docker, "run", "-d", "--network", "none", "--name", "stays", BUSYBOX_NAME, "sleep", "1000"],
+            capture_output=True, text=True, timeout=stretched(120),
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr + log.read_text()
+    finally:
+        service.terminate()
+        service.wait(stretched(120))
+    assert not path.exists()
+    assert "stays" in shiplap("ps").stdout
+    end_containers(shiplap)
