@@ -12,6 +12,8 @@ const LINES = /^#L(\d+)(?:-L(\d+))?$/;
 const TIMES = ["", "start", "clock"];
 const TIMES_WORDS = { "": "Times", start: "Times: since start", clock: "Times: clock" };
 const MOST_COPIED = 20_000; // lines
+const JUMP = 200; // rows at once: the scrollbar is dragged, and most of what it passes is not looked at
+const REST_MS = 40;
 const NEAR_END = 500; // lines: an error so far before a step's end may be what it failed by
 const NUMBERS = new Intl.NumberFormat();
 const DATES = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
@@ -147,18 +149,25 @@ export class LogPanel {
     const { view, shown, source } = this;
     if (this.isEarly) return;
     const first = view.firstSeen;
-    if (shown.total) {
-      const [from, to] = [Math.max(0, view.first), Math.min(shown.total, view.first + view.pool.length)];
-      if (to > from) source.want(shown.lineOf(from), shown.lineOf(to - 1));
-      if (this.before !== undefined && this.before !== first && !shown.kept) source.wantAhead(shown.lineOf(Math.min(first, shown.total - 1)), first > this.before);
-    }
+    const by = this.before === undefined ? 0 : first - this.before;
     this.before = first;
+    clearTimeout(this.resting);
+    if (Math.abs(by) < JUMP || view.isFollowing) this.want(by);
+    else this.resting = setTimeout(() => this.want(0), REST_MS);
     const { kinds, errors, warnings, counts } = source.marks;
     const rows = (lines) => (shown.kept ? lines.filter((line) => shown.has(line)).map((line) => shown.rowOf(line)) : lines.map((line) => line - 1));
     const marked = () => [["w", rows(warnings)], ["e", rows(errors)], ["m", rows(this.matches)]];
     const key = `${kinds.size} ${shown.version ?? 0} ${this.matches.length} ${this.query}`;
     this.ruler.draw(marked, view.total, view.offset / Math.max(1, view.real), view.height / Math.max(1, view.real), key);
     this.tell(counts);
+  }
+
+  // Ask for the lines in place, and for those that come next in the direction of travel.
+  want(by) {
+    const { view, shown, source } = this;
+    const [from, to] = [Math.max(0, view.first), Math.min(shown.total, view.first + view.pool.length)];
+    if (to > from) source.want(shown.lineOf(from), shown.lineOf(to - 1));
+    if (by && to > from && !shown.kept && !view.isFollowing) source.wantAhead(shown.lineOf(from), by > 0);
   }
 
   tell([errors, warnings]) {
@@ -433,6 +442,7 @@ export class LogPanel {
 
   close() {
     this.isClosed = true;
+    clearTimeout(this.resting);
     this.setFull(false);
     this.source.close();
     this.view.close();
