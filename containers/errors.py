@@ -11,7 +11,7 @@
     ├── LimitError
     ├── LauncherError
     ├── KeeperError
-    ├── NoAnswerError (TimeoutError, too)
+    ├── NoAnswerError
     ├── StateError
     └── NotExecutedError
 """
@@ -62,7 +62,10 @@ class KeeperError(ContainerError):
 
 
 class NoAnswerError(ContainerError, TimeoutError):
-    """A keeper or the nursery is there, and has not answered in time. What was asked may still be done."""
+    """A keeper or the nursery is there, and has not answered in time. What was asked may still be done.
+
+    It is a TimeoutError, too.
+    """
 
 
 class StateError(ContainerError):
