@@ -27,6 +27,7 @@ from images.whiteouts import WHITEOUT_PREFIX
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CONFINED = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+_ASK_EACH = 16  # names: the question may take as long as a small file
 _OPEN_LEVELS = 64  # directories kept open at once: the depth of a tree is not ours to trust
 
 _OPAQUE = "user.overlay.opaque"
@@ -80,6 +81,7 @@ class UpperWalk(Generic[_L]):
         self.lower_root: int | None = None
         self.levels: list[_L] = []
         self.prefix = b""
+        self._met = 0  # names
 
     # What a subclass says.
 
@@ -134,7 +136,9 @@ class UpperWalk(Generic[_L]):
             level = self.levels[-1]
             wants_all = self.wants_all(level)
             for name, is_file in level.names:
-                check()
+                self._met += 1
+                if not self._met % _ASK_EACH:
+                    check()
                 if is_file and wants_all and self._take(level, name):
                     continue
                 if self._visit(level, name):

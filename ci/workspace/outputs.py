@@ -101,9 +101,8 @@ class _Missing:
 
     def note(self, path: bytes) -> None:
         """A file or link is an output."""
-        if self.entries:
-            text = os.fsdecode(path)
-            self.entries = [entry for entry in self.entries if not entry.pattern.matches(text)]
+        text = os.fsdecode(path)
+        self.entries = [entry for entry in self.entries if not entry.pattern.matches(text)]
 
 
 class _Places:
@@ -295,7 +294,8 @@ class _Walk(UpperWalk[_Directory]):
 
     def _begin(self, path: bytes, info: os.stat_result) -> bytes | None:
         """Write what comes before a file or link, and give its place; None: it was written before, by another name."""
-        self._missing.note(path)
+        if self._missing.entries:
+            self._missing.note(path)
         if self._written < len(self.levels):
             self._write_levels()
         place = self._group.place(path)

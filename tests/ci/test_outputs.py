@@ -492,7 +492,7 @@ def test_outputs_of_more_files_than_any_job_means_are_refused(job: Job, monkeypa
 
 
 def test_it_ends_when_it_is_asked_to(job: Job) -> None:
-    job.run(lambda: write(*(f"d/{number}" for number in range(50))))
+    job.run(lambda: write(*(f"d/{number}" for number in range(300))))
     asked = 0
 
     def question() -> None:
