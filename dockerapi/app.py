@@ -68,6 +68,12 @@ def create_app(settings: Settings) -> flask.Flask:
             return failure(404, "page not found")
         return failure(error.code or 500, error.description or error.name)
 
+    @app.errorhandler(ConnectionError)
+    def _left(error: ConnectionError) -> flask.Response:
+        """A client that takes no answer, in the midst of what was handed over: it is no fault of anybody's."""
+        _log.info("%s %s: the client went away: %s", flask.request.method, flask.request.path, error)
+        return failure(500, "the client went away")
+
     @app.errorhandler(Exception)
     def _broken(error: Exception) -> flask.Response:
         """The outermost layer: a fault of ours ends one request, and is written down."""
