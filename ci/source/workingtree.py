@@ -73,6 +73,20 @@ class LocalRepository(Closing):
 
     def tree(self) -> str:
         """The tree of the files as they are now. Raises RepositoryError, StorageFullError."""
+        try:
+            return self._tree()
+        except RepositoryError:  # what is ours may be damaged, by a power loss say
+            self.renew()
+            return self._tree()
+
+    def renew(self) -> None:
+        """Begin anew with what is ours: all of it can be made again. Objects that ``tree`` made are gone."""
+        self._mirror.throw_away()
+        with self._mirror.locked():
+            self._mirror.prepare(self._found.object_format)
+            self._take_over()
+
+    def _tree(self) -> str:
         with self._mirror.locked():
             index = self._mirror.objects.directory / _INDEX
             try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ci.conditions import Event
+from ci.errors import DamagedRepositoryError
 from ci.model import SourceOptions
 from ci.outcome import GitMounts
 from ci.source.facts import directories_of_tree, read_and_describe
@@ -49,6 +50,14 @@ def check_event(about: About) -> None:
 
 def read_tree(repository: LocalRepository, about: About, source: SourceOptions, store: Store) -> WorkingTree:
     """The files as they are now. Raises RepositoryError, StorageFullError and what ``check`` raises."""
+    try:
+        return _read_tree(repository, about, source, store)
+    except DamagedRepositoryError:
+        repository.renew()
+        return _read_tree(repository, about, source, store)
+
+
+def _read_tree(repository: LocalRepository, about: About, source: SourceOptions, store: Store) -> WorkingTree:
     objects, tree = repository.objects, repository.tree()
     branch = repository.branch if about.branch is None else about.branch
     facts = {

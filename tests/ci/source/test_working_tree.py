@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ci.errors import RepositoryError
+from ci.model import SourceOptions
 from ci.source.facts import describe, read_commit
 from ci.source.layers import layers_of
 from ci.source.workingtree import LocalRepository
+from cli.jobs.asked import About
+from cli.jobs.tree import read_tree
 from images.store import Store
 from tests.ci.source.repositories import Repository
 from tests.toolkit.git import git
@@ -273,3 +277,31 @@ def test_what_was_made_of_it_is_as_on_the_service(repository: Repository, root: 
         assert tree == repository.git("rev-parse", "HEAD^{tree}")
         (layer,) = layers_of(store, local.key, local.objects, tree)
         assert layers_of(store, "another", local.objects, tree) == (layer,)
+
+
+def _no_loose(repository: Path) -> None:
+    """What a power loss leaves of files that were not synced."""
+    for path in repository.glob("objects/??/*"):
+        path.chmod(0o644)
+        os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda ours: (ours / "HEAD").write_bytes(b"\0\0"), id="HEAD is garbage"),
+        pytest.param(lambda ours: (ours / "config").write_bytes(b"[[["), id="config is garbage"),
+        pytest.param(_no_loose, id="objects are empty"),
+    ],
+)
+def test_what_is_ours_is_made_again_when_it_is_damaged(
+    repository: Repository, root: Path, damage: Callable[[Path], None]
+) -> None:
+    repository.commit(a="1")
+    repository.write(a="2", b="3")
+    with Store.open(root) as store, LocalRepository.open(root, repository.path) as local:
+        local.tree()
+        damage(local.objects.directory / "repository")
+        found = read_tree(local, About("push", "main", "", "", (), (), "", ""), SourceOptions(), store)
+        assert len(found.layers) == 1
+        assert {entry.path for entry in local.objects.entries(local.tree())} == {b"a", b"b"}
