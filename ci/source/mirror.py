@@ -188,7 +188,7 @@ class Mirror(Closing):
             self.prepare("sha256" if any(len(name) == 64 for name in wanted) else "sha1")
             asked = _Asked(remote, access, ref, commit, tuple(others), ask_head, stopped, lock)
             try:
-                return self._fetch(asked)
+                return self._fetch_cleanly(asked)
             except FetchError as error:
                 if is_disk_full(error.message):
                     raise disk_full(f"fetching {remote.url}") from error
@@ -196,7 +196,7 @@ class Mirror(Closing):
                     raise
                 self._set_aside()
                 self.prepare("sha256" if _OTHER_FORMAT in error.message else "sha1")
-                return self._fetch(asked)
+                return self._fetch_cleanly(asked)
 
     def throw_away(self) -> None:
         """Set a mirror aside that was found to be damaged; the next fetch begins anew."""
@@ -236,6 +236,15 @@ class Mirror(Closing):
                 self._alone.run("repack", "-d", "-l", "-q", "--geometric=2")
             except (RepositoryError, FetchError) as error:
                 _log.warning("mirror %s stays as it is: %s", self.key, error)
+
+    def _fetch_cleanly(self, asked: _Asked) -> Fetched:
+        """What a fetch that failed has left would take the disk until the next one, perhaps all of it."""
+        try:
+            return self._fetch(asked)
+        except BaseException:
+            with contextlib.suppress(OSError):  # it is done before the next fetch, too
+                self._clean()
+            raise
 
     def _fetch(self, asked: _Asked) -> Fetched:
         wanted = asked.commit or asked.ref

@@ -20,6 +20,7 @@ from builder.remotes.giturls import GitRemote, parse_remote
 from ci.errors import RepositoryError
 from ci.source.mirror import Fetched, Mirror
 from core.cancellation import asking
+from core.errors import StorageFullError
 from core.reach import Reach
 from core.settings import FetchSettings
 from tests.ci.source.repositories import Repository
@@ -180,6 +181,23 @@ def test_a_damaged_mirror_is_fetched_anew(
     assert len(mirror.objects.run("rev-list", "--objects", commit).splitlines()) == 6  # commits, trees and files
     mirror.close()
     assert [path.name for path in mirror.objects.directory.parent.glob("*away*")] == []
+
+
+def test_a_fetch_for_which_the_disk_is_too_small_leaves_nothing_on_it(
+    repository: Repository, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit(a="a")
+    mirror.fetch(*repository.way(), "main")
+    left = mirror.objects.path / "pack" / "tmp_pack_x"
+
+    def full(*_: object) -> None:
+        left.write_bytes(b"as much as there was room for")
+        raise FetchError("git fetch failed: fatal: write error: No space left on device")
+
+    monkeypatch.setattr(Mirror, "_fetch", full)
+    with pytest.raises(StorageFullError, match="no space left on the disk while fetching file://"):
+        mirror.fetch(*repository.way(), "main", commit=repository.commit(a="b"))
+    assert not left.exists()
 
 
 def test_a_mirror_that_is_thrown_away_stays_for_who_still_looks(
