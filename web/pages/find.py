@@ -12,6 +12,7 @@ from flask import Blueprint, Response, g, request
 
 from pipelines.accounts.users import User
 from pipelines.runs.finding import FoundRun, find_runs
+from pipelines.runs.rollups import find_heads
 from registry.server.survey import repository_names
 from web.backing import registry, service
 from web.errors import NotFoundError
@@ -57,6 +58,7 @@ def _found(text: str) -> Iterator[Hit]:
     yield from _projects(text)
     if text:
         yield from _runs(text)
+        yield from _branches(text)
         yield from _images(text)
     yield from _places(text)
     if text:
@@ -75,6 +77,11 @@ def _of_run(run: FoundRun) -> Hit:
     return Hit(
         f"s-{run.state}", f"{run.project} #{run.number} {title[:120]}", f"{run.state}{commit}", f"/runs/{run.number}"
     )
+
+
+def _branches(text: str) -> Iterator[Hit]:
+    for project, kind, name, run in find_heads(service().database, text, projects=visible(g.rights), limit=_EACH):
+        yield Hit("tag" if kind == "tag" else "branch", f"{project} / {name[:120]}", kind, f"/runs/{run}")
 
 
 def _people(text: str) -> Iterator[Hit]:

@@ -34,7 +34,7 @@ def list_runs() -> Response:
         "marks": marks,
         "mark_of": mark_of,
         "in_words": marks_in_words,
-        "wanted": wanted,
+        "wanted": msgspec.structs.asdict(wanted),
         "groups": tuple(GROUPS),
         "link": lambda **changes: _link(wanted, **changes),
         "is_filtered": wanted != RunFilter(),
@@ -43,8 +43,10 @@ def list_runs() -> Response:
     if request.headers.get("HX-Request"):
         return fresh("runs_table.html", (found, marks), **shown)
     names = [project.name for project in service().projects.list() if seen is None or project.name in seen]
-    counts = {state: service().listing.count(state, projects=seen) for state in ("queued", "running")}
-    return page("runs.html", **shown, projects=names, counts=counts)
+    counts = {state: service().listing.count(state, projects=seen) for state in ("queued", "running", "blocked")}
+    views = [view for view in service().preferences.get(g.user.name).views if view.path.startswith("/runs?")]
+    view = next((view for view in views if view.path == _link(wanted)), None)
+    return page("runs.html", **shown, projects=names, counts=counts, views=views, view=view)
 
 
 def _filter() -> RunFilter:

@@ -17,7 +17,7 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 _MAX_BYTES = 250_000
 _DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}
 _PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "reduced_motion": "reduce"}
-_UNSHOWN = ("login", "not-found", "home-failing", "find")
+_UNSHOWN = ("login", "not-found", "home-failing", "find", "branches", "pulls")
 _SHOTS = {
     **{name: (name, _DESKTOP) for name in PAGES if name not in _UNSHOWN},
     "home-dark": ("home", {**_DESKTOP, "color_scheme": "dark"}),
