@@ -35,6 +35,7 @@ _PASSWORD: Final = "a password for the bench"
 _STATES: Final = ("succeeded", "failed", "cancelled", "error")
 _STEPS: Final = 40
 _PAGES: Final = {
+    "home": "/",
     "runs": "/runs",
     "runs, the last page": "/runs?before=40",
     "runs, searched": "/runs?text=no+such+thing",
@@ -43,6 +44,9 @@ _PAGES: Final = {
     "its tree, polled": "/runs/{newest}/tree?job=1",
     "its strip, polled": "/runs/{newest}/strip?job=1",
     "projects": "/projects",
+    "a project": "/projects/app",
+    "its trends": "/projects/app/trends?days=365",
+    "found by words": "/find?q=no+such+thing",
     "images": "/images",
     "tags": "/images/bench/image",
     "an image": "/images/bench/image/-/latest",
