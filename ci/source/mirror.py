@@ -51,6 +51,7 @@ _DAMAGE: Final = re.compile(  # what git says of a repository of its own that is
     r"did not receive expected|not a valid object|does not point to a valid|unable to (?:create|resolve|write)|"
     r"cannot lock ref|early EOF|did not send all"
 )
+_SHUT: Final = "cannot change to '.'"  # it is somebody else's, as what was copied by hand
 _OTHER_FORMAT: Final = "mismatched algorithms"
 _NOT_THERE: Final = re.compile(
     r"couldn't find remote ref|not our ref|unadvertised object|no such remote ref|upload-pack: not our"
@@ -353,6 +354,8 @@ class Mirror(Closing):
 
     def _is_to_blame(self, error: FetchError) -> bool:
         """Whether the mirror itself may be why a fetch failed, and a new one may help."""
+        if _SHUT in error.message:
+            return True
         if error.hint is not None or _NOT_THERE.search(error.message):
             return False
         if _OTHER_FORMAT in error.message or _DAMAGE.search(error.message):

@@ -154,6 +154,12 @@ def _empty_packs(repository: Path) -> None:
         os.truncate(pack, 40)
 
 
+def _of_root(repository: Path) -> None:
+    for path in (repository.parent, repository):
+        os.chown(path, 0, 0)
+        path.chmod(0o700)
+
+
 def _no_indexes(repository: Path) -> None:
     for path in repository.glob("objects/pack/*"):
         path.unlink()
@@ -168,6 +174,7 @@ def _no_indexes(repository: Path) -> None:
         pytest.param(lambda path: (path / "packed-refs").write_bytes(b"\0" * 200), id="refs are garbage"),
         pytest.param(_empty_packs, id="packs are cut short"),
         pytest.param(_no_indexes, id="all objects are lost"),
+        pytest.param(_of_root, id="it is somebody else's"),
     ],
 )
 def test_a_damaged_mirror_is_fetched_anew(
