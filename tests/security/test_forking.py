@@ -27,6 +27,7 @@ _MODULES: Final = (
 )  # fmt: skip
 _NOT_SERVED: Final = 99
 _FORKED: Final = 7
+_AT_REST: Final = 5  # descriptors of a parent without forks: three standard ones, a lock, and one that listens
 
 _COMMAND: Final = """
 import json, os, resource, sys, time, signal, threading
@@ -389,7 +390,6 @@ forked.packets.send = sending
 
 def test_hundreds_of_commands_leave_nothing_in_the_parent(parent: Parent) -> None:
     pid = parent.pid
-    before = len(os.listdir(f"/proc/{pid}/fd"))
     code = (
         "for _ in range(100):\n"
         "    if not os.fork():\n"
@@ -397,7 +397,7 @@ def test_hundreds_of_commands_leave_nothing_in_the_parent(parent: Parent) -> Non
         "    assert os.WEXITSTATUS(os.wait()[1]) == 7\n"
     )
     assert parent.ask("end", code=code).returncode == _FORKED
-    eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) == before)
+    eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) == _AT_REST)
     eventually(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
@@ -408,7 +408,7 @@ def test_the_parent_holds_nothing_of_its_starter_and_goes_first(parent: Parent) 
     def held() -> list[str]:
         return sorted(os.readlink(fd) for fd in (place / "fd").iterdir())
 
-    eventually(lambda: len(held()) == 5, why=str(held()))  # and one that listens, when no fork is left
+    eventually(lambda: len(held()) == _AT_REST, why=str(held()))
     assert {name for name in held() if not name.startswith("socket:")} == own
     assert os.readlink(place / "cwd") == "/"
     assert (place / "oom_score_adj").read_text() == "1000\n"
