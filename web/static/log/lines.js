@@ -4,6 +4,7 @@ import { Marks } from "./marks.js";
 
 const PAGE = 1000;
 const KEPT_PAGES = 40;
+const AGAIN_MS = 1500; // after a page that did not come
 const REST_MS = 10_000; // a hidden tab keeps its stream for so long
 
 export class LogLines extends EventTarget {
@@ -153,6 +154,7 @@ export class LogLines extends EventTarget {
       }
     } catch (error) {
       this.dispatchEvent(new CustomEvent("failure", { detail: error }));
+      setTimeout(() => this.#tell(), AGAIN_MS); // who is drawn anew asks again
     }
   }
 

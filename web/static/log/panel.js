@@ -14,6 +14,7 @@ const TIMES_WORDS = { "": "Times", start: "Times: since start", clock: "Times: c
 const MOST_COPIED = 20_000; // lines
 const JUMP = 200; // rows at once: the scrollbar is dragged, and most of what it passes is not looked at
 const REST_MS = 40;
+const TURNS = 4; // that the marks are asked for
 const NEAR_END = 500; // lines: an error so far before a step's end may be what it failed by
 const NUMBERS = new Intl.NumberFormat();
 const DATES = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
@@ -65,18 +66,28 @@ export class LogPanel {
     this.setFollowing(isLive && !hasLines);
     this.grow();
     this.readHash();
-    try {
-      await this.source.marks.load();
-    } catch (error) {
-      this.failed(error);
-    }
+    const isKnown = await this.loadMarks();
     if (this.isClosed) return;
     this.isEarly = false;
     delete this.panel.dataset.early;
-    this.setSteps(dataset.steps ? dataset.steps.split(",").map(Number) : null, { isFirst: true });
+    this.setSteps(dataset.steps && isKnown ? dataset.steps.split(",").map(Number) : null, { isFirst: true });
     if (hasLines) this.readHash();
     else if (!isLive && dataset.failed) this.openAtFailure();
     else this.grow();
+  }
+
+  // A network that is away for a moment costs a moment. Returns whether the marks are here; without them all lines are shown.
+  async loadMarks() {
+    for (let turn = 1; !this.isClosed; turn++) {
+      try {
+        await this.source.marks.load();
+        return true;
+      } catch (error) {
+        if (turn === TURNS) { this.failed(error); return false; }
+      }
+      await new Promise((resolve) => { setTimeout(resolve, 500 * turn); });
+    }
+    return false;
   }
 
   /** Show the lines of these steps alone, from the first one on; of all, if null. */
