@@ -222,7 +222,7 @@ def test_all_files_of_a_workspace_have_the_attempt_s_time(
 ) -> None:
     if not erofs:
 
-        def none(*_: str) -> None:
+        def none(*_: object, **__: object) -> None:
             raise ErofsError("there is none", final=True)
 
         monkeypatch.setattr("images.snapshots.Indexer", none)
