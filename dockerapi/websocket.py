@@ -1,19 +1,19 @@
-"""WebSocket, the server's side: the handshake's answer, and frames.  RFC 6455"""
+"""WebSocket's frames as an attach has them: what a client sends is passed on while the rest of it is still to come.
+
+The handshake, and frames that are made whole, are ``core.websocket``'s.  RFC 6455
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Final, Literal, NamedTuple
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_CONTINUED, TEXT, BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+from core.errors import WebSocketError
+from core.websocket import frame
+
+_CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _MOST_CONTROL: Final = 125
+_NORMAL: Final = 1000
 _PROTOCOL_ERROR: Final = 1002
-
-
-class FrameError(Exception):
-    """The client's frames are none."""
 
 
 class Come(NamedTuple):
@@ -23,39 +23,19 @@ class Come(NamedTuple):
     data: bytes
 
 
-def accepted(key: str) -> str:
-    """``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key``."""
-    return base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()).decode("ascii")
-
-
-def is_key(key: str) -> bool:
-    """Whether a key is 16 bytes in base64."""
-    try:
-        return len(base64.b64decode(key, validate=True)) == 16
-    except ValueError:
-        return False
-
-
-def frame(kind: int, data: bytes) -> bytes:
-    """One whole frame."""
-    size = len(data)
-    if size < 126:
-        head = bytes((0x80 | kind, size))
-    elif size < 1 << 16:
-        head = bytes((0x80 | kind, 126)) + size.to_bytes(2, "big")
-    else:
-        head = bytes((0x80 | kind, 127)) + size.to_bytes(8, "big")
-    return head + data
+def output(data: bytes) -> bytes:
+    """What a container has written."""
+    return frame("binary", data, is_masked=False)
 
 
 def pong(data: bytes) -> bytes:
     """The answer to a ping."""
-    return frame(_PONG, data)
+    return frame("pong", data, is_masked=False)
 
 
-def close(code: int = 1000) -> bytes:
+def close(code: int = _NORMAL) -> bytes:
     """The last frame."""
-    return frame(_CLOSE, code.to_bytes(2, "big"))
+    return frame("close", code.to_bytes(2, "big"), is_masked=False)
 
 
 def failed() -> bytes:
@@ -74,7 +54,7 @@ class Frames:
         self._is_open = False
 
     def take(self, data: bytes) -> list[Come]:
-        """What these further bytes bring. Raises FrameError."""
+        """What these further bytes bring. Raises WebSocketError."""
         self._data += data
         found: list[Come] = []
         while self._left or self._head():
@@ -102,24 +82,24 @@ class Frames:
         if len(data) < 2:
             return False
         if data[0] & 0x70:
-            raise FrameError("extensions were not agreed on")
+            raise WebSocketError("extensions were not agreed on")
         if not data[1] & 0x80:
-            raise FrameError("a client's frames are masked")
+            raise WebSocketError("a client's frames are masked")
         kind, size, at = data[0] & 0x0F, data[1] & 0x7F, 2
-        if kind not in (_CONTINUED, TEXT, BINARY, _CLOSE, _PING, _PONG):
-            raise FrameError(f"there are no frames of the kind {kind}")
+        if kind not in (_CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG):
+            raise WebSocketError(f"there are no frames of the kind {kind}")
         if kind >= _CLOSE and (size > _MOST_CONTROL or not data[0] & 0x80):
-            raise FrameError("a control frame is short and whole")
+            raise WebSocketError("a control frame is short and whole")
         if size > _MOST_CONTROL:
             more = 2 if size == 126 else 8
             size, at = int.from_bytes(data[2 : 2 + more], "big"), 2 + more
             if len(data) >= at and size >> 63:
-                raise FrameError("a frame is too large")
+                raise WebSocketError("a frame is too large")
         if len(data) < at + 4:
             return False
         if kind < _CLOSE:
             if (kind == _CONTINUED) is not self._is_open:
-                raise FrameError("a message has one beginning")
+                raise WebSocketError("a message has one beginning")
             self._is_open = not data[0] & 0x80
         self._kind, self._left = kind, size
         self._mask, self._data = data[at : at + 4], data[at + 4 :]

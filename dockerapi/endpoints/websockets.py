@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import flask
 
 from containers.errors import ContainerError
+from core.errors import WebSocketError
+from core.websocket import accepted
 from dockerapi import asking, handover, websocket
 from dockerapi.endpoints.streams import detach_keys, past_output, pump
 from dockerapi.errors import ApiError, bad
@@ -31,7 +33,7 @@ def attach(ref: str) -> flask.Response:
     engine = asking.engine()
     keys = detach_keys(asking.text("detachKeys"))
     row = engine.records.container(ref)
-    key = _agreed()
+    answer = _agreed()
     state = engine.state(row.id)
     if state.status == "paused":
         raise ConflictError(f"container {row.id} is paused, unpause the container before attach")
@@ -46,10 +48,10 @@ def attach(ref: str) -> flask.Response:
             keeper = engine.keepers.connect(row.id) if state.is_up else engine.keepers.summon(row.id)
             stack.enter_context(keeper)
         taken = stack.enter_context(handover.take())
-        taken.send(_HEAD % websocket.accepted(key).encode("ascii"))
+        taken.send(_HEAD % answer.encode("ascii"))
         if asking.flag("logs"):
             for entry in past_output(engine, row.id, document, **wanted):
-                taken.send(websocket.frame(websocket.BINARY, entry.data))
+                taken.send(websocket.output(entry.data))
         if keeper is None:
             taken.send(websocket.close())
             taken.end()
@@ -64,7 +66,7 @@ def attach(ref: str) -> flask.Response:
         try:
             keeper.ask("attach", asked, [theirs.fileno()])
         except (ContainerError, OSError) as error:
-            taken.send(websocket.frame(websocket.BINARY, f"{error}\r\n".encode()) + websocket.close())
+            taken.send(websocket.output(f"{error}\r\n".encode()) + websocket.close())
             taken.end()
             return handover.gone()
         place.take_whole(taken, _Joined(socket.socket(fileno=ours.detach())))
@@ -77,17 +79,21 @@ _HEAD: Final = (
 
 
 def _agreed() -> str:
-    """The client's key. Raises ApiError for who does not ask for a WebSocket, or asks from a page of another site."""
+    """The answer to the client's key.
+
+    Raises ApiError for who does not ask for a WebSocket, or asks from a page of another site.
+    """
     headers = flask.request.headers
-    key = headers.get("Sec-WebSocket-Key", "")
     if headers.get("Upgrade", "").lower() != "websocket" or headers.get("Sec-WebSocket-Version") != "13":
         raise bad("this is for clients of WebSocket: Upgrade: websocket, Sec-WebSocket-Version: 13")
-    if not websocket.is_key(key):
-        raise bad("Sec-WebSocket-Key is not 16 bytes in base64")
+    try:
+        answer = accepted(headers.get("Sec-WebSocket-Key", ""))
+    except WebSocketError as error:
+        raise bad(str(error)) from error
     origin = headers.get("Origin")
     if origin is not None and origin != "null" and urlsplit(origin).netloc not in ("", flask.request.host):
         raise ApiError(403, "a page of another site may not attach to containers")
-    return key
+    return answer
 
 
 class _Joined:
@@ -104,7 +110,7 @@ class _Joined:
             await asyncio.wait({asked, answered}, return_when=asyncio.FIRST_COMPLETED)
             if answered.done():
                 await follower.put(websocket.close())
-            elif (error := asked.exception()) is not None and isinstance(error, websocket.FrameError):
+            elif (error := asked.exception()) is not None and isinstance(error, WebSocketError):
                 await follower.put(websocket.failed())
         finally:
             for task in (asked, answered):
@@ -116,10 +122,10 @@ class _Joined:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(ConnectionError):
             while data := await loop.sock_recv(self._stream, _PIECE):
-                await follower.put(websocket.frame(websocket.BINARY, data))
+                await follower.put(websocket.output(data))
 
     async def _asked(self, follower: Follower) -> None:
-        """Until the client has closed, or gone away. Raises FrameError."""
+        """Until the client has closed, or gone away. Raises WebSocketError."""
         loop, frames = asyncio.get_running_loop(), websocket.Frames()
         data = follower.early
         with contextlib.suppress(OSError):
