@@ -269,13 +269,12 @@ class _Parent:
     def _reap(self, pidfd: int) -> None:
         sock, pid, _pidfd = self._clients.pop(self._ended.pop(pidfd))
         self._poll.unregister(pidfd)
+        with contextlib.suppress(KeyError):  # it was lost
+            self._poll.unregister(sock)
         os.close(pidfd)
         _pid, status = os.waitpid(pid, 0)
-        try:
+        with contextlib.suppress(OSError):  # the client has gone
             packets.send(sock, status.to_bytes(4, "little"), flags=_socket.MSG_DONTWAIT)
-            self._poll.unregister(sock)
-        except (OSError, KeyError):
-            pass  # the client has gone
         sock.close()
 
     def _is_replaced(self) -> bool:

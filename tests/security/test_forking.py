@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -417,6 +418,24 @@ def test_the_parent_holds_nothing_of_its_starter_and_goes_first(parent: Parent) 
 
 
 # The parent's end
+
+
+def test_a_client_that_goes_as_its_fork_ends_leaves_the_parent_at_rest(short_path: Path) -> None:
+    """In the moment between the two the parent is told of the fork alone."""
+    mine = forking._Parent(str(short_path / "sock"), lambda _words: 0, 1.0)
+    ours, theirs = packets.pair()
+    pid = os.posix_spawnp("true", ["true"], os.environ)
+    pidfd = os.pidfd_open(pid)
+    mine._clients[ours.fileno()] = (ours, pid, pidfd)
+    mine._ended[pidfd] = ours.fileno()
+    mine._poll.register(ours, 0)
+    mine._poll.register(pidfd, select.POLLIN)
+    theirs.close()
+    select.select([pidfd], [], [])
+    mine._reap(pidfd)
+    assert mine._poll.poll(0) == []
+    mine._close()
+    os.close(mine._place)
 
 
 def test_a_parent_that_is_killed_takes_its_forks_along(short_path: Path, privileged: None) -> None:
