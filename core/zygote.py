@@ -163,7 +163,8 @@ def freeze() -> None:
 class Stamp:
     """What code looked like: times and sizes of its files.
 
-    files: None are those of all modules that were imported from Shiplap.
+    files: None are those of all modules that were imported from Shiplap. What is no file, as a module in an archive has
+    it, counts as missing.
     """
 
     def __init__(self, files: Sequence[str] | None = None) -> None:
@@ -174,14 +175,15 @@ class Stamp:
         """Whether one of them is another now, or has gone."""
         return self._look() != self._seen
 
-    def _look(self) -> list[tuple[int, int]]:
-        found = []
+    def _look(self) -> list[tuple[int, int] | None]:
+        found: list[tuple[int, int] | None] = []
         for file in self._files:
             try:
                 status = os.stat(file)
             except OSError:
-                return []
-            found.append((status.st_mtime_ns, status.st_size))
+                found.append(None)
+            else:
+                found.append((status.st_mtime_ns, status.st_size))
         return found
 
 

@@ -17,7 +17,7 @@ def test_what_does_not_start_is_told_with_its_own_words(tmp_path: Path) -> None:
 def test_a_stamp_sees_what_changed_and_what_has_gone(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text("x = 1\n")
-    stamp = zygote.Stamp([str(file)])
+    stamp = zygote.Stamp([str(tmp_path / "archive.zip" / "other.py"), str(file)])
     assert not stamp.is_outdated()
     file.write_text("x = 12\n")
     assert stamp.is_outdated()
