@@ -180,15 +180,15 @@ class Shells:
 
     def asked_in(self, job: int, attempt: int) -> Sequence[int]:
         """Shells that are to be opened in a job that runs. job: its number among all."""
+        its = and_(shells.c.job == job, shells.c.attempt == attempt, shells.c.kind == "running")
         with self._database.read() as connection:
-            its = and_(shells.c.job == job, shells.c.attempt == attempt, shells.c.kind == "running")
-            return connection.execute(select(shells.c.id).where(its, shells.c.state == "asked")).scalars().all()
+            return connection.execute(select(shells.c.id).where(its, self._is_asked())).scalars().all()
 
     def asked_at(self, host: str) -> Sequence[int]:
         """Shells that are to be opened in what failed jobs left in a host's store."""
+        its = and_(shells.c.host == host, shells.c.kind == "failed")
         with self._database.read() as connection:
-            its = and_(shells.c.state == "asked", shells.c.host == host, shells.c.kind == "failed")
-            return connection.execute(select(shells.c.id).where(its)).scalars().all()
+            return connection.execute(select(shells.c.id).where(its, self._is_asked())).scalars().all()
 
     def open(self, shell: int, host: str) -> Granted | None:
         """Take a shell that was asked for, to open it at once; None: it is not to be opened, here or any more.
@@ -201,10 +201,7 @@ class Shells:
             if job is None:
                 return None
             hold_run_of(connection, job)
-            is_to_be = and_(
-                shells.c.id == shell, shells.c.state == "asked", shells.c.host == host,
-                shells.c.asked_at > now - ASKED_S,
-            )  # fmt: skip
+            is_to_be = and_(shells.c.id == shell, shells.c.host == host, self._is_asked())
             if not connection.execute(update(shells).where(is_to_be).values(state="open", opened_at=now)).rowcount:
                 return None
             row = connection.execute(select(shells).where(shells.c.id == shell)).one()
@@ -240,6 +237,10 @@ class Shells:
             _end(connection, shells.c.id == shell, self._clock(), exit_code, reason)
 
     # Helpers
+
+    def _is_asked(self) -> ColumnElement[bool]:
+        """A shell that waits to be opened. One that nobody opened in time waits no more, whatever its row says."""
+        return and_(shells.c.state == "asked", shells.c.asked_at > self._clock() - ASKED_S)
 
     def _way(self, connection: Connection, run: int, place: int) -> _Way:
         """How somebody gets into a job. Raises NotFoundError, ConflictError."""

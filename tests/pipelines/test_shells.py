@@ -127,6 +127,7 @@ def test_one_worker_of_the_host_opens_a_shell_once_and_soon(service: Service) ->
     with service.database.write() as connection:
         connection.execute(update(shells).where(shells.c.id == late).values(asked_at=time.time() - ASKED_S - 1))
     assert service.shells.open(late, HERE) is None
+    assert list(service.shells.asked_at(HERE)) == [], "no process is started for it, again and again"
 
 
 def test_job_that_runs_is_marked_before_anybody_is_in_and_its_next_attempt_is_not(service: Service) -> None:
