@@ -30,7 +30,7 @@ class FailedFiles(Struct, frozen=True):
     env: its variables but those of secrets, in order.
     owner: the user and group to whom belongs what is root's on disk, see ``containers.spec.Tree``.
     secrets: those that it got.
-    had_secrets: it, or a service beside it, had some; what it wrote may have them, too.
+    had_secrets: it, a service beside it, or perhaps a job whose outputs it got had some: they may be in its files.
     """
 
     root: tuple[DiffID, ...]

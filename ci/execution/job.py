@@ -22,7 +22,7 @@ from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage, image_of
 from ci.execution.prepared import Commands
-from ci.execution.reusing import Reuse, given_secrets, privacy_of, reuse_of
+from ci.execution.reusing import Reuse, given_secrets, may_see_secrets, privacy_of, reuse_of
 from ci.execution.services import Beside
 from ci.execution.steps import Numbering
 from ci.execution.variables import JobSecrets, Variables, secrets_of, variables
@@ -174,7 +174,8 @@ class _Attempt:
             git: Sequence[Mount] = ()
             if given.git is not None and job.inputs is None:
                 git = stack.enter_context(given.git.mounted(f"{PLACE}/.git", workspace.began_s))
-            commands = Commands(job, image, known, secrets, workspace, git, caches.mounts(), beside)
+            hides = may_see_secrets(given, tools, given_secrets(secrets, beside))
+            commands = Commands(job, image, known, secrets, workspace, git, caches.mounts(), beside, hides)
             outcome, was_entered = run_commands(commands, tools, self._numbering, self._ending)
             if not was_entered:  # else what came of it is not what its commands alone make
                 caches.keep(self._ending, is_private=privacy is not Privacy.COMMON)

@@ -65,7 +65,7 @@ def _written(commands: Commands, spec: ContainerSpec, upper: Upper, tools: JobTo
                 for each in job.secrets
                 if each.name in commands.secrets.values
             ),
-            had_secrets=bool(commands.secrets.values) or any(each.secrets.values for each in commands.beside),
+            had_secrets=commands.may_see_secrets,
         ),
         size + tools.store.layers.size(changed),
     )

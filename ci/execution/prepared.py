@@ -20,6 +20,7 @@ class Commands(NamedTuple):
     beside: its services.
     git: mounts that show ``.git`` in the workspace.
     caches: mounts of what is kept.
+    may_see_secrets: as ``reusing.may_see_secrets``.
     """
 
     job: Job
@@ -30,3 +31,4 @@ class Commands(NamedTuple):
     git: Sequence[Mount] = ()
     caches: Sequence[Mount] = ()
     beside: Sequence[Beside] = ()
+    may_see_secrets: bool = False

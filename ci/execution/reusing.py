@@ -114,15 +114,22 @@ def given_secrets(own: JobSecrets, beside: Sequence[Beside]) -> dict[str, bytes]
     return {**own.values, **{name: value for each in beside for name, value in each.secrets.values.items()}}
 
 
+def may_see_secrets(given: Given, tools: JobTools, secrets: Mapping[str, bytes]) -> bool:
+    """Whether a secret may be in the files of a job: of its own, or in what jobs with secrets output.
+
+    secrets: by name, those that it or a service of it gets.
+    """
+    return bool(secrets) or bool(given.outputs and tools.masked)
+
+
 def privacy_of(given: Given, tools: JobTools, images: Iterable[JobImage], secrets: Mapping[str, bytes]) -> Privacy:
     """How far may go what a job makes.
 
     images: its own, and its services'.
     secrets: by name, those that it or a service of it gets.
     """
-    seen = Privacy.PROJECT if given.outputs and tools.masked else Privacy.COMMON  # what jobs with secrets output
-    own = Privacy.PROJECT if secrets else Privacy.COMMON
-    return max(tools.privacy, seen, own, *(image.privacy for image in images))
+    own = Privacy.PROJECT if may_see_secrets(given, tools, secrets) else Privacy.COMMON
+    return max(tools.privacy, own, *(image.privacy for image in images))
 
 
 def _identity(image: JobImage) -> tuple[str, str]:

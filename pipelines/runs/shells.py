@@ -7,7 +7,7 @@ of the job's host opens the shell, if the row still says so and is not old. What
 - A job that runs is open to who maintains the project. From then on its row says that somebody was in its attempt
   (``entered``): its result is for nobody else.
 - A job that failed is open as long as what it left is kept. Who may build opens it, unless the run is protected, or the
-  job had secrets: these are for who maintains the project.
+  job may have had secrets: these are for who maintains the project.
 - The secrets are those that the run may have today, and only who maintains the project gets them. A fork's has none.
 """
 

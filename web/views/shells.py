@@ -58,7 +58,7 @@ def open_shell(call: Call, run: Number, job: Name, body: ShellRequest) -> ShellV
 
     A job that runs is open to who maintains the project; its result is then reused by nobody. What a failed job left is
     kept for an hour where the project's ``keep_failed`` is set. Who may build opens it; but who maintains the project
-    where the run is protected, or the job had secrets. Only who maintains the project gets the job's secrets.
+    where the run is protected, or the job may have had secrets. Only who maintains the project gets the job's secrets.
     """
     place = call.service.jobs.get(run, job).place
     project = call.service.roles.project_of_run(run)

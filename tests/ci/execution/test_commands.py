@@ -10,6 +10,7 @@ import pytest
 
 from ci.downloads import listed
 from ci.errors import PipelineFileError
+from ci.failedfiles import NewFiles
 from containers.spec import File, Mount
 from tests.ci.execution.jobshop import JobShop, jobshop
 
@@ -535,3 +536,21 @@ jobs:
     assert shop.run(text.replace("name: seen", "name: other"), files={"f": "x"}).state == "succeeded"
     longer = shop.run(text.replace("name: seen", "name: seen, keep: 90d"), files={"f": "x"})
     assert (longer.state, longer.published[0].keep_s) == ("reused", 90 * 86400)
+
+
+def test_what_a_failed_job_leaves_may_have_the_secrets_of_those_before_it(shop: JobShop) -> None:
+    text = """
+jobs:
+  login: {image: base:1, secrets: [KEY], outputs: [config], run: echo $KEY | rev > config}
+  broken: {image: base:1, needs: [login], run: "false"}
+  alone: {image: base:1, run: "false"}
+"""
+    left: list[NewFiles] = []
+
+    def keep(new: NewFiles) -> str:
+        left.append(new)
+        return ""
+
+    shop.run(text, given={"secrets": {"KEY": b"a secret key"}}, keep=keep)
+    shop.run(text.replace("secrets: [KEY], ", ""), keep=keep)
+    assert [each.files.had_secrets for each in left] == [True, False, False, False]
