@@ -98,6 +98,8 @@ def attach_terminal(call: Call, run: Number, shell: Number) -> Streamed:
         except DatabaseUnreachableError:  # asked again in a few seconds
             return ""
 
+    if why := why_over():  # it may be another one's right by now than it was when the shell was asked for
+        raise ForbiddenError(why)
     service.shells.attach(run, shell, call.actor)
     ShellStream(service.shells, service.shell_pipes, shell, why_over).serve(call.request.environ, head)
     return Streamed(iter(()))
