@@ -2,7 +2,8 @@
 
 A row is one job of a project's pipelines, by its name in the file; all of a matrix is one. It is counted when it ends
 by itself, so nothing is ever scanned, and what retention removes stays counted. A project has at most MOST_JOBS rows:
-jobs beyond these are counted together, without a name.
+jobs beyond these are counted together, without a name. A fork's jobs are not counted: their author chose the names and
+the times, and rows stay.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ci.graph import JobNode
+from core.trust import parse
 from pipelines.database import Database
 from pipelines.schema import job_times, jobs, runs
 
@@ -62,9 +64,9 @@ def count_job(connection: Connection, number: int) -> None:
     Whoever ends another job of that name at the same moment waits for this transaction.
     """
     columns = (jobs.c.name, jobs.c.node, jobs.c.queued_at, jobs.c.started_at, jobs.c.finished_at)
-    about = select(*columns, runs.c.project, runs.c.pipeline).join(runs, runs.c.number == jobs.c.run)
+    about = select(*columns, runs.c.project, runs.c.pipeline, runs.c.domain).join(runs, runs.c.number == jobs.c.run)
     row = connection.execute(about.where(jobs.c.number == number)).one()
-    if row.started_at is None or row.finished_at is None:
+    if row.started_at is None or row.finished_at is None or (row.domain and parse(row.project, row.domain).is_fork):
         return
     name = (_nodes.decode(row.node).matrix if row.node else "") or row.name
     waited, took = max(0.0, row.started_at - row.queued_at), max(0.0, row.finished_at - row.started_at)

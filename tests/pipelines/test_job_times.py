@@ -7,10 +7,11 @@ import threading
 import pytest
 from sqlalchemy import update
 
+from core.trust import of_fork
 from pipelines.model import Project
 from pipelines.runs import jobtimes
 from pipelines.runs.jobtimes import BOUNDS_S, times_of
-from pipelines.schema import jobs
+from pipelines.schema import jobs, runs
 from pipelines.service import Service
 from tests.pipelines.test_pipelines import begun, claimed, end, node
 from web.metrics import exposition_of
@@ -58,6 +59,16 @@ def test_project_has_so_many_rows_and_no_more(service: Service, monkeypatch: pyt
         ended(service, name, 1.0, 1.0)
     found = {each.job: each.took.count for each in times_of(service.database, "app")}
     assert found == {"a": 2, "b": 1, "": 2}
+
+
+def test_who_sent_a_pull_request_from_elsewhere_names_no_row(service: Service) -> None:
+    begun(service, node("a"))
+    claim = claimed(service)
+    with service.database.write() as connection:
+        its = update(runs).where(runs.c.number == claim.run.number)
+        connection.execute(its.values(domain=of_fork("app", 3).label))
+    end(service, claim)
+    assert times_of(service.database, "app") == []
 
 
 def test_jobs_that_end_at_the_same_moment_all_count(service: Service) -> None:

@@ -285,8 +285,8 @@ def show_history(call: Call, project: ProjectName, query: HistoryQuery) -> Histo
 def read_project_metrics(call: Call, project: ProjectName) -> Streamed:
     """Read how long the project's jobs waited and took, as histograms by pipeline and job, for Prometheus.
 
-    Each job counts when it ends by itself, and stays counted. All of a matrix is one; of more than 200 jobs those that
-    came later are counted together, without names.
+    Each job counts when it ends by itself, and stays counted; a fork's does not count. All of a matrix is one; of more
+    than 200 jobs those that came later are counted together, without names.
     """
     name = call.service.projects.get(project).name
     return Streamed(iter([exposition_of(times_of(call.service.database, name))]))
