@@ -96,12 +96,12 @@ def ref_of(trigger: Trigger) -> tuple[RefKind, str] | None:
 
 
 def note_head(connection: Connection, project: str, number: int, trigger: Trigger) -> None:
-    """This run is the newest of its branch, tag or pull request."""
+    """This run is the newest of its branch, tag or pull request, unless one that was made after it came first."""
     ref = ref_of(trigger)
     if ref is None:
         return
     key = {"project": project, "kind": ref[0], "name": ref[1]}
-    _put(connection, heads, key, {"run": number}, {"run": number})
+    _put(connection, heads, key, {"run": number}, {"run": number}, heads.c.run < number)
 
 
 def note_end(connection: Connection, run: Run) -> None:
@@ -254,11 +254,21 @@ def _of(table: Any, projects: Collection[str] | None) -> Iterable[ColumnElement[
     return [] if projects is None else [table.c.project.in_(projects)]
 
 
-def _put(connection: Connection, table: Any, key: dict[str, Any], new: dict[str, Any], changed: dict[str, Any]) -> None:
-    """Insert a row, or change the one that has this key, whoever else does the same at this moment."""
+def _put(
+    connection: Connection,
+    table: Any,
+    key: dict[str, Any],
+    new: dict[str, Any],
+    changed: dict[str, Any],
+    only: ColumnElement[bool] | None = None,
+) -> None:
+    """Insert a row, or change the one that has this key, whoever else does the same at this moment.
+
+    only: the row is changed if it is so.
+    """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(table).values({**key, **new})
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed))
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed, where=only))
 
 
 assert {"succeeded", "warnings", "failed", "error", "cancelled"} == FINAL_STATES

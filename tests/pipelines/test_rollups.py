@@ -21,6 +21,7 @@ from pipelines.runs.rollups import (
     find_heads,
     heads_of,
     note_end,
+    note_head,
     usual,
 )
 from pipelines.runs.rows import run_from_row, select_runs
@@ -104,6 +105,15 @@ def test_heads_are_the_newest_runs_of_branches_tags_and_pull_requests(service: S
     assert find_heads(service.database, "MAI", projects=["web"]) == [("web", "branch", "main", numbers[2])]
     assert find_heads(service.database, "%") == find_heads(service.database, "main", projects=[]) == []
     assert [run.number for run in branch_strips(service.database, "web", ["main"])["main"].runs] == numbers[::2]
+
+
+def test_a_run_that_is_recorded_late_does_not_take_the_place_of_a_newer_one(service: Service) -> None:
+    """Numbers are given before rows are seen: of two at the same moment the older one may come second."""
+    older, newer = (service.runs.submit(RunRequest(_CONTEXT, "web"), _PUSH).number for _ in range(2))
+    with service.database.write() as connection:
+        note_head(connection, "web", older, _PUSH)
+    (head,) = heads_of(service.database, "web", ["branch"])
+    assert head.run == newer
 
 
 def test_a_strip_stands_for_its_project(service: Service) -> None:
