@@ -126,7 +126,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     if outcome.state != "failed" or is_again:
         leavings.drop()
         return done
-    return done._replace(failed_files=leavings.files, failed_until=leavings.until)
+    return done._replace(failed_files=leavings.still_kept(), failed_until=leavings.until)
 
 
 def _secrets(work: Work, domain: Domain, basis: JobBasis) -> Sifted:

@@ -18,7 +18,7 @@ from images.kept import Kept
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES
 from pipelines.runs.artifacts import KEPT_S
-from pipelines.runs.keptoutputs import FAILED, PUBLISHED
+from pipelines.runs.keptoutputs import FAILED, PUBLISHED, projects_of
 from pipelines.runs.numbers import newest_run
 from pipelines.schema import runs
 
@@ -46,6 +46,14 @@ def failed_name(run: int, job: str) -> str:
 def failed_base_name(run: int, job: str) -> str:
     """The row that keeps what that lies on: images and files that others have, too, and that no quota counts."""
     return f"{_BASE}{run}/{job}"
+
+
+def drop_failed(database: Database, kept: Kept, project: str) -> None:
+    """Keep no longer what failed jobs of a project left for shells. Raises DatabaseUnreachableError."""
+    numbers = _by_run(kept.names(FAILED))
+    for run, of in projects_of(database, numbers).items():
+        if of == project:
+            kept.drop([*kept.names(f"{FAILED}{run}/"), *kept.names(f"{_BASE}{run}/")])
 
 
 def kept_until(late_at: float, now: float) -> float:

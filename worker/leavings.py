@@ -46,6 +46,11 @@ class Leavings:
         self.files = new.files
         return ""
 
+    def still_kept(self) -> FailedFiles | None:
+        """What is kept of it by now: outputs for people may have needed the place (``worker.outputsquota``)."""
+        name = self._names[0]
+        return self.files if name in self._work.store.kept.names(name) else None
+
     def drop(self) -> None:
         """Keep nothing of it: the job is tried again, or did not fail."""
         self.files = None

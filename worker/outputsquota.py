@@ -1,4 +1,7 @@
-"""The quota of a project for outputs for people: what they may take of a host's store."""
+"""The quota of a project for outputs for people: what they may take of a host's store.
+
+What failed jobs left for shells counts, too, and gives way: no job fails because of it, and no output is lost.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from ci.ends import JobOutcome
 from images.kept import Kept
 from pipelines.database import Database
 from pipelines.runs.keptoutputs import taken_by_project
+from worker.keptrows import drop_failed
 
 
 def within_quota(database: Database, kept: Kept, project: str, outcome: JobOutcome, most: int) -> JobOutcome:
@@ -21,6 +25,9 @@ def within_quota(database: Database, kept: Kept, project: str, outcome: JobOutco
     if not most or not new:
         return outcome
     taken = taken_by_project(database, kept).get(project, 0)
+    if taken + new > most:
+        drop_failed(database, kept, project)
+        taken = taken_by_project(database, kept).get(project, 0)
     if taken + new <= most:
         return outcome
     told = (

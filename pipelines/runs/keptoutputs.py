@@ -30,7 +30,7 @@ def taken_by_project(database: Database, kept: Kept) -> Mapping[str, int]:
         for name, size in kept.sizes(prefix).items():
             number = int(name.split("/")[1])
             sizes[number] = sizes.get(number, 0) + size
-    projects = _projects(database, sizes)
+    projects = projects_of(database, sizes)
     found: dict[str, int] = {}
     for number, size in sizes.items():
         project = projects.get(number, "")
@@ -38,7 +38,8 @@ def taken_by_project(database: Database, kept: Kept) -> Mapping[str, int]:
     return found
 
 
-def _projects(database: Database, numbers: Iterable[int]) -> dict[int, str]:
+def projects_of(database: Database, numbers: Iterable[int]) -> dict[int, str]:
+    """By run, the project of those that are known. Raises DatabaseUnreachableError."""
     wanted = list(numbers)
     found: dict[int, str] = {}
     for start in range(0, len(wanted), _AT_ONCE):

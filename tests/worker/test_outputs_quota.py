@@ -18,7 +18,7 @@ from pipelines.database import migrate
 from pipelines.model import ContextSource, RunRequest
 from pipelines.runs.keptoutputs import taken_by_project
 from pipelines.service import Service
-from worker.keptrows import published_name
+from worker.keptrows import failed_base_name, failed_name, published_name
 from worker.outputsquota import within_quota
 
 MOST = 20_000
@@ -84,6 +84,20 @@ def test_a_job_that_failed_says_why_it_did_first(service: Service, store: Store)
     found = within_quota(service.database, store.kept, "app", ended(store, 30_000, "failed"), MOST)
     assert found.message.startswith("exit code 3; its outputs for people have 30000 bytes")
     assert (found.failure, found.published) == ("", ())
+
+
+def test_what_failed_jobs_left_for_shells_gives_way(service: Service, store: Store) -> None:
+    kept(service, store, "app", 4_000)
+    failed = [run_of(service, project) for project in ("app", "other")]
+    rows = [name(run, "test") for run in failed for name in (failed_name, failed_base_name)]
+    for row in rows:
+        store.kept.keep(row, [layer(store, 8_000)], until=time.time() + 60)
+    small, large = ended(store, 1_000), ended(store, 8_000)
+    most = taken_by_project(service.database, store.kept)["app"] + 1_000
+    assert within_quota(service.database, store.kept, "app", small, most) == small
+    assert set(rows) < set(store.kept.names()), "it fits"
+    assert within_quota(service.database, store.kept, "app", large, most) == large
+    assert [row for row in store.kept.names() if row in rows] == sorted(rows[2:]), "another project's is another's"
 
 
 def test_other_projects_have_their_own(service: Service, store: Store) -> None:
