@@ -89,7 +89,8 @@ def ask(path: str, arguments: Sequence[str], own: dict[str, bytes]) -> Forked | 
     Raises OSError when nobody forks there or something cannot be read, UnlikeError when that is no process to ask.
     """
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    opened: list[int] = []
+    body, proof = likeness.new_proof()
+    opened = [body]
     mask = None
     forked = None
     try:
@@ -99,11 +100,16 @@ def ask(path: str, arguments: Sequence[str], own: dict[str, bytes]) -> Forked | 
         asked, numbers = described(arguments)
         if len(numbers) + 2 > packets.MAX_FDS:
             return None
-        opened.append(body := os.memfd_create("shiplap", os.MFD_CLOEXEC))
         data = marshal.dumps(asked)
         while data:
             data = data[os.write(body, data) :]
         opened.append(folder := os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        hello = packets.receive(sock)
+        if hello is None:
+            return None
+        opened += hello[1]
+        if hello[0] != proof:
+            raise likeness.UnlikeError("it cannot look into this process")
         mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, PASSED_ON)  # what comes from here on is for the fork
         packets.send(sock, RUN + word, [body, folder, *numbers])
         received = packets.receive(sock)

@@ -1,7 +1,9 @@
 """A process that forks a command for each who asks, if it could have been them: what it forks is as they are.
 
     client (``core.forked``)            parent                      child
-    connect; could I be that one? ─────▶ accept, fork ────────────▶ reads the request; could it have been me?
+    connect; could I be that one? ─────▶ accept, fork ────────────▶ can I look into it?
+    ◀───────────────────────────────────────────────────────────── a name that only such a one can know
+    the request ──────────────────────────────────────────────────▶ could it have been me?
     ◀───────────────────────────────────────────────────────────── becomes as the client is: begun, its pidfd
     go ───────────────────────────────────────────────────────────▶ runs the command
     signals go to the pidfd; the status ◀──── reaps
@@ -115,6 +117,7 @@ def _moved_up(fd: int, beyond: int) -> int:
 
 def _asked(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:
     """In the child: what a client asks for, and the descriptors that came with it, if the client is served."""
+    packets.send(sock, likeness.proof_of(packets.peer(sock)[0]))
     received = packets.receive(sock)
     if received is None:
         raise _NotServedError("who asked has gone")

@@ -6,8 +6,9 @@ asks only such a process. Both read of each other what is here; neither believes
 Four things cannot be read of another process, and are known nevertheless:
 
 securebits: a root with whole capability sets after execve has none that matter. ``is_certain`` wants such a one.
-Landlock: whoever is confined by it, and by no no_new_privs, cannot look into a process outside. So the client has to
-    prove that it can: it says a word that stands in the other's environment, where /proc shows it (``word_of``).
+Landlock: whoever is confined by it, and by no no_new_privs, cannot look into a process outside. So both have to prove
+    that they can. Who forks says by which name the client holds a file (``proof_of``), before that has said anything;
+    the client says a word that stands in the other's environment, where /proc shows it (``word_of``).
 an execve since the connection was made: the label of that moment is SO_PEERSEC's, the process SO_PEERPIDFD's.
 the session keyring: who forks has an empty one of its own, and whoever has keys does not ask (``has_keys``).
 
@@ -59,6 +60,7 @@ _NO_CAPABILITY = b"0000000000000000"
 AT_START = ("LD_", "PYTHON", "MALLOC_", "GLIBC_", "GCONV_", "LOCPATH", "OPENSSL_", "COVERAGE_")
 """How variables begin that act when a process starts: later a fork cannot take them over."""
 
+_PROOF = "forking-"
 _SHOWN = 9
 _KINDS_OF_KERNEL = {kind[:_SHOWN] for kind in (b"keyring", b"asymmetric", b"dns_resolver", b"blacklist")}
 """Of keys that are the kernel's own, as /proc/keys shows them. A keyring is no key."""
@@ -145,6 +147,25 @@ def word_of(environment: bytes, variable: str) -> bytes:
         if entry.startswith(beginning):
             return entry[len(beginning) :]
     return b""
+
+
+def new_proof() -> tuple[int, bytes]:
+    """A new file in memory whose name proves that who knows it can look into this process: descriptor and name."""
+    name = _PROOF + os.urandom(16).hex()
+    return os.memfd_create(name, os.MFD_CLOEXEC), name.encode("ascii")
+
+
+def proof_of(pid: int) -> bytes:
+    """The name of a process's ``new_proof``. Raises OSError for what cannot be looked into, UnlikeError without one."""
+    place = f"/proc/{pid}/fd"
+    for number in os.listdir(place):
+        try:
+            target = os.readlink(f"{place}/{number}")
+        except FileNotFoundError:
+            continue
+        if target.startswith(f"/memfd:{_PROOF}"):
+            return os.fsencode(target.removeprefix("/memfd:").partition(" ")[0])
+    raise UnlikeError("it holds no file that could be named to it")
 
 
 def has_keys() -> bool:

@@ -252,6 +252,23 @@ def test_a_client_asks_nobody_who_differs(parent: Parent, short_path: Path) -> N
     assert out == b"got None\n"
 
 
+def test_a_client_asks_nobody_who_cannot_look_into_it(parent: Parent, short_path: Path) -> None:
+    """As whoever Landlock confines, which shows nowhere: all else is as it has to be."""
+    listens = (
+        "import sys; sys.path[0] = sys.argv[1]; from core import packets; s = packets.listen(sys.argv[2]); "
+        "s.setblocking(True); c = packets.accept(s); c.setblocking(True); packets.send(c, b'forking-0'); "
+        "print('got', packets.receive(c))"
+    )
+    command = [sys.executable, "-c", listens, str(_CHECKOUT), str(short_path / "sock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}) as liar:
+        eventually((short_path / "sock").exists)
+        done = parent._replace(path=short_path / "sock").ask("end")
+        out, _ = liar.communicate(timeout=stretched(60))
+    assert done.returncode == _NOT_SERVED
+    assert "it cannot look into this process" in done.stderr
+    assert out == b"got None\n"
+
+
 def test_facts_of_a_process_that_has_gone_cannot_be_read() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
