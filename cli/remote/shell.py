@@ -67,9 +67,13 @@ class Terminal:
         self._has_input = True
         self._told: dict[str, Any] | None = None
         self._heard_at = time.monotonic()
+        self._is_unread = False
 
     def run(self, early: bytes) -> dict[str, Any]:
-        """Returns what the server said of the shell's end; nothing where it did not. early: what has come already."""
+        """Returns what the server said of the shell's end; nothing where it did not. early: what has come already.
+
+        Raises BrokenPipeError when nobody reads what is shown, and UnreachableServerError.
+        """
         self._socket.setblocking(False)
         with contextlib.ExitStack() as stack:
             woken = stack.enter_context(_resized()) if self._is_raw else None
@@ -80,6 +84,8 @@ class Terminal:
                 while self._told is None and self._turn(woken):
                     pass
             except (OSError, WebSocketError) as error:
+                if self._is_unread:
+                    raise BrokenPipeError from error
                 if self._told is None:
                     raise UnreachableServerError(f"{_NO_END}: {error}") from error
         return self._told or {}
@@ -126,10 +132,17 @@ class Terminal:
         match message.kind:
             case "binary":
                 view = memoryview(message.data)
-                while view:
-                    view = view[os.write(_STDOUT, view) :]
+                try:
+                    while view:
+                        view = view[os.write(_STDOUT, view) :]
+                except BrokenPipeError:
+                    self._is_unread = True
+                    raise
             case "text":
-                said = json.loads(message.data)
+                try:
+                    said = json.loads(message.data)
+                except ValueError as error:
+                    raise WebSocketError("a text message that is no JSON") from error
                 if isinstance(said, dict) and "exit_code" in said:
                     self._told = said
             case "ping":
