@@ -150,6 +150,10 @@ class Template(Struct, frozen=True):
         last = max(self.lines, default=0)
         return Source(self.filename, tuple(self.lines.get(number, "") for number in range(1, last + 1)))
 
+    def says(self, member: str) -> bool:
+        """Whether the job has a member of this name."""
+        return any(name.text == member for name, _ in self.node.entries)
+
     def to_data(self) -> dict[str, Any]:
         """It as plain values, for JSON."""
         return {"node": _to_data(self.node), "file": self.filename, "lines": list(self.lines.items())}

@@ -13,6 +13,7 @@ of the job's host opens the shell, if the row still says so and is not old. What
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -23,6 +24,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ci.failedfiles import SHELL_S, FailedFiles
 from ci.graph import JobNode
+from ci.templates import Template
 from pipelines.accounts.audit import add_entry, printable
 from pipelines.accounts.roles import Level
 from pipelines.database import Database
@@ -244,7 +246,10 @@ class Shells:
 
     def _way(self, connection: Connection, run: int, place: int) -> _Way:
         """How somebody gets into a job. Raises NotFoundError, ConflictError."""
-        columns = (jobs.c.number, jobs.c.name, jobs.c.kind, jobs.c.state, jobs.c.attempt, jobs.c.host, jobs.c.node)
+        columns = (
+            jobs.c.number, jobs.c.name, jobs.c.kind, jobs.c.state, jobs.c.attempt, jobs.c.host, jobs.c.node,
+            jobs.c.spec,
+        )  # fmt: skip
         row = connection.execute(select(*columns).where(jobs.c.run == run, jobs.c.place == place)).first()
         if row is None:
             raise NotFoundError(f"run {run} has no job {place}")
@@ -253,6 +258,12 @@ class Shells:
             raise ConflictError(f"{its} is no job of a pipeline: it has no container to open a shell in")
         if row.node and _nodes.decode(row.node).is_gate:
             raise ConflictError(f"{its} is a gate: people answer it, and nothing runs")
+        template = json.loads(row.spec).get("template")
+        if template is not None and Template.from_data(template).says("build"):
+            raise ConflictError(
+                f"{its} builds an image: it has no container to open a shell in",
+                hint="`shiplap build --debug` opens one in a RUN that fails",
+            )
         found = run_from_row(connection.execute(select_runs().where(runs.c.number == run)).one())
         domain = domain_of(found)
         assert domain is not None, "planning has settled it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -9,9 +10,12 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import update
 
+from ci.conditions import Event
 from ci.ends import JobOutcome
 from ci.failedfiles import FailedFiles
 from ci.model import Limits
+from ci.parsing import parse_pipeline
+from ci.planning import plan
 from core.settings import ServiceSettings
 from core.trust import of_branch, of_fork, protected
 from pipelines.errors import ConflictError, NotFoundError
@@ -87,6 +91,12 @@ def test_who_gets_into_which_job(service: Service) -> None:
         service.shells.needed(run, 1)
     with pytest.raises(NotFoundError):
         service.shells.needed(run, 9)
+    (job,) = plan(parse_pipeline(b"jobs: {a: {build: {context: .}}}"), Event("push")).jobs
+    with service.database.write() as connection:
+        its = update(jobs).where(jobs.c.run == running.run.number, jobs.c.place == PLACE)
+        connection.execute(its.values(spec=json.dumps(job.to_data())))
+    with pytest.raises(ConflictError, match="builds an image"):
+        service.shells.needed(running.run.number, PLACE)
 
 
 def test_what_is_not_kept_or_no_longer_is_no_way_in(service: Service) -> None:
