@@ -38,8 +38,8 @@ def make() -> int:
     """Have all that there is live as long as the process; how many objects. Before ``gc.freeze``, which hides them."""
     if not can_make():
         return 0
-    seen: set[int] = set()
     found: list[Any] = gc.get_objects()
+    seen: set[int] = set()  # made second: it is not to be found, and to live as long, with a number for each object
     while found:
         each = found.pop()
         if id(each) in seen or isinstance(each, FrameType):

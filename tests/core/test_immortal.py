@@ -13,7 +13,9 @@ import gc, json, sys
 sys.path.insert(0, sys.argv[1])
 from core import immortal
 
+blocks = sys.getallocatedblocks()
 count = immortal.make()
+assert sys.getallocatedblocks() - blocks < 5000, "what it needed for its own work is gone"
 gc.collect()
 gc.freeze()
 before = [sys.getrefcount(each) for each in (json.loads, json.loads.__code__, json.__dict__)]
