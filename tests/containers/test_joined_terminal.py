@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tests.containers.running import Runner
+from tests.toolkit.bounds import stretched
 from tests.toolkit.terminals import read_until
 
 
@@ -23,8 +24,8 @@ def test_process_that_joins_has_a_terminal_of_its_own_and_ends_with_the_containe
                 joined.resize(40, 120)
                 os.write(joined.terminal, b"stty size; exit 9\n")
                 read_until(joined.terminal, b"40 120")
-                assert joined.wait(30.0).code == 9
+                assert joined.wait(stretched(30)).code == 9
             with container.execute(looking, stdin=fd, stdout=fd, stderr=fd) as joined:
                 os.write(joined.terminal or -1, b"touch /go; sleep 1000\n")
-                assert container.wait(30.0).code == 4
-                assert joined.wait(30.0).code == 137
+                assert container.wait(stretched(30)).code == 4
+                assert joined.wait(stretched(30)).code == 137

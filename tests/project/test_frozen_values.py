@@ -24,7 +24,7 @@ STATEFUL = {
     "images.collect._Plan",
     "images.found.Documents",
     "images.rebuild.Rebuilt",
-    "pipelines.logs.reading._StepOnly",
+    "pipelines.logs.marks._StepOnly",
     "registry.client.auth._Registry",
     "registry.server.browse._SpdxDocument",
     "registry.server.browse._SpdxPackage",
