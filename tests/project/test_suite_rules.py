@@ -167,7 +167,7 @@ def test_skip_beside_a_flaky_test_is_red(suite: Suite) -> None:
 
 
 def test_many_that_fail_are_not_run_again(suite: Suite) -> None:
-    suite.add("bad", "".join(_BAD.replace("bad", f"bad{number}") for number in range(4)))
+    suite.add("bad", "".join(_BAD.replace("bad", f"bad{number}") for number in range(7)))
     result = suite.run()
     assert (result.returncode, "once more" in result.stdout) == (1, False)
 
