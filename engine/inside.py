@@ -13,6 +13,7 @@ import os
 import signal
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,8 @@ _KINDS: Final[Mapping[str, type[ShiplapError]]] = {
 }
 _PATIENCE_S: Final = 600.0
 _LOOK_EACH_S: Final = 0.5
+_DEATH_S: Final = 5.0
+_stuck: Final[deque[int]] = deque()
 
 Work: TypeAlias = Callable[[int], dict[str, Any]]
 """What a child does with a descriptor of the root; what it returns comes back."""
@@ -178,6 +181,7 @@ def work(tree: Tree, does: Work, patience_s: float = _PATIENCE_S) -> dict[str, A
     making does not answer.
     Raises what the child raised: EngineErrors as they are, others as EngineError; and what the canceller raises.
     """
+    _reap()
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -188,10 +192,9 @@ def work(tree: Tree, does: Work, patience_s: float = _PATIENCE_S) -> dict[str, A
             _wait_for(pid, ours, patience_s)
             said = pipe.read()
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid)
         raise
-    finally:
-        _pid, status = os.waitpid(pid, 0)
+    _pid, status = os.waitpid(pid, 0)
     if not said:
         raise EngineError(f"the process that worked in the container's files ended: wait status {status}")
     answer: dict[str, Any] = json.loads(said)
@@ -217,6 +220,28 @@ def _wait_for(pid: int, pipe: int, patience_s: float) -> None:
                 f"nothing has come of the container's files for {patience_s:.0f} s",
                 hint="a file system that is mounted in it does not answer, or nobody takes what is copied",
             )
+
+
+def _kill(pid: int) -> None:
+    """End a child. One that a file system has in its hands may not even end by SIGKILL before that does."""
+    os.kill(pid, signal.SIGKILL)
+    pidfd = os.pidfd_open(pid)
+    try:
+        has_ended = readable(pidfd, _DEATH_S)
+    finally:
+        os.close(pidfd)
+    if has_ended:
+        os.waitpid(pid, 0)
+    else:
+        _stuck.append(pid)
+
+
+def _reap() -> None:
+    """Let go of children that were killed and have ended by now: each would stay as a zombie."""
+    for _ in range(len(_stuck)):
+        pid = _stuck.popleft()  # whoever takes it off is alone with it
+        if not os.waitpid(pid, os.WNOHANG)[0]:
+            _stuck.append(pid)
 
 
 def _in_child(tree: Tree, does: Work, pipe: int) -> NoReturn:

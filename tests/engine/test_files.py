@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from containers import syscalls
 from core.references import Reference
 from engine import inside
 from engine.engine import Engine
@@ -18,6 +21,8 @@ from engine.errors import EngineError, InvalidRequestError, PathNotFoundError
 from images.store import Store
 from tests.engine.test_life import create, output
 from tests.toolkit.bounds import eventually, stretched
+
+_MNT_FORCE: Final = 1  # what waits for an answer gets an error
 
 
 class Host:
@@ -232,3 +237,39 @@ def test_work_that_gets_nowhere_is_ended_and_work_that_goes_on_is_not(monkeypatc
     assert inside.work(tree, slow, patience_s) == {"done": True}
     with pytest.raises(EngineError, match="nothing has come of the container's files"):
         inside.work(tree, hanging, patience_s)
+
+
+def test_work_in_a_file_system_that_has_the_question_and_never_answers_is_left(
+    privileged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel holds such a process, SIGKILL or not, until the file system ends."""
+    monkeypatch.setattr(inside, "_LOOK_EACH_S", 0.02)
+    monkeypatch.setattr(inside, "_DEATH_S", 0.2)
+    fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    syscalls.mount("silent", str(tmp_path), "fuse", 0, f"fd={fuse},rootmode=40755,user_id=0,group_id=0")
+
+    def serve() -> None:
+        unique = os.read(fuse, 1 << 20)[8:16]  # fuse_in_header of FUSE_INIT
+        os.write(fuse, struct.pack("=Ii8s4IHHI10I", 80, 0, unique, 7, 31, 0, 0, 0, 0, 4096, *[0] * 10))
+        os.read(fuse, 1 << 20)  # the look-up
+
+    def look(_root: int) -> dict[str, Any]:
+        os.close(fuse)  # else the file system would wait for us, too
+        return {"size": os.stat(tmp_path / "x").st_size}
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    tree: Any = Host()
+    try:
+        with pytest.raises(EngineError, match="nothing has come of the container's files"):
+            inside.work(tree, look, stretched(0.1))
+        assert len(inside._stuck) == 1
+    finally:
+        syscalls.umount2(str(tmp_path), _MNT_FORCE | syscalls.MNT_DETACH)
+        os.close(fuse)
+
+    def gone() -> bool:
+        inside._reap()
+        return not inside._stuck
+
+    eventually(gone)
