@@ -39,6 +39,7 @@ _HEAD: Final = (
 )
 _UNOPENED: Final = "no worker of the job's host has opened it: does one run there?"
 _SILENT: Final = "its worker is not there any more"
+_GONE: Final = "whoever opened it has gone"
 
 _places = threading.BoundedSemaphore(_MOST)
 
@@ -95,6 +96,7 @@ class ShellStream:
         self._why_over = why_over
         self._sending = threading.Lock()
         self._has_gone = threading.Event()
+        self._has_ended = False
         self._socket: socket.socket | None = None
 
     def serve(self, environ: Any, head: bytes) -> None:
@@ -139,6 +141,7 @@ class ShellStream:
                         is_open = True
                         self._send(frame("text", b'{"opened":true}', is_masked=False))
                     case "ended":
+                        self._has_ended = True
                         self._close(said.data)
                         return
             now = time.monotonic()
@@ -202,10 +205,13 @@ class ShellStream:
             self._send(frame("text", told, is_masked=False) + frame("close", b"", is_masked=False))
 
     def _leave(self) -> None:
-        """Tell the shell that nobody is there any more: it ends, and notes that itself."""
+        """Tell the shell that nobody is there any more, by its row, too: it may not read what else is said."""
         self._has_gone.set()
         with contextlib.suppress(PipelineError):
             self._end.say("ended")
+        if not self._has_ended:
+            with contextlib.suppress(PipelineError):
+                self._shells.end(self._shell, None, _GONE)
 
     def _send(self, data: bytes) -> None:
         assert self._socket is not None
