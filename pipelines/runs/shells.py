@@ -33,7 +33,7 @@ from pipelines.model import Run
 from pipelines.runs.domains import domain_of
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.runs.states import hold_run, hold_run_of
-from pipelines.schema import failed_files, jobs, runs, shells
+from pipelines.schema import failed_files, jobs, projects, runs, shells
 
 ShellKind: TypeAlias = Literal["running", "failed"]
 ShellState: TypeAlias = Literal["asked", "open", "ended"]
@@ -128,6 +128,9 @@ class Shells:
         """Ask for a shell: a worker opens it soon. Raises NotFoundError, and ConflictError where nobody can."""
         now = self._clock()
         with self._database.write() as connection:
+            its = select(runs.c.project).where(runs.c.number == run).scalar_subquery()
+            held = select(projects.c.name).where(projects.c.name == its)
+            connection.execute(held.with_for_update(key_share=True))  # its shells are counted
             hold_run(connection, run)
             way = self._way(connection, run, place)
             if way.needed == "maintain" and not who.may_maintain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -166,6 +167,22 @@ def test_project_has_few_at_once_and_those_of_the_dead_do_not_count(service: Ser
     with service.database.write() as connection:
         connection.execute(update(shells).where(shells.c.id == asked[0]).values(asked_at=time.time() - 100))
     assert service.shells.ask(run, PLACE, MAINTAINER, ShellTerms()).id > asked[-1]
+
+
+def test_several_who_ask_at_the_same_moment_get_no_more(service: Service) -> None:
+    numbers = [failed(service) for _ in range(8)]
+    asked: list[int] = []
+
+    def ask(run: int) -> None:
+        with contextlib.suppress(ConflictError):
+            asked.append(service.shells.ask(run, PLACE, MAINTAINER, ShellTerms()).id)
+
+    several = [threading.Thread(target=ask, args=(run,)) for run in numbers]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join()
+    assert len(asked) == 4
 
 
 def test_terminal_is_that_of_whoever_asked_and_one(service: Service) -> None:
