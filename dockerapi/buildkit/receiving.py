@@ -5,7 +5,8 @@ the number of the description; it sends them in pieces, several files at once. F
 Source: tonistiigi/fsutil, the protocol of BuildKit's FileSync.
 
 What comes is a stranger's: a path may not lead out of the directory, and only directories of this very transfer are
-parents, so that no link is ever followed. Sockets, devices and pipes are left out: a build copies none.
+parents. Each file has one path, so that nothing takes the place of a parent later: no link is ever followed. Sockets,
+devices and pipes are left out: a build copies none.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ _MOST_ASKED: Final = 256
 _MOST_FILES: Final = 1_000_000
 _MOST_BYTES: Final = 64 << 30
 _MOST_PATH: Final = 4095
+_MOST_NAMES: Final = 256 << 20
+"""Bytes of all paths and links: they are kept in memory until the end."""
+
+_MOST_DEPTH: Final = 256
+"""Directories within each other: what removes a tree calls itself at each."""
 
 
 def receive(
@@ -69,6 +75,7 @@ class _Receiver:
         self._told = told
         self._count = 0
         self._bytes = 0
+        self._names = 0
         self._seen: dict[bytes, tuple[int, int]] = {}  # mode and time
         self._directories: set[bytes] = {b""}
         self._missing: deque[int] = deque()
@@ -128,8 +135,16 @@ class _Receiver:
         path: bytes = bytes(described.path)
         parent, _, name = path.rpartition(b"/")
         is_bad = not name or name in (b".", b"..") or b"\0" in path or len(path) > _MOST_PATH
-        if is_bad or parent not in self._directories or path in self._seen or number > _MOST_FILES:
+        is_bad |= path.startswith(b"/")  # another path of the same file, in the place of which a link could come
+        if is_bad or parent not in self._directories or path in self._seen:
             raise _broken(f"the file {path[:200]!r}")
+        self._names += len(path) + len(described.linkname)
+        if number >= _MOST_FILES or self._names > _MOST_NAMES or path.count(b"/") >= _MOST_DEPTH:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"the file {path[:200]!r} is too much: a context has at most {_MOST_FILES} files, {_MOST_DEPTH} levels "
+                f"of directories and {_MOST_NAMES} bytes of paths; a .dockerignore leaves files out",
+            )
         if described.mode & OTHERS:
             return
         self._seen[path] = described.mode, described.modTime

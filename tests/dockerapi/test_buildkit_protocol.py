@@ -15,7 +15,7 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from dockerapi.buildkit import messages
+from dockerapi.buildkit import messages, receiving
 from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
 from dockerapi.buildkit.rpc import Asked, Code, RpcError
@@ -246,6 +246,16 @@ _END, _FIN = messages.Packet(type=STAT), messages.Packet(type=FIN)
     [
         [_file("../x")],
         [_file("/etc/x")],
+        [
+            _file("/d", 0o755 | IS_DIRECTORY),
+            _file("d", 0o777 | IS_LINK, linkname=b".."),  # "/d" would be within it
+            _file("/d/out"),
+            _END,
+            messages.Packet(type=DATA, ID=2, data=b"x"),
+            messages.Packet(type=DATA, ID=2),
+            _FIN,
+        ],
+        [_file("/".join("d" * depth), 0o755 | IS_DIRECTORY) for depth in range(1, 400)],
         [_file("a/b")],
         [_file("")],
         [_file("."), _END],
@@ -273,6 +283,15 @@ def test_a_transfer_that_lies_is_refused_and_writes_nowhere_else(tmp_path: Path,
     with pytest.raises(RpcError):
         _Receiver(Script(list(packets)), os.fsencode(tree), lambda _size: None).run()  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["tree"]
+
+
+def test_names_are_kept_in_memory_and_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_MOST_NAMES", 1000)
+    packets = [_file(f"link-{number}", 0o777 | IS_LINK, linkname=b"x" * 100) for number in range(20)]
+    with pytest.raises(RpcError, match="too much") as refused:
+        _Receiver(Script(packets), os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
+    assert refused.value.code == Code.RESOURCE_EXHAUSTED
+    assert len(list(tmp_path.iterdir())) == 9
 
 
 def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
