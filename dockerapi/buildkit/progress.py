@@ -130,7 +130,7 @@ class Progress:
         failed = event.outcome in ("failed", "cancelled")
         vertex = self._vertex(event.id, started=began, completed=event.at)
         vertex["cached"] = event.outcome == "cached"
-        vertex["error"] = (event.reason or event.outcome) if failed else ""
+        vertex["error"] = _text(event.reason or event.outcome) if failed else ""
         self._tell(vertices=[vertex], statuses=statuses)
 
     def _transfer(self, event: StepProgress) -> None:
@@ -138,7 +138,7 @@ class Progress:
         key = event.id, event.what
         last, known = self._transfers.get(key, (0.0, None))
         status = {
-            "ID": event.what,
+            "ID": _text(event.what),
             "vertex": self._digest(event.id),
             "current": event.current_bytes,
             "total": event.total_bytes,
@@ -160,7 +160,7 @@ class Progress:
         step = self._steps.get(number)
         vertex: dict[str, Any] = {
             "digest": self._digest(number),
-            "name": (step.name if step else f"step {number}").encode("utf-8", "replace").decode(),
+            "name": _text(step.name if step else f"step {number}"),
             "started": _time(started),
         }
         return vertex if completed is None else {**vertex, "completed": _time(completed)}
@@ -184,6 +184,11 @@ class Progress:
             self._lock.notify_all()
             while any(waiting > _MOST_WAITING for waiting in self._waiting.values()) and not self._is_over:
                 self._lock.wait(1.0)
+
+
+def _text(text: str) -> str:
+    """For a message: names of files in it need not be UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _digest(text: str) -> str:

@@ -150,7 +150,9 @@ class Call(_Messages):
         """End the call with a status."""
         status = [(b"grpc-status", b"%d" % code)]
         if message:
-            status.append((b"grpc-message", quote(message[:8192], safe=" !#$&'()*+,/:;=?@[]").encode()))
+            # A message may have names of files in it, which need not be UTF-8.
+            text = quote(message[:8192], safe=" !#$&'()*+,/:;=?@[]", errors="backslashreplace")
+            status.append((b"grpc-message", text.encode()))
         try:
             if self._has_begun:
                 self.stream.send_headers(status, end=True)

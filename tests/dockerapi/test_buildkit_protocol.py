@@ -15,10 +15,12 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from core.events import StepFinished, StepProgress, StepStarted
 from dockerapi.buildkit import messages, receiving
 from dockerapi.buildkit.builds import Builds
+from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
-from dockerapi.buildkit.rpc import Asked, Code, RpcError
+from dockerapi.buildkit.rpc import Asked, Call, Code, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
 from dockerapi.buildkit.transport import Connection, StreamError
 from engine.callers import Caller
@@ -324,6 +326,36 @@ def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
     assert (tmp_path / "dir" / "one").stat().st_mtime_ns == second
     assert (tmp_path / "dir").stat().st_mode & 0o7777 == 0o2755
     assert os.readlink(tmp_path / "link") == "../../out"
+
+
+class Sink:
+    """A stream that takes headers."""
+
+    headers = ((b":path", b"/x"),)
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, bytes]] = []
+
+    def send_headers(self, headers: list[tuple[bytes, bytes]], *, end: bool) -> None:
+        assert end
+        self.sent += headers
+
+    def when_gone(self, _call: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_names_that_are_not_utf8_are_told_all_the_same() -> None:
+    sink = Sink()
+    Call(sink).finish(Code.NOT_FOUND, "no file \udcff")  # type: ignore[arg-type]
+    assert dict(sink.sent)[b"grpc-message"] == b"no file %5Cudcff"
+    progress, gone = Progress("r"), threading.Event()
+    progress.emit(StepStarted(1, 0.0))
+    progress.emit(StepProgress(1, "file \udcff", 1, 2))
+    progress.emit(StepFinished(1, "failed", 0.0, 1.0, "no file \udcff"))
+    progress.end()
+    *_, last = progress.follow(gone)
+    assert last.vertices[0].error == "no file ?"
 
 
 def test_a_peer_that_owes_a_message_is_waited_for_only_so_long(pair: Connection) -> None:
