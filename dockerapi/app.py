@@ -37,8 +37,8 @@ def create_app(settings: Settings) -> flask.Flask:
     doors = Doors(settings)
     app.extensions["settings"] = settings
     app.extensions["pump"] = Pump()
-    app.extensions["upgrades"] = Upgrades(settings, doors)
     trail = Trail(settings.root)
+    app.extensions["upgrades"] = Upgrades(settings, doors, trail)
 
     @app.before_request
     def _enter() -> None:

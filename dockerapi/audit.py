@@ -1,5 +1,7 @@
 """The audit trail: who asked for a change of anything, and what came of it. A line of JSON for each such request.
 
+Of BuildKit's calls, which no request of HTTP's stands for, those that change something have a line each, too.
+
     ROOT/audit/engine.jsonl, engine.1.jsonl, …    the newest first; of all members' engines; only root reads it
 
 A line says what a request is about, and no more: variables, build arguments and commands may be secrets.
@@ -12,6 +14,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +27,7 @@ from engine.times import text_of
 _MOST_BYTES: Final = 16 << 20
 _MOST_FILES: Final = 4
 _MOST_TEXT: Final = 500
+_MOST_NAMES: Final = 100
 _CHANGING: Final = ("POST", "PUT", "DELETE")
 _TOLD: Final = (
     "name",
@@ -45,7 +49,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Trail:
-    """One process's. Thread-safe. Several processes may write to the same files."""
+    """The files of the trail, as one process writes them. Thread-safe. Several processes may write to the same."""
 
     def __init__(self, root: Path) -> None:
         self._folder = root / "audit"
@@ -57,21 +61,26 @@ class Trail:
         request = flask.request
         if request.method not in _CHANGING:
             return
-        peer = handover.peer()
-        line: dict[str, Any] = {
-            "time": text_of(now_ns),
-            "uid": peer.uid,
-            "user": user_name(peer.uid),
-            "pid": peer.pid,
-            "method": request.method,
-            "path": request.path[:_MOST_TEXT],
-            "status": status,
-        }
+        line: dict[str, Any] = {"method": request.method, "path": request.path[:_MOST_TEXT], "status": status}
         asked = {name: request.args[name][:_MOST_TEXT] for name in _TOLD if name in request.args}
         if asked:
             line["query"] = asked
         if wanted := flask.g.get("wanted"):
             line["container"] = wanted
+        self._add(handover.peer(), now_ns, line)
+
+    def note_call(self, peer: handover.Peer, method: str, code: int, names: Sequence[str], now_ns: int) -> None:
+        """Write down a call of BuildKit's that was to change something. It never fails: that is logged.
+
+        code: gRPC's status. names: of the images that were to be made.
+        """
+        line: dict[str, Any] = {"method": "POST", "path": method[:_MOST_TEXT], "grpc": code}
+        if names:
+            line["images"] = [name[:_MOST_TEXT] for name in names[:_MOST_NAMES]]
+        self._add(peer, now_ns, line)
+
+    def _add(self, peer: handover.Peer, now_ns: int, members: Mapping[str, Any]) -> None:
+        line = {"time": text_of(now_ns), "uid": peer.uid, "user": user_name(peer.uid), "pid": peer.pid, **members}
         data = json.dumps(line, ensure_ascii=True).encode("ascii") + b"\n"
         try:
             with self._lock:
@@ -112,12 +121,12 @@ def note_wanted(body: dict[str, Any]) -> None:
             found[name] = _text(host[name])
     for name in ("Binds", "CapAdd", "SecurityOpt"):
         if isinstance(host.get(name), list) and host[name]:
-            found[name] = [_text(each) for each in host[name][:100]]
+            found[name] = [_text(each) for each in host[name][:_MOST_NAMES]]
     mounts = host.get("Mounts")
     if isinstance(mounts, list) and mounts:
         found["Mounts"] = [
             {name: _text(each.get(name)) for name in ("Type", "Source", "Target")}
-            for each in mounts[:100]
+            for each in mounts[:_MOST_NAMES]
             if isinstance(each, dict)
         ]
     flask.g.wanted = found

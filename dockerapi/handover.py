@@ -42,15 +42,17 @@ class Peer(NamedTuple):
 def serving(connection: Any) -> Iterator[None]:
     """Within, in this thread: ``connection``, gunicorn's, is the one whose request is served."""
     _under_way.connection = connection
+    _under_way.peer = peer_of(connection.sock)
     try:
         yield
     finally:
-        del _under_way.connection
+        del _under_way.connection, _under_way.peer
 
 
 def peer() -> Peer:
-    """Who sent the request that is served."""
-    return peer_of(_under_way.connection.sock)
+    """Who sent the request that is served, also when its connection has been taken over."""
+    found: Peer = _under_way.peer
+    return found
 
 
 def peer_of(sock: socket.socket) -> Peer:

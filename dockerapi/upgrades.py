@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from core.settings import Settings
 from dockerapi.access import Doors
+from dockerapi.audit import Trail
 from dockerapi.handover import Peer
 
 if TYPE_CHECKING:
@@ -21,16 +23,21 @@ if TYPE_CHECKING:
 class Upgrades:
     """Connections that speak BuildKit's protocol from here on. Thread-safe."""
 
-    def __init__(self, settings: Settings, doors: Doors) -> None:
+    def __init__(self, settings: Settings, doors: Doors, trail: Trail) -> None:
         self._settings = settings
         self._doors = doors
+        self._trail = trail
         self._lock = threading.Lock()
         self._door: Door | None = None
 
     def serve(self, sock: socket.socket, early: bytes, peer: Peer) -> None:
         """Serve a client's calls. Raises ApiError for who has no engine."""
         _, caller = self._doors.both(peer)
-        self._opened().serve(sock, early, caller, lambda: self._doors.of(peer))
+
+        def note(method: str, code: int, names: Sequence[str]) -> None:
+            self._trail.note_call(peer, method, code, names, time.time_ns())
+
+        self._opened().serve(sock, early, caller, lambda: self._doors.of(peer), note)
 
     def offer(self, sock: socket.socket, early: bytes, peer: Peer, headers: Mapping[str, Sequence[str]]) -> None:
         """Take a client's session. headers: of the request, by their names in small letters. Raises ApiError."""

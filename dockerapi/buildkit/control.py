@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _BUILD_ID: Final = "buildkit-controlapi-buildid"
 _FRONTEND_CAPABILITIES: Final = ("solve.base", "return", "returnmap", "proto.refarray", "importcaches", "frontend.caps")
 _BUILDER_CAPABILITIES: Final = ("exporter.multiple", "exporter.image.attestations")
+CHANGING: Final = ("/moby.buildkit.v1.Control/Solve", "/moby.buildkit.v1.Control/Prune")
+"""The methods that change something."""
+
 _NO_LLB: Final = "LLB is not solved: Shiplap builds Dockerfiles, by the frontend dockerfile.v0"
 
 
@@ -63,6 +66,8 @@ class Services:
 
     def _solve(self, call: Call) -> None:
         request = call.one(messages.SolveRequest)
+        attributes = [request.ExporterAttrs, *(each.Attrs for each in request.Exporters)]
+        call.names = [name for each in attributes for name in each.get("name", "").split(",") if name]
         with self._builds.begun(self._caller, request.Ref, request.Session, call.cancelled) as build:
             call.send(messages.SolveResponse(ExporterResponse=self._solved(request, build)))
 

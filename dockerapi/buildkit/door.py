@@ -14,13 +14,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from core.errors import ShiplapError
 from core.settings import Settings
 from dockerapi.buildkit import messages
 from dockerapi.buildkit.builds import Builds
-from dockerapi.buildkit.control import Services
+from dockerapi.buildkit.control import CHANGING, Services
 from dockerapi.buildkit.rpc import Call, Code, Method, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
 from dockerapi.buildkit.transport import Connection, Stream, StreamError
@@ -30,6 +30,8 @@ from dockerapi.turns import Followers
 if TYPE_CHECKING:
     from engine.callers import Caller
     from engine.engine import Engine
+
+Note: TypeAlias = Callable[[str, int, Sequence[str]], None]
 
 MOST_CONNECTIONS: Final = 64
 MOST_CALLS: Final = 256
@@ -55,11 +57,14 @@ class Door:
         self._connections = Followers(os.geteuid(), MOST_CONNECTIONS)
         self._calls = Followers(os.geteuid(), MOST_CALLS)
 
-    def serve(self, sock: socket.socket, early: bytes, caller: Caller, engine: Callable[[], Engine]) -> None:
+    def serve(
+        self, sock: socket.socket, early: bytes, caller: Caller, engine: Callable[[], Engine], note: Note
+    ) -> None:
         """Serve a connection to its end, in threads of its own.
 
-        early: what was read of it already. engine: the caller's, asked with each call; raises ApiError for who has
-        none any more.
+        early: what was read of it already.
+        engine: the caller's, asked with each call; raises ApiError for who has none any more.
+        note: gets each call that was to change something: its method, its status, the images that it names.
         """
 
         def methods() -> dict[str, Method]:
@@ -68,7 +73,7 @@ class Door:
 
         def run() -> None:
             connection = Connection(sock, early=early, opens=False)
-            connection.run(lambda stream: self._accept(stream, methods, caller))
+            connection.run(lambda stream: self._accept(stream, methods, caller, note))
 
         self._begin(sock, caller, run)
 
@@ -108,7 +113,7 @@ class Door:
             self._connections.leave(caller.uid)
             sock.close()
 
-    def _accept(self, stream: Stream, methods: Callable[[], Mapping[str, Method]], caller: Caller) -> None:
+    def _accept(self, stream: Stream, methods: Callable[[], Mapping[str, Method]], caller: Caller, note: Note) -> None:
         """A call has begun. Called in the connection's thread."""
         call = Call(stream)
         if not self._calls.enter(caller.uid):
@@ -117,7 +122,10 @@ class Door:
 
         def whole() -> None:
             try:
-                _served(call, methods)
+                code, message = _outcome(call, methods)
+                if call.method in CHANGING:
+                    note(call.method, code, call.names)
+                call.finish(code, message)
             finally:
                 self._calls.leave(caller.uid)
 
@@ -153,25 +161,24 @@ class Door:
                 sender.join()
 
 
-def _served(call: Call, methods: Callable[[], Mapping[str, Method]]) -> None:
-    """Serve a call to its end."""
+def _outcome(call: Call, methods: Callable[[], Mapping[str, Method]]) -> tuple[int, str]:
+    """Serve a call. The status with which it is to end, and what the client reads beside it."""
     try:
         method = methods().get(call.method)
         if method is None:
             raise RpcError(Code.UNIMPLEMENTED, f"{call.method[:200]} is not done")
         method(call)
     except RpcError as error:
-        call.finish(error.code, error.message)
+        return error.code, error.message
     except ShiplapError as error:
-        call.finish(_CODES.get(status_of(error), Code.UNKNOWN), message_of(error))
+        return _CODES.get(status_of(error), Code.UNKNOWN), message_of(error)
     except (StreamError, OSError) as error:
-        call.finish(Code.UNKNOWN, str(error))
+        return Code.UNKNOWN, str(error)
     except Exception as error:
         # The outermost layer of this thread: a fault of ours ends one call, and is written down.
         _log.error("%s failed", call.method, exc_info=error)
-        call.finish(Code.INTERNAL, f"the engine's API failed: {type(error).__name__}: {error}")
-    else:
-        call.finish()
+        return Code.INTERNAL, f"the engine's API failed: {type(error).__name__}: {error}"
+    return Code.OK, ""
 
 
 def _session(connection: Connection, headers: Mapping[str, Sequence[str]]) -> Session:

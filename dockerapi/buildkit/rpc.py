@@ -108,6 +108,7 @@ class Call(_Messages):
 
     method: ``/package.Service/Method``.
     cancelled: set when the client cancels the call, or is gone.
+    names: of the images that it is to make, once whoever serves it has read them.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -115,6 +116,7 @@ class Call(_Messages):
         self._headers = _texts(stream.headers or ())
         self.method = self.header(":path")
         self.cancelled = threading.Event()
+        self.names: list[str] = []
         self._has_begun = False
         stream.when_gone(self.cancelled.set)
 

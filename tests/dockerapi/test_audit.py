@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
+import flask
 import pytest
 
-from dockerapi import audit
+from dockerapi import audit, handover
 from dockerapi.audit import Trail
+from dockerapi.buildkit import messages
+from dockerapi.buildkit.rpc import Code, RpcError
 from tests.toolkit.bounds import stretched
+from tests.toolkit.buildkitclient import CONTROL, asking, call, connect
 from tests.toolkit.engineapi import Api
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
@@ -73,6 +79,34 @@ def test_a_create_of_nonsense_is_written_down_too(api: Api) -> None:
     for host in hosts:
         assert ask(api, "POST", "/containers/create", {"Image": ["x"], "HostConfig": host})[0] == 400
     assert _lines(api)[-1]["status"] == 400
+
+
+def test_a_line_names_who_asked_also_when_the_connection_was_taken_over(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind("")
+        listener.listen()
+        os.seteuid(54321)
+        try:
+            client.connect(listener.getsockname())
+        finally:
+            os.seteuid(0)
+        sock, _ = listener.accept()
+        asked = flask.Flask("x").test_request_context("/exec/x/start", method="POST")
+        with sock, asked, handover.serving(SimpleNamespace(sock=sock)), handover.replaced(sock):
+            Trail(tmp_path).note(200, 0)
+    assert json.loads((tmp_path / "audit" / "engine.jsonl").read_text())["uid"] == 54321
+
+
+def test_calls_of_buildkits_are_written_down_too(api: Api) -> None:
+    exporter = {"Type": "image", "Attrs": {"name": "one,two"}}
+    request = messages.SolveRequest(Ref="r", Frontend="gateway.v0", Exporters=[exporter])
+    with asking(connect(api.socket)) as grpc:
+        call(grpc, f"{CONTROL}Info", messages.Empty(), messages.InfoResponse)
+        with pytest.raises(RpcError):
+            call(grpc, f"{CONTROL}Solve", request, messages.SolveResponse)
+    line = _lines(api)[-1]
+    assert (line["path"], line["grpc"], line["uid"]) == (f"{CONTROL}Solve", Code.UNIMPLEMENTED, 0)
+    assert line["images"] == ["one", "two"]
 
 
 def test_files_of_the_trail_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
