@@ -91,9 +91,17 @@ def _agreed() -> str:
     except WebSocketError as error:
         raise bad(str(error)) from error
     origin = headers.get("Origin")
-    if origin is not None and origin != "null" and urlsplit(origin).netloc not in ("", flask.request.host):
+    if origin is not None and not _is_of(origin, flask.request.host):
         raise ApiError(403, "a page of another site may not attach to containers")
     return answer
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Whether a page's origin is this host. Any site can be of the origin "null": a frame in a sandbox is."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 class _Joined:

@@ -126,7 +126,13 @@ def test_a_containers_streams(api: Api) -> None:
 @pytest.mark.usefixtures("privileged")
 @pytest.mark.parametrize(
     ("more", "key", "status"),
-    [("Origin: http://evil.example\r\n", _KEY, b"403"), ("", "short", b"400"), ("", "é" * 24, b"400")],
+    [
+        ("Origin: http://evil.example\r\n", _KEY, b"403"),
+        ("Origin: null\r\n", _KEY, b"403"),
+        ("Origin: http://[here\r\n", _KEY, b"403"),
+        ("", "short", b"400"),
+        ("", "é" * 24, b"400"),
+    ],
 )
 def test_who_may_not_attach_so(api: Api, more: str, key: str, status: bytes) -> None:
     made = api.docker("create", "--network", "none", BUSYBOX_NAME, "cat", check=True).stdout.strip()
