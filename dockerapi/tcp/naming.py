@@ -29,6 +29,9 @@ _PREFIX: Final = b"/engine"
 _GOOD_S: Final = 15.0
 """So long a service's word about a token holds: what it takes until a revoked one opens nothing."""
 
+_SCOPES: Final = ("build", "admin")
+"""One of these a token has, as it would need to have things run by the service."""
+
 _ASK_S: Final = 10.0
 _MOST_KNOWN: Final = 1000
 _MOST_ANSWER: Final = 64 << 10
@@ -122,14 +125,17 @@ class Tokens:
             raise ApiError(503, f"the service that knows the tokens does not answer: {reason(error)}") from error
         if answer.status in (401, 403):
             raise ApiError(401, "the token is not known, has expired, or was revoked")
-        try:
-            user = json.loads(data)["user"] if answer.status == 200 else None
-        except (ValueError, TypeError, KeyError) as error:
-            raise ApiError(503, "the service that knows the tokens does not answer as one") from error
         if answer.status != 200:
             raise ApiError(503, f"the service that knows the tokens answers with status {answer.status}")
+        try:
+            told = json.loads(data)
+            user, scopes = told["user"], list(told["scopes"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ApiError(503, "the service that knows the tokens does not answer as one") from error
         if not isinstance(user, str) or not user:
             raise ApiError(403, "the token is a robot's, and an engine is a user's")
+        if not any(scope in scopes for scope in _SCOPES):
+            raise ApiError(403, "the token is only to read with, and an engine needs one of the scope build")
         return user
 
 
@@ -153,7 +159,7 @@ def read_head(data: bytes) -> Head:
     method, path, minor = request.groups()
     if path == _PREFIX or path.startswith(_PREFIX + b"/"):
         path = path[len(_PREFIX) :] or b"/"
-    token, upgrades, kept = "", False, []
+    token, kept = "", []
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
@@ -167,9 +173,9 @@ def read_head(data: bytes) -> Head:
             if not token.isascii() or not token.isprintable():
                 raise ApiError(401, "the token is none")
         elif name not in (b"connection", b"keep-alive", b"proxy-connection"):
-            upgrades = upgrades or name == b"upgrade"
             kept.append(line)
-    kept.append(b"Connection: Upgrade" if upgrades else b"Connection: close")
+    # Also beside an upgrade: what does not go over to another protocol would else wait for a second request.
+    kept.append(b"Connection: close")
     return Head(token, b"\r\n".join([b"%b %b HTTP/1.%b" % (method, path, minor), *kept]) + b"\r\n\r\n")
 
 

@@ -36,7 +36,7 @@ _FILES = {
     "passwd": f"u{MEMBER}:x:{MEMBER}:{MEMBER}::/nowhere:/bin/sh\nu{STRANGER}:x:{STRANGER}:{STRANGER}::/x:/bin/sh\n",
     "group": f"shiplap:x:{GROUP}:u{MEMBER}\nu{MEMBER}:x:{MEMBER}:\nu{STRANGER}:x:{STRANGER}:\n",
 }
-_OWNERS = {"anas": "ana", "chiefs": "chief", "robots": None, "bobs": "bob"}
+_OWNERS = {"anas": "ana", "chiefs": "chief", "robots": None, "bobs": "bob", "readers": "chief"}
 
 
 class _Service(BaseHTTPRequestHandler):
@@ -45,7 +45,8 @@ class _Service(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         is_known = self.path == "/api/v1/whoami" and token in _OWNERS
-        body = json.dumps({"name": "x", "user": _OWNERS.get(token)}).encode()
+        scopes = ["read"] if token == "readers" else ["build"]
+        body = json.dumps({"name": "x", "scopes": scopes, "user": _OWNERS.get(token)}).encode()
         self.send_response(200 if is_known else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -183,6 +184,7 @@ def test_a_token_is_whom_its_owner_is_here(far: Far) -> None:
         ("unknown", 401, "was revoked"),
         ("robots", 403, "is a robot's"),
         ("bobs", 403, "bob is no user of the engine's host"),
+        ("readers", 403, "an engine needs one of the scope build"),
         ("x\u00e9", 401, "the token is none"),
     ],
 )
@@ -197,6 +199,10 @@ def test_a_connection_serves_one_request_of_one_token(far: Far) -> None:
         one = b"GET /_ping HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer chiefs\r\nConnection: keep-alive\r\n\r\n"
         client.sendall(one + b"GET /images/json HTTP/1.1\r\nHost: x\r\n\r\n")
         assert file.read().count(b"HTTP/1.1") == 1
+    with far.connect() as client, client.makefile("rb") as file:
+        two = b"GET /_ping HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nAuthorization: Bearer chiefs\r\n\r\n"
+        client.sendall(two + b"GET /images/json HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert file.read().count(b"HTTP/1.1") == 1  # the answer to an upgrade that there is none of
 
 
 def test_nonsense_and_silence_hold_nobody_up(far: Far) -> None:
@@ -248,7 +254,7 @@ def test_a_head_passes_without_its_token() -> None:
     )
     token, passed = read_head(head)
     assert token == "T"
-    assert passed == b"POST /v1.44/x?y HTTP/1.1\r\nHost: h\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n"
+    assert passed == b"POST /v1.44/x?y HTTP/1.1\r\nHost: h\r\nUpgrade: tcp\r\nConnection: close\r\n\r\n"
     assert read_head(b"GET /engineer HTTP/1.0").passed == b"GET /engineer HTTP/1.0\r\nConnection: close\r\n\r\n"
 
 
