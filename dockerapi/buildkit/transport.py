@@ -3,7 +3,8 @@
 The protocol itself is ``h2``'s, which does no I/O. One thread reads (``Connection.run``), one writes, and whoever has a
 stream waits for it. So nobody who is slow holds a reader up, and a peer that takes nothing is cut off.
 
-What a peer may have us keep: ``_STREAMS`` streams at once, of each ``_STREAM_BYTES`` that nobody took yet.
+What a peer may have us keep: ``_STREAMS`` streams at once, of each ``_STREAM_BYTES`` that nobody took yet; and
+``_MOST_QUEUED`` bytes of answers to its frames that it does not take.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ _STREAMS: Final = 250
 _STREAM_BYTES: Final = 1 << 20
 _PIECE: Final = 256 << 10
 _MOST_UNSENT: Final = 1 << 20
+_MOST_QUEUED: Final = 4 << 20
+"""More than data makes: a peer that has us answer so much and reads none of it is cut off."""
+
 _MOST_HEADERS: Final = 64 << 10
 
 
@@ -54,9 +58,10 @@ class StreamError(Exception):
 
 
 class Stream:
-    """One stream. headers: the request's or the answer's, once there; trailers: what came after the body.
+    """One stream. Any thread may use it; one reads and one writes at a time.
 
-    Threads: any may use it; one reads and one writes at a time.
+    headers: the request's or the answer's, once there.
+    trailers: what came after the body.
     """
 
     def __init__(self, connection: Connection, number: int) -> None:
@@ -107,20 +112,24 @@ class Stream:
         """Send bytes, as fast as the peer takes them. Raises StreamError."""
         rest = memoryview(data)
         h2, lock = self._connection.h2, self._connection.lock
+        until = time.monotonic() + PATIENCE_S
         with lock:
             while rest:
                 self._check()
                 room = 0
                 if self._connection.has_room:
                     with _as_stream_errors():
-                        room = min(h2.local_flow_control_window(self.number), h2.max_outbound_frame_size)
+                        room = min(h2.local_flow_control_window(self.number), h2.max_outbound_frame_size, _PIECE)
                 if room <= 0:
-                    if not self._changed.wait(PATIENCE_S):
+                    # What happens on other streams wakes this one, and is no reason to wait longer.
+                    if time.monotonic() > until:
                         raise StreamError(f"the client has taken nothing for {PATIENCE_S:.0f} seconds")
+                    self._changed.wait(max(0.0, until - time.monotonic()))
                     continue
                 with _as_stream_errors():
                     h2.send_data(self.number, bytes(rest[:room]))
                 rest = rest[room:]
+                until = time.monotonic() + PATIENCE_S
                 self._connection.flush()
 
     def end(self) -> None:
@@ -320,8 +329,14 @@ class Connection:
                         calls += self._happened(event, accept)
                     self.flush()
                     is_begun = True
+                    is_too_much = self._unsent_bytes > _MOST_QUEUED
                 for call in calls:
                     call()
+                if is_too_much:
+                    self.end("the client takes no answers")
+                    with contextlib.suppress(OSError):
+                        self._sock.shutdown(socket.SHUT_RDWR)  # the writer waits for it
+                    return
             data = b""
             if not ready.poll(1000):
                 with self.lock:

@@ -16,7 +16,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from core.events import StepFinished, StepProgress, StepStarted
-from dockerapi.buildkit import messages, receiving
+from dockerapi.buildkit import messages, receiving, transport
 from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
@@ -356,6 +356,42 @@ def test_names_that_are_not_utf8_are_told_all_the_same() -> None:
     progress.end()
     *_, last = progress.follow(gone)
     assert last.vertices[0].error == "no file ?"
+
+
+def test_a_peer_that_asks_and_takes_no_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_MOST_QUEUED", 300 << 10)
+    monkeypatch.setattr(transport, "PATIENCE_S", 4.0)
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, opens=False)
+    reader = threading.Thread(target=connection.run, args=(lambda _stream: None,), daemon=True)
+    reader.start()
+    with theirs, contextlib.suppress(OSError):
+        theirs.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        for _ in range(1000):
+            theirs.sendall((b"\0\0\x08\x06" + b"\0" * 13) * 4096)  # pings
+    reader.join(stretched(20))
+    assert not reader.is_alive()
+    assert connection._ended == "the client takes no answers"
+
+
+def test_a_stream_that_takes_nothing_is_not_waited_for_because_others_do(
+    pair: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "PATIENCE_S", 0.3)
+    head = [(b":method", b"POST"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"x")]
+    stream, is_over = pair.open(head), threading.Event()
+
+    def others() -> None:
+        while not is_over.wait(0.02):
+            with pair.lock:
+                stream.wake()
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    with pytest.raises(StreamError, match="has taken nothing"):
+        stream.write(b"x" * (1 << 20))
+    is_over.set()
+    thread.join()
 
 
 def test_a_peer_that_owes_a_message_is_waited_for_only_so_long(pair: Connection) -> None:
