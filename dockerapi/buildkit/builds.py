@@ -23,7 +23,7 @@ _KEPT_S: Final = 5.0
 
 _MOST_ASKED: Final = 64
 _MOST_RUNNING: Final = 16
-"""Builds of one caller that run at once."""
+"""Builds of one caller that run at once, and questions about Dockerfiles, which receive files, too."""
 
 
 class Build:
@@ -89,7 +89,7 @@ class Builds:
         with self._changed:
             self._forget()
             if place in self._builds and place not in self._ended:
-                raise RpcError(Code.ALREADY_EXISTS, f"the build {ref} is under way")
+                raise RpcError(Code.ALREADY_EXISTS, f"the build {ref[:100]} is under way")
             self._ended.pop(place, None)
             build = self._builds[place] = Build(ref, session, cancelled)
             self._changed.notify_all()
@@ -102,7 +102,7 @@ class Builds:
 
     @contextlib.contextmanager
     def turn(self, caller: Caller, cancelled: threading.Event) -> Iterator[None]:
-        """Within, a build of the caller's runs; further ones wait. The owner of this process has no bound."""
+        """Within, a build or a question of the caller's runs; others wait. The owner of this process has no bound."""
         with self._changed:
             while self._running[caller] >= _MOST_RUNNING and caller.uid != os.geteuid():
                 if cancelled.is_set():
@@ -114,6 +114,8 @@ class Builds:
         finally:
             with self._changed:
                 self._running[caller] -= 1
+                if not self._running[caller]:
+                    del self._running[caller]
                 self._changed.notify_all()
 
     def of(self, caller: Caller, ref: str, cancelled: threading.Event) -> Build:
@@ -122,7 +124,7 @@ class Builds:
         with self._changed:
             while (found := self._builds.get((caller, ref))) is None:
                 if cancelled.is_set() or time.monotonic() > until:
-                    raise RpcError(Code.NOT_FOUND, f"no such build: {ref}")
+                    raise RpcError(Code.NOT_FOUND, f"no such build: {ref[:100]}")
                 self._changed.wait(0.5)
             return found
 

@@ -164,7 +164,9 @@ class Services:
         if question:
             from dockerapi.buildkit.answering import answered
 
-            found = answered(self._tools(build, call.cancelled), asked.attributes, question)
+            tools = self._tools(build, call.cancelled)
+            with self._builds.turn(self._caller, call.cancelled):
+                found = answered(tools, asked.attributes, question)
             call.send(messages.BridgeSolveResponse(result={"metadata": found}))
             return
         ref = build.remember(asked)

@@ -21,6 +21,7 @@ from dockerapi.buildkit.transport import PATIENCE_S, Connection, Headers, Stream
 MOST_MESSAGE: Final = 16 << 20
 """Bytes of one message, as BuildKit has it."""
 
+_MOST_DIGITS: Final = 10
 _PREFIX: Final = struct.Struct(">BI")
 _KIND: Final = b"application/grpc"
 
@@ -215,7 +216,7 @@ class Asked(_Messages):
             raise RpcError(Code.UNAVAILABLE, str(error)) from error
         status = dict(_texts((*head, *self.stream.trailers)))
         text = status.get("grpc-status", "")
-        code = int(text) if text.isascii() and text.isdigit() else Code.UNKNOWN
+        code = int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else Code.UNKNOWN
         if code:
             message = unquote(status.get("grpc-message", "")) or f"{self._method} failed"
             raise RpcError(code, message)

@@ -30,7 +30,7 @@ _HUB: Final = "registry-1.docker.io"
 
 
 class Session:
-    """One session. id: the client's; key: the same for sessions that send the same directories."""
+    """A client's session, and what may be asked of it. id: the client's; key: of all that send the same directories."""
 
     def __init__(self, connection: Connection, identity: str, key: str, methods: Sequence[str]) -> None:
         self.connection = connection
@@ -159,7 +159,7 @@ class Sessions:
         with self._changed:
             while (found := self._sessions.get((caller, identity))) is None:
                 if cancelled.is_set() or time.monotonic() > until:
-                    raise RpcError(Code.NOT_FOUND, f"no active session for {identity or 'this build'}")
+                    raise RpcError(Code.NOT_FOUND, f"no active session for {identity[:100] or 'this build'}")
                 self._changed.wait(0.5)
             return found
 

@@ -61,7 +61,12 @@ class Attributes(NamedTuple):
 
 
 class Export(NamedTuple):
-    """An exporter. number: the client's. output: what the builder makes. is_sent: whether it goes to the client."""
+    """Where a build's result goes to.
+
+    number: of the exporter, as the client counts them.
+    output: what the builder makes.
+    is_sent: whether it goes to the client.
+    """
 
     number: int
     output: Output
@@ -117,12 +122,13 @@ def _export(number: int, kind: str, attributes: Mapping[str, str]) -> Export:
     if kind == "moby":
         kind = "image"
     if kind in ("image", "docker", "oci", "tar", "local"):
-        if members.get("tar") == "false":
-            raise not_done(f"output type={kind},tar=false: a layout is not sent as a directory; leave tar=false out")
         is_sent = kind != "image"
         if is_sent:
             members["dest"] = "a place that solving chooses"
-        return Export(number, parse_output(_option(kind, members)), is_sent)
+        output = parse_output(_option(kind, members))
+        if not output.as_tar:
+            raise not_done(f"output type={kind},tar=false: a layout is not sent as a directory; leave tar=false out")
+        return Export(number, output, is_sent)
     raise not_done(f"output type={kind} is not done: image, docker, oci, tar and local are")
 
 
@@ -146,12 +152,13 @@ def _cache_option(name: str, entry: Any) -> str:
 
 
 def _option(kind: str, members: Mapping[str, str]) -> str:
-    """An option in buildx's syntax, as the builder's own parsers read it."""
+    """An option in buildx's syntax, as the builder's own parsers read it. Raises ApiError for one that is too long."""
+    fields = [f"type={kind}", *(f"{key}={value}" for key, value in members.items())]
+    if any(len(field) > csv.field_size_limit() for field in fields):
+        raise bad(f"an option of type={kind[:100]} has more than {csv.field_size_limit()} characters")
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(
-        [f"type={kind}", *(f"{key}={value}" for key, value in members.items())]
-    )
-    return line.getvalue()
+    csv.writer(line, lineterminator="\r\n").writerow(fields)  # which has fields with ends of lines quoted
+    return line.getvalue().removesuffix("\r\n")
 
 
 def _attestations(given: Mapping[str, str]) -> Any:

@@ -15,6 +15,7 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from core.errors import ShiplapError
 from core.events import StepFinished, StepProgress, StepStarted
 from dockerapi.buildkit import messages, receiving, transport
 from dockerapi.buildkit.builds import Builds
@@ -23,6 +24,7 @@ from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, 
 from dockerapi.buildkit.rpc import Asked, Call, Code, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
 from dockerapi.buildkit.transport import Connection, StreamError
+from dockerapi.buildkit.wanted import read_exports
 from engine.callers import Caller
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.buildkitclient import (
@@ -326,6 +328,27 @@ def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
     assert (tmp_path / "dir" / "one").stat().st_mtime_ns == second
     assert (tmp_path / "dir").stat().st_mode & 0o7777 == 0o2755
     assert os.readlink(tmp_path / "link") == "../../out"
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "told"),
+    [
+        ("image", {"dest": "/etc/cron.d/x"}, "unsupported option 'dest'"),
+        ("image", {"type": "local", "dest": "/etc/cron.d/x"}, "type is given twice"),
+        ("image", {" Type": "local"}, "type is given twice"),
+        ("image,type=local", {}, "not done"),
+        ("oci", {"tar": "0"}, "tar=false"),
+        ("image", {"name": "x" * 200_000}, "more than"),
+    ],
+)
+def test_an_exporter_writes_nowhere_on_the_host(kind: str, attributes: dict[str, str], told: str) -> None:
+    with pytest.raises(ShiplapError, match=told):
+        read_exports([(kind, attributes)])
+
+
+def test_an_annotation_has_lines() -> None:
+    (export,) = read_exports([("image", {"annotation.a": 'one, "two"\nthree\r'})])
+    assert export.output.packaging.annotations[0].value == 'one, "two"\nthree\r'
 
 
 class Sink:
