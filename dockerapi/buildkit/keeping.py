@@ -2,7 +2,7 @@
 
     ROOT/contexts/<key>/tree/    the directory as the last transfer left it
     ROOT/contexts/<key>/boot     the boot that it was written in: what another boot wrote may not be whole
-    ROOT/contexts/<key>.lock     held by the build that uses it
+    ROOT/contexts/<key>.lock     held by the build that uses it, and by who removes both
 
 A key is of the client's session and of the directory's name in it. Where another build holds the lock, or a client
 says no key, the directory is made for one build.
@@ -11,7 +11,6 @@ says no key, the directory is made for one build.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,11 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from core.files import try_lock
+
 _MOST_KEPT: Final = 32
 
 
 class Place(NamedTuple):
-    """A directory to receive into. is_kept: it may have files of an earlier transfer, and the next build sees it."""
+    """A directory that one build receives into. is_kept: it may have an earlier build's files, and the next sees it."""
 
     path: str
     is_kept: bool
@@ -61,13 +62,13 @@ def place_for(root: Path, scratch: Path, session_key: str, name: str) -> Iterato
 def _locked(kept: Path) -> int | None:
     """The lock of a place; None where another build has it."""
     kept.parent.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(f"{kept}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+    path = Path(f"{kept}.lock")
+    while (fd := try_lock(path)) is not None:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
+        os.close(fd)  # somebody removed it before we had it
+    return None
 
 
 def prune(root: Path, most: int = 0) -> int:
@@ -80,6 +81,8 @@ def prune(root: Path, most: int = 0) -> int:
         try:
             freed += sum(entry.lstat().st_blocks * 512 for entry in kept.rglob("*"))
             shutil.rmtree(kept, ignore_errors=True)
+            if not kept.exists():
+                os.unlink(f"{kept}.lock")
         finally:
             os.close(lock)
     return freed
@@ -90,11 +93,13 @@ def _forget_oldest(folder: Path) -> None:
 
 
 def _oldest_first(folder: Path) -> list[Path]:
+    """The kept directories. A lock without its directory, which a killed process left, comes first."""
     if not folder.is_dir():
         return []
-    found = []
-    for entry in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if entry.suffix != ".lock":
-                found.append((entry.stat().st_mtime_ns, entry))
-    return [path for _, path in sorted(found)]
+    found = {}
+    for kept in {entry.with_suffix("") for entry in folder.iterdir()}:
+        try:
+            found[kept] = kept.stat().st_mtime_ns
+        except FileNotFoundError:
+            found[kept] = 0
+    return sorted(found, key=lambda kept: (found[kept], kept))

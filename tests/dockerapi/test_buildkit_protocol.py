@@ -17,7 +17,8 @@ from h2.connection import H2Connection
 
 from core.errors import ShiplapError
 from core.events import StepFinished, StepProgress, StepStarted
-from dockerapi.buildkit import messages, receiving, transport
+from core.files import try_lock
+from dockerapi.buildkit import keeping, messages, receiving, transport
 from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
@@ -349,6 +350,30 @@ def test_an_exporter_writes_nowhere_on_the_host(kind: str, attributes: dict[str,
 def test_an_annotation_has_lines() -> None:
     (export,) = read_exports([("image", {"annotation.a": 'one, "two"\nthree\r'})])
     assert export.output.packaging.annotations[0].value == 'one, "two"\nthree\r'
+
+
+def test_directories_that_are_pruned_leave_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "contexts"
+    with keeping.place_for(tmp_path, tmp_path, "k", "context") as place:
+        assert place.is_kept
+        Path(place.path, "file").write_text("x" * 5000)
+        keeping.prune(tmp_path)
+        assert Path(place.path, "file").exists()  # it is in use
+    (folder / "0123.lock").touch()  # a killed process's
+    assert keeping.prune(tmp_path) >= 5000
+    assert os.listdir(folder) == []
+    removed: list[Path] = []
+
+    def late(path: Path) -> int | None:
+        fd = try_lock(path)
+        if not removed:
+            removed.append(path)
+            path.unlink()  # as a prune that had it first
+        return fd
+
+    monkeypatch.setattr(keeping, "try_lock", late)
+    with keeping.place_for(tmp_path, tmp_path, "k", "context"):
+        assert try_lock(removed[0]) is None  # the one that it holds is the one that others see
 
 
 class Sink:
