@@ -7,7 +7,6 @@ connect, and none at which clients find nothing while a second engine takes over
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import grp
 import os
@@ -20,6 +19,7 @@ from typing import Final, NamedTuple, Self
 
 from core import namespaces
 from core.errors import ShiplapError
+from core.files import could_lock
 from core.listening import parse_listen, require_free
 from dockerapi.tcp.terms import Terms
 from engine.callers import GROUP
@@ -35,7 +35,7 @@ class AddressError(ShiplapError):
 
 
 class _Own(NamedTuple):
-    """A socket that was made here. lock: held, so that a second engine sees that there is one."""
+    """A socket that was made here. inode: of its file. lock: held, so that a second engine sees that there is one."""
 
     path: Path
     inode: int
@@ -43,7 +43,7 @@ class _Own(NamedTuple):
 
 
 class Listeners:
-    """The sockets.
+    """The sockets at which the API of this process listens.
 
     fds: unix sockets, open, for gunicorn.
     tcp: others, for the gate (``dockerapi.tcp``). door: the unix socket to which the gate connects; None without any.
@@ -105,11 +105,15 @@ class Listeners:
             sys.stderr.write(f"shiplap engine: DOCKER_HOST=tcp://{_address_of(fd)}\n")
 
     def remove(self) -> None:
-        """Take away the files of our own sockets, unless they are another engine's by now."""
+        """Take away the files of our own sockets, unless they are another engine's by now, and those of their locks."""
         for each in self._own:
             with contextlib.suppress(FileNotFoundError):
                 if each.path.stat().st_ino == each.inode:
                     each.path.unlink()
+            lock = _lock_of(each.path)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(each.lock), lock.stat()):
+                    lock.unlink()
 
 
 def _refused(address: str) -> AddressError:
@@ -169,16 +173,11 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
         raise AddressError(f"{path} is there, and is no socket", hint="remove it, or give another --listen")
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = _locked(_lock_of(path))
     except OSError as error:
         raise AddressError(f"cannot listen at {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if error.errno != errno.EWOULDBLOCK:
-            raise
-        raise AddressError(f"an engine listens at {path} already", hint="end it, or give another --listen") from error
+    if lock is None:
+        raise AddressError(f"an engine listens at {path} already", hint="end it, or give another --listen")
     aside = Path(f"{path}.new")
     aside.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -196,9 +195,43 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
     return sock, _Own(path, inode, lock)
 
 
+def _lock_of(path: Path) -> Path:
+    return Path(f"{path}.lock")
+
+
+def _locked(path: Path) -> int | None:
+    """The lock at a path, which is made; None while another engine holds it. Raises OSError."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if not could_lock(lock, fcntl.LOCK_EX):
+                os.close(lock)
+                return None
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), path.lstat()):
+                    return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # an engine that ended removed it before we had it
+
+
 def _open_to_the_group(path: Path) -> None:
-    """Root's socket is for the group ``shiplap``, too; without such a group, for root alone."""
-    if os.geteuid() == 0 and namespaces.is_initial():
-        with contextlib.suppress(KeyError):
-            os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
-            os.chmod(path, 0o660)
+    """Root's socket is for the group ``shiplap``, too; without such a group, for root alone.
+
+    Whoever may write to its directory could have put a link in its place: then another file would be opened to them.
+    """
+    if os.geteuid() != 0 or not namespaces.is_initial():
+        return
+    try:
+        group = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise AddressError(f"{path} was replaced", hint="listen in a directory that only you may write to")
+        os.chown(f"/proc/self/fd/{fd}", 0, group)
+        os.chmod(f"/proc/self/fd/{fd}", 0o660)
+    finally:
+        os.close(fd)

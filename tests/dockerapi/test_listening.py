@@ -9,9 +9,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from core.files import could_lock
+from dockerapi import listening
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.shiplap import COMMAND, Shiplap
@@ -68,7 +71,40 @@ def test_what_a_killed_engine_left_is_taken_over(privileged: None, shiplap_root:
     assert api.socket.exists()
     api.start()
     api.stop()
-    assert not api.socket.exists()
+    assert [each.name for each in short_path.iterdir() if "sock" in each.name] == []
+
+
+def test_a_lock_that_its_engine_removed_is_not_anybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.lock"
+    removed: list[Path] = []
+
+    def late(fd: int, kind: int) -> bool:
+        if not removed:
+            removed.append(path)
+            path.unlink()  # as an engine that ends
+        return could_lock(fd, kind)
+
+    monkeypatch.setattr(listening, "could_lock", late)
+    mine = listening._locked(path)
+    assert mine is not None
+    assert listening._locked(path) is None
+    os.close(mine)
+
+
+def test_a_link_in_a_sockets_place_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grp.getgrnam", lambda _name: SimpleNamespace(gr_gid=54399))
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "x.sock.new").symlink_to("secret")
+    with pytest.raises(listening.AddressError, match="replaced"):
+        listening._open_to_the_group(tmp_path / "x.sock.new")
+    found = (tmp_path / "secret").stat()
+    assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "y"))
+        listening._open_to_the_group(tmp_path / "y")
+    found = (tmp_path / "y").stat()
+    assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (54399, 0o660)
 
 
 _PASS = """
