@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -15,13 +16,16 @@ from typing import Final
 from dockerapi.errors import ApiError
 from dockerapi.tcp.naming import MOST_HEAD_BYTES, Named, Tokens, of_certificate, of_host, read_head, refusal
 from dockerapi.tcp.secured import PIECE, Client, Secured
-from dockerapi.tcp.terms import Terms
+from dockerapi.tcp.terms import Terms, TermsError
 from engine.callers import GROUP
 
 _MOST_UNKNOWN: Final = 128
-"""Connections of whom nobody knows yet who they are."""
+"""Connections of whom nobody knows who they are. One more takes the place of the oldest: silence shuts nobody out."""
 
 _MOST: Final = 1000
+_MOST_OF_ONE: Final = 600
+"""Connections of one user who is not root: what the API allows, and some of which the client does not take the end."""
+
 _KNOWN_S: Final = 20.0
 """So long a client has for its handshake and for its request's head; the service of the tokens has its own time."""
 
@@ -34,15 +38,19 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Gate:
-    """One process's. path: the API's unix socket. It has one thread that makes connections: its rights change."""
+    """What lets clients over TCP in, of one process. path: the API's unix socket.
+
+    One thread makes the connections to it: its rights change.
+    """
 
     def __init__(self, terms: Terms, path: str) -> None:
         self._path = path
         self._context = None if terms.insecure else terms.context()
         self._tokens = Tokens(terms) if terms.tokens else None
         self._askers = ThreadPoolExecutor(8, thread_name_prefix="token")
-        self._unknown = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unknown: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._users: Counter[str] = Counter()
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Take connections until cancelled."""
@@ -58,7 +66,11 @@ class Gate:
                 if error.errno in _NO_ROOM:
                     await asyncio.sleep(_PAUSE_S)
                 continue  # of the connection that was to be taken: accept(2)
-            if self._unknown >= _MOST_UNKNOWN or len(self._tasks) >= _MOST:
+            if len(self._unknown) >= _MOST_UNKNOWN:
+                oldest = next(iter(self._unknown))
+                del self._unknown[oldest]
+                oldest.cancel()
+            elif len(self._tasks) >= _MOST:
                 sock.close()
                 continue
             with contextlib.suppress(OSError):
@@ -68,16 +80,17 @@ class Gate:
                     sock.setsockopt(socket.IPPROTO_TCP, option, value)
             task = loop.create_task(self._admit(sock, str(address[0])))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._unknown[task] = None
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._unknown.pop(task, None)
 
     async def _admit(self, sock: socket.socket, address: str) -> None:
         client = Client(sock) if self._context is None else Secured(sock, self._context)
         try:
-            self._unknown += 1
-            try:
-                found = await self._recognised(client)
-            finally:
-                self._unknown -= 1
+            found = await self._recognised(client)
             if isinstance(found, ApiError):
                 _log.info("refused %s: %s", address, found.message)
                 await asyncio.wait_for(_told(client, found), _TOLD_S)
@@ -85,15 +98,19 @@ class Gate:
             named, first = found
             try:
                 connected = self._connected(named)
-            except PermissionError:
+            except ApiError as error:
                 if not first:
                     await asyncio.wait_for(_head(client), _KNOWN_S)
-                refused = ApiError(403, f"{named.name} is not in the group {GROUP}, whose members have an engine")
-                await asyncio.wait_for(_told(client, refused), _TOLD_S)
+                await asyncio.wait_for(_told(client, error), _TOLD_S)
                 return
-            with connected as engine:
-                _log.debug("%s is %s", address, named.name)
-                await _join(client, engine, first)
+            self._unknown.pop(_this_task(), None)
+            self._users[named.name] += 1
+            try:
+                with connected as engine:
+                    _log.debug("%s is %s", address, named.name)
+                    await _join(client, engine, first)
+            finally:
+                self._users[named.name] -= 1
         except (OSError, TimeoutError) as error:
             _log.debug("%s: %s", address, error)  # a client that cannot, or goes away
         finally:
@@ -121,15 +138,23 @@ class Gate:
             return of_host(self._tokens.host_user(owner)), head.passed + rest
         except ApiError as error:
             return error
+        except TermsError as error:
+            _log.warning("no token opens an engine: %s", error.message)
+            return ApiError(503, "the engine's file of --token-users cannot be used: what it writes says why")
 
     def _connected(self, named: Named) -> socket.socket:
-        """A connection to the API that is the user's. Raises OSError."""
+        """A connection to the API that is the user's. Raises ApiError for who gets none, and OSError."""
+        if named.caller is not None and self._users[named.name] >= _MOST_OF_ONE:
+            raise ApiError(503, f"{named.name} has {_MOST_OF_ONE} connections already: end some")
         engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             engine.settimeout(_KNOWN_S)
             with _rights_of(named):
                 engine.connect(self._path)
             engine.setblocking(False)
+        except PermissionError as error:
+            engine.close()
+            raise ApiError(403, f"{named.name} is not in the group {GROUP}, whose members have an engine") from error
         except OSError:
             engine.close()
             raise
@@ -153,6 +178,12 @@ def _rights_of(named: Named) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def _this_task() -> asyncio.Task[None]:
+    found = asyncio.current_task()
+    assert found is not None  # whoever asks runs in one
+    return found
 
 
 async def _head(client: Client) -> tuple[bytes, bytes]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 from typing import Any, Final
 
 PIECE: Final = 128 << 10
 _LINGER_S: Final = 5.0
+_LOOK_EACH_S: Final = 1.0
 
 
 class Client:
@@ -41,7 +43,10 @@ class Client:
 
     async def gone(self) -> None:
         """Return when the client, who has ended its direction, is seen to take nothing more."""
-        await asyncio.Event().wait()  # only what we send tells
+        gone = select.poll()
+        gone.register(self._sock, 0)  # what there is always: POLLHUP, POLLERR. Keepalive has asked who was silent
+        while not gone.poll(0):
+            await asyncio.sleep(_LOOK_EACH_S)
 
     async def end(self) -> None:
         """End our direction, and wait a while for the client to take what is on its way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.client
 import json
@@ -10,6 +11,7 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -22,6 +24,7 @@ import pytest
 
 from core.processes import descendants
 from dockerapi.errors import ApiError
+from dockerapi.tcp import secured
 from dockerapi.tcp.naming import read_head
 from dockerapi.tcp.terms import Terms, TermsError
 from tests.toolkit.bounds import eventually, stretched
@@ -206,7 +209,7 @@ def test_a_connection_serves_one_request_of_one_token(far: Far) -> None:
 
 
 def test_nonsense_and_silence_hold_nobody_up(far: Far) -> None:
-    silent = [socket.create_connection(("127.0.0.1", far.port), stretched(60)) for _ in range(100)]
+    silent = [socket.create_connection(("127.0.0.1", far.port), stretched(60)) for _ in range(200)]
     for number, client in enumerate(silent):
         with suppress(OSError):
             client.sendall((b"GET /info HTTP/1.1\r\n\r\n", os.urandom(3000), b"\x16\x03\x01\xff\xff", b"")[number % 4])
@@ -218,6 +221,41 @@ def test_nonsense_and_silence_hold_nobody_up(far: Far) -> None:
             assert client.recv(12) in (b"HTTP/1.1 431", b"")
     for client in silent:
         client.close()
+
+
+def test_a_file_of_users_that_makes_no_sense_is_told(far: Far) -> None:
+    users = far.api.folder / "users"
+    before = users.read_text()
+    users.write_text("ana\n")
+    try:
+        status, told = far.ask("/info", "anas")
+    finally:
+        users.write_text(before)
+    assert (status, "--token-users cannot be used" in told) == (503, True)
+    assert f"{users}:1: expected" in far.api.log()
+    assert far.ask("/info", "anas")[0] == 200
+
+
+def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secured, "_LOOK_EACH_S", 0.01)
+
+    async def look() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            sock, _ = listener.accept()
+            sock.setblocking(False)
+            ours = secured.Client(sock)
+            client.shutdown(socket.SHUT_WR)
+            assert await ours.read() == b""
+            gone = asyncio.ensure_future(ours.gone())
+            await asyncio.sleep(0.05)
+            assert not gone.done()  # it may still want an answer
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            await asyncio.wait_for(gone, stretched(20))
+            ours.close()
+
+    asyncio.run(look())
 
 
 def test_the_gate_is_started_again(far: Far) -> None:
