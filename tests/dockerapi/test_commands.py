@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,23 @@ def test_dial_stdio_says_where_nobody_listens(tmp_path: Path) -> None:
     )
     assert ran.returncode == 1
     assert "cannot reach an engine" in ran.stderr
+
+
+def test_dial_stdio_ends_with_its_client_although_the_engine_says_nothing(short_path: Path) -> None:
+    path = short_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        env = {**Shiplap(short_path / "root").environment(None), "DOCKER_HOST": f"unix://{path}"}
+        words = [sys.executable, "-m", "cli", "system", "dial-stdio"]
+        with subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dialled:
+            assert dialled.stdout is not None
+            engine, _ = listener.accept()
+            with engine:
+                engine.sendall(b"hello")
+                assert dialled.stdout.read(5) == b"hello"
+                dialled.stdout.close()  # and its input stays open, as sshd may leave it
+                assert dialled.wait(stretched(20)) == 0
 
 
 @pytest.mark.usefixtures("privileged")

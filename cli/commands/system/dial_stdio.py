@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 from pathlib import Path
@@ -43,15 +44,21 @@ def command(ctx: click.Context) -> None:
 
 
 def _join(path: Path) -> None:
-    """Bytes both ways, until the engine has ended its direction."""
+    """Bytes both ways, until the engine has ended its direction, or nobody reads our output any more."""
     with socket.socket(socket.AF_UNIX) as engine:
         try:
             engine.connect(str(path))
         except OSError as error:
             raise CommandError(f"cannot reach an engine at {path}: {error.strerror}") from error
         threading.Thread(target=_send, args=(engine,), daemon=True).start()
+        ready = select.poll()
+        ready.register(engine, select.POLLIN)
+        ready.register(1, 0)  # what there is always: a client that is gone, while the engine has nothing to say
         with contextlib.suppress(ConnectionError):
-            while data := engine.recv(_PIECE):
+            while all(fd != 1 for fd, _ in ready.poll()):
+                data = engine.recv(_PIECE)
+                if not data:
+                    break
                 left = memoryview(data)
                 while left:
                     left = left[os.write(1, left) :]
