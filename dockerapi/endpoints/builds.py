@@ -20,7 +20,7 @@ import flask
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepStarted, Warned
 from core.references import Reference
 from core.settings import Settings
-from dockerapi import answering, asking, buildcache, imagedocs
+from dockerapi import answering, asking, buildcache, handover, imagedocs
 from dockerapi.endpoints.transfers import credentials_of_config
 from dockerapi.errors import bad, not_done
 from dockerapi.imagedocs import client_config
@@ -130,7 +130,7 @@ def prune() -> flask.Response:
     test = buildcache.passing(parts)
     bounds = buildcache.Bounds(asking.flag("all"), unused_s, most)
     with imagedocs.opened(asking.engine()) as store:
-        removed = list(buildcache.pruned(store, bounds, test, lambda: False))
+        removed = list(buildcache.pruned(store, bounds, test, handover.has_gone))
     freed = sum(item.size_bytes for item in removed if not item.shared)
     return answering.document({"CachesDeleted": [item.id for item in removed], "SpaceReclaimed": freed})
 
