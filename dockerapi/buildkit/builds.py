@@ -22,6 +22,7 @@ _KEPT_S: Final = 5.0
 """How long the progress of a build that has ended is told to who comes late."""
 
 _MOST_ASKED: Final = 64
+_MOST_ASKED_BYTES: Final = 2 << 20
 _MOST_RUNNING: Final = 16
 """Builds of one caller that run at once, and questions about Dockerfiles, which receive files, too."""
 
@@ -40,14 +41,19 @@ class Build:
         self.session = session
         self.progress = Progress(ref)
         self.asked: dict[str, Any] = {}
+        self._asked_bytes = 0
         self._lock = threading.Condition()
         self._returned: tuple[str, ShiplapError | None] | None = None
 
-    def remember(self, plan: Any) -> str:
-        """Keep what is to be solved. Its reference. Raises RpcError."""
+    def remember(self, plan: Any, size_bytes: int) -> str:
+        """Keep what is to be solved. Its reference. size_bytes: of the request. Raises RpcError."""
         with self._lock:
-            if len(self.asked) >= _MOST_ASKED:
-                raise RpcError(Code.RESOURCE_EXHAUSTED, f"a build asks for more than {_MOST_ASKED} results")
+            self._asked_bytes += size_bytes
+            if len(self.asked) >= _MOST_ASKED or self._asked_bytes > _MOST_ASKED_BYTES:
+                raise RpcError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"a build asks for more than {_MOST_ASKED} results, or for them in {_MOST_ASKED_BYTES} bytes",
+                )
             ref = f"result-{len(self.asked)}"
             self.asked[ref] = plan
             return ref

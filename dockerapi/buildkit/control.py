@@ -43,7 +43,7 @@ _NO_LLB: Final = "LLB is not solved: Shiplap builds Dockerfiles, by the frontend
 
 
 class Services:
-    """What is served to one caller. engine: theirs."""
+    """BuildKit's services, as they are served to one caller. engine: the caller's."""
 
     def __init__(self, engine: Engine, caller: Caller, settings: Settings, sessions: Sessions, builds: Builds) -> None:
         self._engine = engine
@@ -169,7 +169,7 @@ class Services:
                 found = answered(tools, asked.attributes, question)
             call.send(messages.BridgeSolveResponse(result={"metadata": found}))
             return
-        ref = build.remember(asked)
+        ref = build.remember(asked, request.ByteSize())
         answer = messages.BridgeSolveResponse()
         if request.allowResultArrayRef:
             answer.result.ref.id = ref

@@ -19,7 +19,10 @@ from dockerapi.buildkit.messages import DecodeError
 from dockerapi.buildkit.transport import PATIENCE_S, Connection, Headers, Stream, StreamError
 
 MOST_MESSAGE: Final = 16 << 20
-"""Bytes of one message, as BuildKit has it."""
+"""Bytes of one message of a client's services, as BuildKit has it."""
+
+MOST_REQUEST: Final = 1 << 20
+"""Bytes of one message of a call of a client's: each of its calls may have us keep one."""
 
 _MOST_DIGITS: Final = 10
 _PREFIX: Final = struct.Struct(">BI")
@@ -54,6 +57,8 @@ class RpcError(ShiplapError):
 class _Messages:
     """The messages of one stream, in both directions."""
 
+    most = MOST_MESSAGE
+
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self._read = bytearray()
@@ -79,8 +84,8 @@ class _Messages:
         compressed, length = _PREFIX.unpack_from(self._read)
         if compressed:
             raise RpcError(Code.UNIMPLEMENTED, "compressed messages are not done")
-        if length > MOST_MESSAGE:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes: at most {MOST_MESSAGE}")
+        if length > self.most:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes: at most {self.most}")
         whole = _PREFIX.size + length
         if not self._fill(whole, timeout_s):
             raise RpcError(Code.INTERNAL, "a message ended before its end")
@@ -111,6 +116,8 @@ class Call(_Messages):
     cancelled: set when the client cancels the call, or is gone.
     names: of the images that it is to make, once whoever serves it has read them.
     """
+
+    most = MOST_REQUEST
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream)

@@ -18,7 +18,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Keeping:
-    """fds: the listening sockets. path: the API's unix socket, to which the gate connects."""
+    """Keeps one gate's process. fds: its listening sockets. path: the API's unix socket, to which it connects."""
 
     def __init__(self, fds: Sequence[int], terms: Terms, path: str) -> None:
         self._fds = tuple(fds)

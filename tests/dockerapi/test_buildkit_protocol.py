@@ -165,7 +165,14 @@ def test_nonsense_ends_one_connection_and_nobody_else_notices(api: Api) -> None:
                 with contextlib.suppress(ConnectionError):
                     while client.recv(65536):
                         pass
-        for body in (b"", b"\0\xff\xff\xff\xff", b"\1\0\0\0\1x", b"\0\0\0\0\3\xff\xff\xff", b"\0\0\0\1\0x"):
+        for body in (
+            b"",
+            b"\0\xff\xff\xff\xff",
+            b"\0\0\x10\0\1",
+            b"\1\0\0\0\1x",
+            b"\0\0\0\0\3\xff\xff\xff",
+            b"\0\0\0\1\0x",
+        ):
             with Asked(grpc, f"{CONTROL}Solve", {}) as asked:
                 asked.stream.write(body)
                 asked.end()
@@ -220,6 +227,13 @@ def test_sessions_and_builds_are_their_callers_alone(pair: Connection) -> None:
             pass
     with pytest.raises(RpcError, match="no active session"):
         sessions.of(A, "s", asked)
+
+
+def test_what_a_build_asks_for_has_a_bound() -> None:
+    with Builds().begun(A, "r", "s", threading.Event()) as build:
+        assert build.remember("one", 1 << 20) != build.remember("two", 1 << 20)
+        with pytest.raises(RpcError, match="more than"):
+            build.remember("three", 1)
 
 
 class Script:
