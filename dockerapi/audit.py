@@ -29,6 +29,9 @@ _MOST_FILES: Final = 4
 _MOST_TEXT: Final = 500
 _MOST_NAMES: Final = 100
 _CHANGING: Final = ("POST", "PUT", "DELETE")
+_TYPED_INTO: Final = "/attach/ws"
+"""A GET, and all the same what goes into a container's input."""
+
 _TOLD: Final = (
     "name",
     "fromImage",
@@ -59,7 +62,7 @@ class Trail:
     def note(self, status: int, now_ns: int) -> None:
         """Write down the request that is served, if it was to change something. It never fails: that is logged."""
         request = flask.request
-        if request.method not in _CHANGING:
+        if request.method not in _CHANGING and not request.path.endswith(_TYPED_INTO):
             return
         line: dict[str, Any] = {"method": request.method, "path": request.path[:_MOST_TEXT], "status": status}
         asked = {name: request.args[name][:_MOST_TEXT] for name in _TOLD if name in request.args}

@@ -97,6 +97,14 @@ def test_a_line_names_who_asked_also_when_the_connection_was_taken_over(tmp_path
     assert json.loads((tmp_path / "audit" / "engine.jsonl").read_text())["uid"] == 54321
 
 
+@pytest.mark.parametrize(("path", "lines"), [("/containers/x/attach/ws", 1), ("/containers/x/json", 0)])
+def test_of_what_is_got_an_attach_is_written_down(tmp_path: Path, path: str, lines: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, flask.Flask("x").test_request_context(path), handover.serving(SimpleNamespace(sock=ours)):
+        Trail(tmp_path).note(200, 0)
+    assert len(list(tmp_path.glob("audit/*"))) == lines
+
+
 def test_calls_of_buildkits_are_written_down_too(api: Api) -> None:
     exporter = {"Type": "image", "Attrs": {"name": "one,two"}}
     request = messages.SolveRequest(Ref="r", Frontend="gateway.v0", Exporters=[exporter])
