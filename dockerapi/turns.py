@@ -73,6 +73,11 @@ class Followers:
         self._lock = threading.Lock()
         self._counts: Counter[int] = Counter()
 
+    def has_room(self, user: int) -> bool:
+        """Whether ``enter`` would count one more."""
+        with self._lock:
+            return user == self._owner or self._counts[user] < self._most
+
     def enter(self, user: int) -> bool:
         """Count one more; False, and not counted, when the user has as many as one may have."""
         with self._lock:

@@ -30,6 +30,11 @@ class Upgrades:
         self._lock = threading.Lock()
         self._door: Door | None = None
 
+    def require_room(self, peer: Peer) -> None:
+        """Raise ApiError for who has no engine, or as many connections as one may have."""
+        _, caller = self._doors.both(peer)
+        self._opened().require_room(caller)
+
     def serve(self, sock: socket.socket, early: bytes, peer: Peer) -> None:
         """Serve a client's calls. Raises ApiError for who has no engine."""
         _, caller = self._doors.both(peer)

@@ -24,7 +24,7 @@ from dockerapi.buildkit.control import CHANGING, Services
 from dockerapi.buildkit.rpc import Call, Code, Method, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
 from dockerapi.buildkit.transport import Connection, Stream, StreamError
-from dockerapi.errors import message_of, status_of
+from dockerapi.errors import ApiError, message_of, status_of
 from dockerapi.turns import Followers
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class Door:
         self._builds = Builds()
         self._connections = Followers(os.geteuid(), MOST_CONNECTIONS)
         self._calls = Followers(os.geteuid(), MOST_CALLS)
+
+    def require_room(self, caller: Caller) -> None:
+        """Raise ApiError when the caller has as many connections as one may have: further ones are closed at once."""
+        if not self._connections.has_room(caller.uid):
+            raise ApiError(503, f"{MOST_CONNECTIONS} connections for builds are yours already: end some")
 
     def serve(
         self, sock: socket.socket, early: bytes, caller: Caller, engine: Callable[[], Engine], note: Note

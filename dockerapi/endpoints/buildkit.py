@@ -24,6 +24,7 @@ def grpc() -> flask.Response:
     """Serve calls of BuildKit's on this connection."""
     _check()
     peer = handover.peer()
+    _upgrades().require_room(peer)
     taken = handover.take()
     _upgrades().serve(taken.switch(_PROTOCOL), taken.early, peer)
     return handover.gone()
@@ -38,6 +39,7 @@ def session() -> flask.Response:
     # Several headers of one name are one here, with commas between.
     headers = {name.lower(): value.split(",") for name, value in flask.request.headers.items()}
     peer = handover.peer()
+    _upgrades().require_room(peer)
     taken = handover.take()
     _upgrades().offer(taken.switch(_PROTOCOL), taken.early, peer, headers)
     return handover.gone()

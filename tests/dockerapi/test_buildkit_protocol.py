@@ -20,12 +20,14 @@ from core.events import StepFinished, StepProgress, StepStarted
 from core.files import try_lock
 from dockerapi.buildkit import keeping, messages, receiving, transport
 from dockerapi.buildkit.builds import Builds
+from dockerapi.buildkit.door import MOST_CONNECTIONS, Door
 from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
 from dockerapi.buildkit.rpc import Asked, Call, Code, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
 from dockerapi.buildkit.transport import Connection, StreamError
 from dockerapi.buildkit.wanted import read_exports
+from dockerapi.errors import ApiError
 from engine.callers import Caller
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.buildkitclient import (
@@ -227,6 +229,16 @@ def test_sessions_and_builds_are_their_callers_alone(pair: Connection) -> None:
             pass
     with pytest.raises(RpcError, match="no active session"):
         sessions.of(A, "s", asked)
+
+
+def test_who_has_too_many_connections_is_told() -> None:
+    door = Door(None)  # type: ignore[arg-type]
+    for _ in range(MOST_CONNECTIONS):
+        door.require_room(A)
+        door._connections.enter(A.uid)
+    door.require_room(B)
+    with pytest.raises(ApiError, match="yours already"):
+        door.require_room(A)
 
 
 def test_what_a_build_asks_for_has_a_bound() -> None:
