@@ -49,11 +49,12 @@ class Listeners:
     tcp: others, for the gate (``dockerapi.tcp``). door: the unix socket to which the gate connects; None without any.
     """
 
-    def __init__(self, fds: list[int], own: list[_Own], tcp: list[int], door: Path | None) -> None:
-        self.fds = fds
-        self.tcp = tcp
-        self.door = door
-        self._own = own
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self.tcp: list[int] = []
+        self.door: Path | None = None
+        self._own: list[_Own] = []
+        self._hosts: list[str] = []
 
     @classmethod
     def open(cls, addresses: Sequence[str], places: Places, terms: Terms) -> Self:
@@ -64,37 +65,44 @@ class Listeners:
         passed = _from_systemd(os.environ)
         if not addresses:
             addresses = ["fd://"] if passed else [f"unix://{places.api}"]
-        fds: list[int] = []
-        own: list[_Own] = []
-        tcp: list[int] = []
-        hosts: list[str] = []
-        for address in addresses:
-            scheme, separator, rest = address.partition("://")
-            if scheme == "tcp" and separator:
-                host, port = parse_listen(rest)
-                hosts.append(host)
-                terms.check([host])
-                require_free(host, port)
-                tcp += _listening_over_tcp(host, port)
-            elif scheme == "fd" and separator:
-                if not passed:
-                    raise AddressError("no sockets came from systemd", hint="start shiplap-engine.socket")
-                for fd in passed:
-                    os.set_inheritable(fd, False)
-                    found = _host_of(fd)
-                    (fds if found is None else tcp).append(fd)
-                    hosts += [] if found is None else [found]
-            elif scheme == "unix" and separator:
-                sock, made = _listening(Path(rest))
-                fds.append(sock.detach())
-                own.append(made)
-            else:
-                raise _refused(address)
-        if not tcp:
-            return cls(fds, own, [], None)
-        terms.check(hosts)
-        sock, made = _listening(places.run.parent / f"{places.run.name}.tcp.sock")
-        return cls([*fds, sock.detach()], [*own, made], tcp, made.path)
+        found = cls()
+        try:
+            for address in addresses:
+                found._add(address, passed, terms)
+            if found.tcp:
+                terms.check(found._hosts)
+                found.door = found._add_unix(places.run.parent / f"{places.run.name}.tcp.sock")
+        except BaseException:
+            found.remove()
+            raise
+        return found
+
+    def _add(self, address: str, passed: Sequence[int], terms: Terms) -> None:
+        scheme, separator, rest = address.partition("://")
+        if scheme == "tcp" and separator:
+            host, port = parse_listen(rest)
+            self._hosts.append(host)
+            terms.check([host])
+            require_free(host, port)
+            self.tcp += _listening_over_tcp(host, port)
+        elif scheme == "fd" and separator:
+            if not passed:
+                raise AddressError("no sockets came from systemd", hint="start shiplap-engine.socket")
+            for fd in passed:
+                os.set_inheritable(fd, False)
+                found = _host_of(fd)
+                (self.fds if found is None else self.tcp).append(fd)
+                self._hosts += [] if found is None else [found]
+        elif scheme == "unix" and separator:
+            self._add_unix(Path(rest))
+        else:
+            raise _refused(address)
+
+    def _add_unix(self, path: Path) -> Path:
+        sock, made = _listening(path)
+        self.fds.append(sock.detach())
+        self._own.append(made)
+        return path
 
     def ready(self) -> None:
         """Say where clients find it."""

@@ -13,8 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.errors import ShiplapError
 from core.files import could_lock
 from dockerapi import listening
+from dockerapi.tcp.terms import Terms
+from engine.places import Places
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.shiplap import COMMAND, Shiplap
@@ -72,6 +75,14 @@ def test_what_a_killed_engine_left_is_taken_over(privileged: None, shiplap_root:
     api.start()
     api.stop()
     assert [each.name for each in short_path.iterdir() if "sock" in each.name] == []
+
+
+def test_who_cannot_listen_everywhere_leaves_nothing(short_path: Path) -> None:
+    places = Places(short_path / "root", short_path / "run")
+    for others in (["nonsense"], ["tcp://127.0.0.1:0"], [f"unix://{short_path}/a"]):
+        with pytest.raises(ShiplapError):
+            listening.Listeners.open([f"unix://{short_path}/a", *others], places, Terms())
+        assert list(short_path.iterdir()) == []
 
 
 def test_a_lock_that_its_engine_removed_is_not_anybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
