@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,8 @@ class Gate:
 
     def __init__(self, terms: Terms, path: str) -> None:
         self._path = path
+        self._terms = terms
+        self._stamp = terms.stamp()
         self._context = None if terms.insecure else terms.context()
         self._tokens = Tokens(terms) if terms.tokens else None
         self._askers = ThreadPoolExecutor(8, thread_name_prefix="token")
@@ -83,12 +86,23 @@ class Gate:
             self._unknown[task] = None
             task.add_done_callback(self._ended)
 
+    def _current(self) -> ssl.SSLContext | None:
+        """The certificates, as their files are now. Where these cannot be used, the last ones that could be."""
+        if self._context is not None and (stamp := self._terms.stamp()) != self._stamp:
+            self._stamp = stamp
+            try:
+                self._context = self._terms.context()
+            except TermsError as error:
+                _log.warning("the certificates stay what they were: %s", error.message)
+        return self._context
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._unknown.pop(task, None)
 
     async def _admit(self, sock: socket.socket, address: str) -> None:
-        client = Client(sock) if self._context is None else Secured(sock, self._context)
+        context = self._current()
+        client = Client(sock) if context is None else Secured(sock, context)
         try:
             found = await self._recognised(client)
             if isinstance(found, ApiError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +90,10 @@ class Terms:
                     hint="whoever is on the way could read the tokens: use TLS",
                 )
 
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What changes when somebody replaces a file of certificates, or its key."""
+        return tuple(map(_stamp, filter(None, (self.cert, self.key, self.ca))))
+
     def context(self) -> ssl.SSLContext:
         """For a server. Raises TermsError for files that cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -104,6 +109,14 @@ class Terms:
                 raise TermsError(f"the CA certificates {self.ca} cannot be used: {error}") from error
             context.verify_mode = ssl.CERT_OPTIONAL if self.tokens else ssl.CERT_REQUIRED
         return context
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def users_of(path: str) -> dict[str, str]:

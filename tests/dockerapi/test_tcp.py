@@ -223,6 +223,22 @@ def test_nonsense_and_silence_hold_nobody_up(far: Far) -> None:
         client.close()
 
 
+def test_a_new_certificate_is_shown_from_now_on(far: Far) -> None:
+    def serial() -> object:
+        with far.connect() as client:
+            return client.getpeercert()["serialNumber"]  # type: ignore[index]
+
+    first = serial()
+    cert, _ = far.ca.sign("server")
+    second = serial()
+    assert second != first
+    cert.write_text("half of a cert")
+    assert serial() == second
+    assert "stay what they were" in far.api.log()
+    far.ca.sign("server")
+    assert serial() not in (first, second)
+
+
 def test_a_file_of_users_that_makes_no_sense_is_told(far: Far) -> None:
     users = far.api.folder / "users"
     before = users.read_text()
