@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,9 @@ _FAILED: Final = "OCI runtime exec failed: exec failed: unable to start containe
 _KILLED: Final = 137
 _READY_S: Final = 10.0
 _LOOK_EACH_S: Final = 0.02
+
+_starting: Final = threading.Lock()
+"""Held for the moment in which a command is seen not to have run, and marked."""
 
 
 @bp.post("/containers/<ref>/exec")
@@ -93,13 +97,16 @@ def start(identity: str) -> flask.Response:
     """Run it. The client's connection becomes its streams, unless it is detached."""
     engine = asking.engine()
     body = Fields(asking.body(may_be_empty=True), "body")
-    record = _read(engine, identity)
-    row = _require_container(engine, identity, record)
-    if record["started"]:
-        raise ConflictError(f"Error: Exec command {identity} has already run")
-    _require_running(engine, row, row.id)
-    if _is_size(body.raw("ConsoleSize")):
-        record["terminal_size"] = body.raw("ConsoleSize")
+    with _starting:
+        record = _read(engine, identity)
+        row = _require_container(engine, identity, record)
+        if record["started"]:
+            raise ConflictError(f"Error: Exec command {identity} has already run")
+        _require_running(engine, row, row.id)
+        if _is_size(body.raw("ConsoleSize")):
+            record["terminal_size"] = body.raw("ConsoleSize")
+        record["started"] = True
+        _write(engine, identity, record)
     asked = {
         "id": identity,
         "args": record["args"],
@@ -111,8 +118,6 @@ def start(identity: str) -> flask.Response:
         "detach_keys": record["detach_keys"],
         **({"terminal_size": record["terminal_size"]} if record["terminal_size"] else {}),
     }
-    record["started"] = True
-    _write(engine, identity, record)
     with engine.keepers.connect(row.id) as keeper:
         if body.flag("Detach"):
             _run(engine, keeper, identity, record, {**asked, "stdin": False}, [])

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -156,4 +157,8 @@ def test_inspect_has_the_execs_that_run(api: Api) -> None:
     api.docker("exec", "-d", "busy", "sleep", "1000", check=True)
     (identity,) = json.loads(api.docker("inspect", "-f", "{{json .ExecIDs}}", "busy").stdout)
     assert json.loads(ask(api, "GET", f"/exec/{identity}/json")[1])["Running"] is True
+    made = json.loads(ask(api, "POST", "/containers/busy/exec", {"Cmd": ["sleep", "1000"]})[1])["Id"]
+    with ThreadPoolExecutor(8) as several:
+        started = list(several.map(lambda _: ask(api, "POST", f"/exec/{made}/start", {"Detach": True})[0], range(8)))
+    assert sorted(started) == [200, *[409] * 7]  # it runs once, whoever asks at the same time
     api.docker("rm", "-f", "busy", check=True)
