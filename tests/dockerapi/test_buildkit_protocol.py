@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,14 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from core.errors import ShiplapError
 from core.events import StepFinished, StepProgress, StepStarted
-from core.files import try_lock
-from dockerapi.buildkit import keeping, messages, receiving, transport
+from dockerapi.buildkit import messages, transport
 from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.door import MOST_CONNECTIONS, Door
 from dockerapi.buildkit.progress import Progress
-from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
 from dockerapi.buildkit.rpc import Asked, Call, Code, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
 from dockerapi.buildkit.transport import Connection, StreamError
-from dockerapi.buildkit.wanted import read_exports
 from dockerapi.errors import ApiError
 from engine.callers import Caller
 from tests.toolkit.bounds import eventually, stretched
@@ -246,160 +242,6 @@ def test_what_a_build_asks_for_has_a_bound() -> None:
         assert build.remember("one", 1 << 20) != build.remember("two", 1 << 20)
         with pytest.raises(RpcError, match="more than"):
             build.remember("three", 1)
-
-
-class Script:
-    """Another side of a transfer, which says what it was told to say."""
-
-    def __init__(self, packets: list[Any]) -> None:
-        self.packets = packets
-        self.sent: list[Any] = []
-
-    def send(self, packet: Any) -> None:
-        self.sent.append(packet)
-
-    def send_all(self, packets: Iterable[Any]) -> None:
-        self.sent += packets
-
-    def receive(self, _kind: Any, _timeout_s: float) -> Any | None:
-        return self.packets.pop(0) if self.packets else None
-
-
-def _file(path: str, mode: int = 0o644, **members: Any) -> Any:
-    return messages.Packet(type=STAT, stat={"path": path.encode(), "mode": mode, **members})
-
-
-_END, _FIN = messages.Packet(type=STAT), messages.Packet(type=FIN)
-
-
-@pytest.mark.parametrize(
-    "packets",
-    [
-        [_file("../x")],
-        [_file("/etc/x")],
-        [
-            _file("/d", 0o755 | IS_DIRECTORY),
-            _file("d", 0o777 | IS_LINK, linkname=b".."),  # "/d" would be within it
-            _file("/d/out"),
-            _END,
-            messages.Packet(type=DATA, ID=2, data=b"x"),
-            messages.Packet(type=DATA, ID=2),
-            _FIN,
-        ],
-        [_file("/".join("d" * depth), 0o755 | IS_DIRECTORY) for depth in range(1, 400)],
-        [_file("a/b")],
-        [_file("")],
-        [_file("."), _END],
-        [_file("d", 0o755 | IS_DIRECTORY), _file("d/.."), _END],
-        [_file("l", 0o777 | IS_LINK, linkname=b"/etc"), _file("l/passwd"), _END],
-        [_file("a"), _file("a")],
-        [_file("a\0b")],
-        [_file("x" * 5000)],
-        [_file("h", linkname=b"../../etc/passwd"), _END, _FIN],
-        [_file("h", linkname=b"nothing"), _END, _FIN],
-        [_file("a"), messages.Packet(type=DATA, ID=7, data=b"x")],
-        [_file("a"), _END, messages.Packet(type=DATA, ID=0), messages.Packet(type=DATA, ID=0, data=b"again")],
-        [_file("a"), _END, _FIN],
-        [_END, _file("a")],
-        [messages.Packet(type=REQ)],
-        [messages.Packet(type=ERR, data=b"disk on fire")],
-        [messages.Packet(type=99)],
-        [_file("a"), _END],
-        [],
-    ],
-)
-def test_a_transfer_that_lies_is_refused_and_writes_nowhere_else(tmp_path: Path, packets: list[Any]) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    with pytest.raises(RpcError):
-        _Receiver(Script(list(packets)), os.fsencode(tree), lambda _size: None).run()  # type: ignore[arg-type]
-    assert os.listdir(tmp_path) == ["tree"]
-
-
-def test_names_are_kept_in_memory_and_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "_MOST_NAMES", 1000)
-    packets = [_file(f"link-{number}", 0o777 | IS_LINK, linkname=b"x" * 100) for number in range(20)]
-    with pytest.raises(RpcError, match="too much") as refused:
-        _Receiver(Script(packets), os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
-    assert refused.value.code == Code.RESOURCE_EXHAUSTED
-    assert len(list(tmp_path.iterdir())) == 9
-
-
-def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "file").write_text("x")
-    (tmp_path / "kind").mkdir()
-    (tmp_path / "link").write_text("was a file")
-    second = 1_700_000_000 * 10**9
-    packets = [
-        _file("dir", 0o2755 & 0o777 | 1 << 22 | IS_DIRECTORY, modTime=second),
-        _file("dir/one", 0o600, size=3, modTime=second),
-        _file("dir/pipe", 0o600 | 1 << 25),
-        _file("dir/two", 0o600, linkname=b"dir/one"),
-        _file("kind", 0o755, size=0, modTime=second),
-        _file("link", 0o777 | IS_LINK, linkname=b"../../out"),
-        _END,
-        messages.Packet(type=DATA, ID=1, data=b"ab"),
-        messages.Packet(type=DATA, ID=4),
-        messages.Packet(type=DATA, ID=1, data=b"c"),
-        messages.Packet(type=DATA, ID=1),
-        _FIN,
-    ]
-    script = Script(packets)
-    _Receiver(script, os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
-    assert [each.ID for each in script.sent] == [1, 4, 0]
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
-        "dir", "dir/one", "dir/two", "kind", "link",
-    ]  # fmt: skip
-    assert (tmp_path / "dir" / "two").read_bytes() == b"abc"
-    assert (tmp_path / "dir" / "one").stat().st_mtime_ns == second
-    assert (tmp_path / "dir").stat().st_mode & 0o7777 == 0o2755
-    assert os.readlink(tmp_path / "link") == "../../out"
-
-
-@pytest.mark.parametrize(
-    ("kind", "attributes", "told"),
-    [
-        ("image", {"dest": "/etc/cron.d/x"}, "unsupported option 'dest'"),
-        ("image", {"type": "local", "dest": "/etc/cron.d/x"}, "type is given twice"),
-        ("image", {" Type": "local"}, "type is given twice"),
-        ("image,type=local", {}, "not done"),
-        ("oci", {"tar": "0"}, "tar=false"),
-        ("image", {"name": "x" * 200_000}, "more than"),
-    ],
-)
-def test_an_exporter_writes_nowhere_on_the_host(kind: str, attributes: dict[str, str], told: str) -> None:
-    with pytest.raises(ShiplapError, match=told):
-        read_exports([(kind, attributes)])
-
-
-def test_an_annotation_has_lines() -> None:
-    (export,) = read_exports([("image", {"annotation.a": 'one, "two"\nthree\r'})])
-    assert export.output.packaging.annotations[0].value == 'one, "two"\nthree\r'
-
-
-def test_directories_that_are_pruned_leave_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "contexts"
-    with keeping.place_for(tmp_path, tmp_path, "k", "context") as place:
-        assert place.is_kept
-        Path(place.path, "file").write_text("x" * 5000)
-        keeping.prune(tmp_path)
-        assert Path(place.path, "file").exists()  # it is in use
-    (folder / "0123.lock").touch()  # a killed process's
-    assert keeping.prune(tmp_path) >= 5000
-    assert os.listdir(folder) == []
-    removed: list[Path] = []
-
-    def late(path: Path) -> int | None:
-        fd = try_lock(path)
-        if not removed:
-            removed.append(path)
-            path.unlink()  # as a prune that had it first
-        return fd
-
-    monkeypatch.setattr(keeping, "try_lock", late)
-    with keeping.place_for(tmp_path, tmp_path, "k", "context"):
-        assert try_lock(removed[0]) is None  # the one that it holds is the one that others see
 
 
 class Sink:
