@@ -110,25 +110,31 @@ class Gate:
                 await asyncio.wait_for(_told(client, found), _TOLD_S)
                 return
             named, first = found
-            try:
-                connected = self._connected(named)
-            except ApiError as error:
-                if not first:
-                    await asyncio.wait_for(_head(client), _KNOWN_S)
-                await asyncio.wait_for(_told(client, error), _TOLD_S)
-                return
+            _log.debug("%s is %s", address, named.name)
             self._unknown.pop(_this_task(), None)
             self._users[named.name] += 1
             try:
-                with connected as engine:
-                    _log.debug("%s is %s", address, named.name)
-                    await _join(client, engine, first)
+                await self._serve(client, named, first)
             finally:
                 self._users[named.name] -= 1
         except (OSError, TimeoutError) as error:
             _log.debug("%s: %s", address, error)  # a client that cannot, or goes away
         finally:
             client.close()
+
+    async def _serve(self, client: Client, named: Named, first: bytes) -> None:
+        """Join a client to the API as the user that it is. first: what the API gets before all else."""
+        try:
+            if named.caller is not None and self._users[named.name] > _MOST_OF_ONE:
+                raise ApiError(503, f"{named.name} has {_MOST_OF_ONE} connections already: end some")
+            engine = await self._connected(named)
+        except ApiError as error:
+            if not first:
+                await asyncio.wait_for(_head(client), _KNOWN_S)
+            await asyncio.wait_for(_told(client, error), _TOLD_S)
+            return
+        with engine:
+            await _join(client, engine, first)
 
     async def _recognised(self, client: Client) -> tuple[Named, bytes] | ApiError:
         """Who it is, with what the API is to get first; or why not. Raises OSError, TimeoutError."""
@@ -156,23 +162,24 @@ class Gate:
             _log.warning("no token opens an engine: %s", error.message)
             return ApiError(503, "the engine's file of --token-users cannot be used: what it writes says why")
 
-    def _connected(self, named: Named) -> socket.socket:
-        """A connection to the API that is the user's. Raises ApiError for who gets none, and OSError."""
-        if named.caller is not None and self._users[named.name] >= _MOST_OF_ONE:
-            raise ApiError(503, f"{named.name} has {_MOST_OF_ONE} connections already: end some")
-        engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            engine.settimeout(_KNOWN_S)
-            with _rights_of(named):
-                engine.connect(self._path)
-            engine.setblocking(False)
-        except PermissionError as error:
-            engine.close()
-            raise ApiError(403, f"{named.name} is not in the group {GROUP}, whose members have an engine") from error
-        except OSError:
-            engine.close()
-            raise
-        return engine
+    async def _connected(self, named: Named) -> socket.socket:
+        """A connection to the API that is the user's. While too many wait for the API, this does. Raises ApiError."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _KNOWN_S
+        while True:
+            engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                with _rights_of(named):
+                    engine.connect(self._path)
+                return engine
+            except OSError as error:
+                engine.close()
+                if isinstance(error, PermissionError):
+                    why = f"{named.name} is not in the group {GROUP}, whose members have an engine"
+                    raise ApiError(403, why) from error
+                if not isinstance(error, BlockingIOError) or loop.time() > until:
+                    raise ApiError(503, f"the engine's API does not answer: {error.strerror}") from error
+            await asyncio.sleep(_PAUSE_S)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -25,7 +25,8 @@ import pytest
 from core.processes import descendants
 from dockerapi.errors import ApiError
 from dockerapi.tcp import secured
-from dockerapi.tcp.naming import read_head
+from dockerapi.tcp.gate import Gate
+from dockerapi.tcp.naming import Named, read_head
 from dockerapi.tcp.terms import Terms, TermsError
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.certificates import Authority
@@ -250,6 +251,31 @@ def test_a_file_of_users_that_makes_no_sense_is_told(far: Far) -> None:
     assert (status, "--token-users cannot be used" in told) == (503, True)
     assert f"{users}:1: expected" in far.api.log()
     assert far.ask("/info", "anas")[0] == 200
+
+
+def test_one_waits_for_an_api_that_is_busy_and_the_others_do_not_wait_for_them(tmp_path: Path) -> None:
+    async def look() -> None:
+        with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+            path = str(tmp_path / "api")
+            listener.bind(path)
+            listener.listen(0)
+            with suppress(BlockingIOError):
+                while True:
+                    client = stack.enter_context(
+                        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                    )
+                    client.connect(path)
+            gate = Gate(Terms(insecure=True), path)
+            connecting = asyncio.ensure_future(gate._connected(Named("root", None)))
+            await asyncio.sleep(0.05)
+            assert not connecting.done()
+            listener.accept()[0].close()
+            (await asyncio.wait_for(connecting, stretched(20))).close()
+            os.unlink(path)
+            with pytest.raises(ApiError, match="does not answer"):
+                await gate._connected(Named("root", None))
+
+    asyncio.run(look())
 
 
 def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
