@@ -23,7 +23,7 @@ from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.control import CHANGING, Services
 from dockerapi.buildkit.rpc import Call, Code, Method, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
-from dockerapi.buildkit.transport import Connection, Stream, StreamError
+from dockerapi.buildkit.transport import Connection, Stream, StreamError, refuse
 from dockerapi.errors import ApiError, message_of, status_of
 from dockerapi.turns import Followers
 
@@ -36,6 +36,7 @@ Note: TypeAlias = Callable[[str, int, Sequence[str]], None]
 MOST_CONNECTIONS: Final = 64
 MOST_CALLS: Final = 256
 _PIECE: Final = 64 << 10
+_TOO_MANY: Final = f"{MOST_CONNECTIONS} connections for builds are yours already: end some"
 _HEADER: Final = "x-docker-expose-session-"
 _CODES: Final[Mapping[int, Code]] = {
     400: Code.INVALID_ARGUMENT,
@@ -60,7 +61,7 @@ class Door:
     def require_room(self, caller: Caller) -> None:
         """Raise ApiError when the caller has as many connections as one may have: further ones are closed at once."""
         if not self._connections.has_room(caller.uid):
-            raise ApiError(503, f"{MOST_CONNECTIONS} connections for builds are yours already: end some")
+            raise ApiError(503, _TOO_MANY)
 
     def serve(
         self, sock: socket.socket, early: bytes, caller: Caller, engine: Callable[[], Engine], note: Note
@@ -98,7 +99,8 @@ class Door:
 
     def _begin(self, sock: socket.socket, caller: Caller, run: Callable[[], None]) -> None:
         if not self._connections.enter(caller.uid):
-            sock.close()
+            with sock, contextlib.suppress(OSError):
+                refuse(sock, _TOO_MANY)
             return
 
         def whole() -> None:

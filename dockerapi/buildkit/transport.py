@@ -53,6 +53,15 @@ _MOST_QUEUED: Final = 4 << 20
 _MOST_HEADERS: Final = 64 << 10
 
 
+def refuse(sock: socket.socket, why: str) -> None:
+    """Tell a client that its connection is not served. Raises OSError."""
+    h2 = H2Connection(H2Configuration(client_side=False))
+    h2.initiate_connection()
+    h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, why.encode())
+    sock.settimeout(PATIENCE_S)
+    sock.sendall(h2.data_to_send())
+
+
 class StreamError(Exception):
     """A stream that ended before its time: reset, its connection lost, or the peer did not answer in time."""
 

@@ -235,6 +235,11 @@ def test_who_has_too_many_connections_is_told() -> None:
     door.require_room(B)
     with pytest.raises(ApiError, match="yours already"):
         door.require_room(A)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        door.serve(ours, b"", A, pytest.fail, lambda *_: None)
+        assert theirs.recv(1000).endswith(b"yours already: end some")
+        assert theirs.recv(1) == b""
 
 
 def test_what_a_build_asks_for_has_a_bound() -> None:
