@@ -3,6 +3,21 @@
 
 const say = (text) => { document.getElementById("said").textContent = text; };
 
+// A network that is away for a moment costs a moment, and no part of the page: a script or a style sheet that did not
+// come is asked for again. Of a module also one that it imports.
+const TURNS = 4;
+const askAgain = (old) => {
+  const turn = Number(old.dataset.turn ?? 0) + 1;
+  if (turn > TURNS) return;
+  const fresh = document.createElement(old.localName);
+  for (const { name, value } of old.attributes) fresh.setAttribute(name, value);
+  fresh.dataset.turn = turn;
+  setTimeout(() => old.replaceWith(fresh), 400 * turn);
+};
+addEventListener("error", ({ target }) => { if (target.localName === "script" || target.rel === "stylesheet") askAgain(target); }, true);
+const isHere = ({ sheet }) => { try { return Boolean(sheet.cssRules); } catch { return false; } }; // one that failed may not be read
+for (const link of document.querySelectorAll('link[rel="stylesheet"]')) if (!isHere(link)) askAgain(link);
+
 // The look: colours (system, light, dark, and round again), rows, single keys. In a cookie, so that the server draws the
 // next page in it at once; and at the account, for the next browser.
 const THEMES = { "": "as the system", light: "light", dark: "dark" };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.toolkit.bounds import eventually, stretched
 from tests.web.browser import plays
@@ -318,6 +318,26 @@ def test_a_failed_run_shows_its_end(page: Page, site: Site) -> None:
     expect(page.locator(".l", has_text="go: downloading")).to_be_visible()
     page.get_by_role("link", name="Go to the line").click()
     expect(page.locator(".l.at")).to_contain_text("code E404")
+
+
+def test_what_a_page_is_made_of_is_asked_for_again_when_it_did_not_come(browser: Browser, site: Site) -> None:
+    dropped: set[str] = set()
+
+    def drop_once(route: Route) -> None:
+        if (address := route.request.url) in dropped:
+            route.continue_()
+        else:
+            dropped.add(address)
+            route.abort("connectionreset")
+
+    with signed_in(browser, site, "ada") as context:
+        page = context.new_page()
+        page.route(re.compile(r"/(htmx\.min|log/rows)\.js|/log\.css|/log/marks\?"), drop_once)
+        page.goto(f"/runs/{site.runs['RED']}")
+        expect(page.locator(".l.at")).to_contain_text("code E404")
+        expect(page.locator(".l.at")).to_have_css("height", "20px")
+        page.wait_for_function("globalThis.htmx !== undefined")
+        assert len(dropped) == 4
 
 
 def test_a_step_says_beside_its_first_line_how_it_went(page: Page, site: Site) -> None:
