@@ -104,12 +104,43 @@ reach();
 addEventListener("resize", reach);
 document.addEventListener("htmx:afterSettle", reach);
 
-// Polled parts are swapped only when they changed, so that nothing is taken from under a pointer; hidden pages rest.
+// Polled parts are swapped only when they changed, and not while somebody presses something in them (the click would
+// go nowhere) or fills in a form of theirs: the next poll brings what this one had. Hidden pages rest.
+let pressed = null;
+addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
+for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { setTimeout(() => { pressed = null; }); }, true);
+const isInUse = (part) => part.contains(pressed) || part.querySelector("input:focus, textarea:focus, select:focus, details[open] form") !== null;
 document.addEventListener("htmx:beforeSwap", (event) => {
   const tag = event.detail.xhr.getResponseHeader("ETag");
-  const target = event.detail.target;
-  if (tag && target.dataset.etag === tag) event.detail.shouldSwap = false;
-  else if (tag) target.dataset.etag = tag;
+  const { target } = event.detail;
+  if (!tag) return;
+  if (target.dataset.etag === tag || isInUse(target)) event.detail.shouldSwap = false;
+  else {
+    target.dataset.etag = tag;
+    hold(target);
+  }
+});
+
+// What has no id loses the focus when its part comes anew: the link or button that is the same has it again. What was
+// scrolled stays so.
+let held = null;
+const boxesOf = (part) => [part, ...part.querySelectorAll('[role="region"], .scroll')];
+const likeness = (element) => [element.localName, element.getAttribute("href") ?? element.form?.getAttribute("action") ?? "", element.getAttribute("aria-label") ?? element.textContent.trim()].join(" ");
+const hold = (part) => {
+  const { activeElement: active } = document;
+  held = {
+    id: part.id,
+    focused: active && active !== part && !active.id && part.contains(active) ? likeness(active) : null,
+    places: boxesOf(part).map((box) => [box.scrollLeft, box.scrollTop]),
+  };
+};
+document.addEventListener("htmx:afterSwap", () => {
+  const part = held && document.getElementById(held.id);
+  if (part) boxesOf(part).forEach((box, at) => { [box.scrollLeft, box.scrollTop] = held.places[at] ?? [0, 0]; });
+  if (part && held.focused && document.activeElement === document.body) {
+    [...part.querySelectorAll("a[href], button")].find((element) => likeness(element) === held.focused)?.focus({ preventScroll: true });
+  }
+  held = null;
 });
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden && event.detail.requestConfig.triggeringEvent?.type === "every") event.preventDefault();

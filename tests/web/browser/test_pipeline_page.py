@@ -72,6 +72,30 @@ def test_page_begins_with_the_job_that_failed(page: Page, failed: int) -> None:
     expect(page).to_have_url(re.compile(rf"/runs/{failed}/jobs/3$"))
 
 
+_WAIT_UNTIL_NEW = """async () => {
+  const parts = () => ["head", "tree"].map((id) => document.getElementById(id));
+  for (const part of parts()) { part.isOld = true; delete part.dataset.etag; }
+  while (parts().some((part) => part.isOld)) await new Promise(requestAnimationFrame);
+}"""
+
+
+def test_parts_that_come_anew_take_nothing_from_who_uses_them(page: Page, going: Pipeline) -> None:
+    page.set_viewport_size({"width": 1366, "height": 500})
+    page.goto(f"/runs/{going.number}")
+    page.locator("#tree").evaluate("tree => { tree.scrollTop = 40; }")
+    page.get_by_role("button", name="Cancel", exact=True).focus()
+    page.evaluate(_WAIT_UNTIL_NEW)
+    assert page.locator("#tree").evaluate("tree => tree.scrollTop") == 40
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_focused()
+    row(page, "docs").hover()
+    page.mouse.down()
+    for _ in range(2):
+        with page.expect_response(re.compile("/tree")):
+            pass
+    page.mouse.up()
+    expect(page.get_by_role("heading", name="docs")).to_be_visible()
+
+
 def test_mark_at_a_commit_leads_to_its_job(page: Page, failed: int) -> None:
     page.goto(f"/runs/{failed}?job=2")
     expect(page.get_by_role("heading", name="lint")).to_be_visible()
