@@ -102,6 +102,12 @@ def test_the_log_is_used_by_keys_alone(page: Page, site: Site) -> None:
     expect(page.get_by_role("region", name="Lines of the log")).to_be_focused()
     page.keyboard.press("Home")
     expect(page.locator(".l").first).to_contain_text("2 steps")
+    page.set_viewport_size({"width": 900, "height": 700})
+    page.keyboard.press("w")
+    page.keyboard.press("End")
+    expect(page.locator(".l").last).to_contain_text("done in 8 min")
+    page.keyboard.press("Home")
+    expect(page.locator(".l").first).to_contain_text("2 steps")
 
 
 @pytest.mark.parametrize("path", ["/runs", "/runs/{GREEN}", "/images/harbour/web/-/main", "/workers", "/disk"])

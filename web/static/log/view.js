@@ -1,7 +1,8 @@
 // A list of which only the rows in sight exist. They are made once: as it scrolls, rows that left are filled again.
 //
 // Browsers end somewhere above MOST px. Beyond it the scrollbar is scaled, and what is in sight is kept here, so that
-// wheel, keys and fingers still move by exactly what they say.
+// wheel, keys and fingers still move by exactly what they say. So it is where lines wrap: how high rows are turns out as
+// they come into sight, and putting that right would end a movement that the browser makes smoothly by itself.
 
 import { EvenHeights, ROW, WrappedHeights } from "./heights.js";
 
@@ -30,6 +31,8 @@ export class LogView {
   get real() { return this.heights.sum + this.extra * ROW; }
   get tall() { return Math.min(MOST, this.real); }
   get isScaled() { return this.real > MOST; }
+  get isWrapped() { return !(this.heights instanceof EvenHeights); }
+  get isOurs() { return this.isScaled || this.isWrapped; } // to move, by wheel and keys
   get scale() { return this.isScaled ? (this.real - this.height) / (this.tall - this.height) : 1; }
   get seen() { return Math.ceil(this.height / ROW); }
   get most() { return Math.max(0, this.real - this.height); }
@@ -78,19 +81,18 @@ export class LogView {
   /** Bring a row into sight, where `part` of the height is above it. */
   show(row, part = 1 / 3) {
     this.moveTo(this.heights.topOf(row) - Math.floor(this.height * part / ROW) * ROW);
-    if (!(this.heights instanceof EvenHeights)) this.moveTo(this.heights.topOf(row) - this.height * part);
+    if (this.isWrapped) this.moveTo(this.heights.topOf(row) - this.height * part);
   }
 
   draw() {
     this.put(this.isFollowing ? this.most : this.offset);
     let eye = this.heights.rowAt(this.offset);
     let within = this.offset - this.heights.topOf(eye);
-    const isWrapped = !(this.heights instanceof EvenHeights);
     for (let turn = 0; turn < 3; turn++) {
       const first = Math.max(0, eye - SPARE);
       const count = Math.max(0, Math.min(this.total + this.extra - first, eye - first + this.seen + 1 + SPARE));
       this.place(first, count);
-      if (!isWrapped || !this.measure()) break;
+      if (!this.isWrapped || !this.measure()) break;
       if (this.isFollowing) {
         eye = this.heights.rowAt(this.most);
         within = this.most - this.heights.topOf(eye);
@@ -136,7 +138,7 @@ export class LogView {
       row.version = this.version;
       widest = Math.max(widest, this.fill(row, first + at));
     }
-    if (widest > this.widest && this.heights instanceof EvenHeights) {
+    if (widest > this.widest && !this.isWrapped) {
       this.widest = widest;
       this.space.style.minWidth = `${Math.ceil((widest + 24) * CELL)}px`;
     }
@@ -169,7 +171,7 @@ export class LogView {
     this.observer = new ResizeObserver(() => {
       if (this.height === this.box.clientHeight && this.across === this.box.clientWidth) return;
       this.height = this.box.clientHeight;
-      if (this.across !== this.box.clientWidth && !(this.heights instanceof EvenHeights)) this.heights = new WrappedHeights(this.total);
+      if (this.across !== this.box.clientWidth && this.isWrapped) this.heights = new WrappedHeights(this.total);
       this.across = this.box.clientWidth;
       this.draw();
     });
@@ -185,11 +187,11 @@ export class LogView {
     this.drawn?.();
   }
 
-  // Only a scaled list needs the wheel, so only then does the page wait for it.
+  // Only a list that is ours to move needs the wheel, so only then does the page wait for it.
   watchWheel() {
-    if (this.isScaled === Boolean(this.turn)) return;
+    if (this.isOurs === Boolean(this.turn)) return;
     if (this.turn) this.box.removeEventListener("wheel", this.turn);
-    this.turn = this.isScaled ? (event) => {
+    this.turn = this.isOurs ? (event) => {
       if (event.ctrlKey || event.shiftKey || !event.deltaY) return;
       event.preventDefault();
       const unit = [1, ROW, this.height][event.deltaMode];
@@ -201,13 +203,14 @@ export class LogView {
   }
 
   key(event) {
-    if (!this.isScaled || event.ctrlKey || event.metaKey || event.altKey || event.target !== this.box) return;
+    if (!this.isOurs || event.ctrlKey || event.metaKey || event.altKey || event.target !== this.box) return;
     const page = this.height - ROW;
     const by = { ArrowDown: 2 * ROW, ArrowUp: -2 * ROW, PageDown: page, PageUp: -page, " ": event.shiftKey ? -page : page, Home: -Infinity, End: Infinity }[event.key];
     if (by === undefined) return;
     event.preventDefault();
     if (by < 0 && this.isFollowing) this.stopped?.();
     this.moveTo(by === -Infinity ? 0 : by === Infinity ? this.most : this.offset + by);
+    if (by === Infinity) this.moveTo(this.most); // the last rows are as high as they turned out to be
   }
 
   close() {
