@@ -55,7 +55,7 @@ export class AllLines extends EventTarget {
         const { jobs, is_live: isLive } = await getJson(`${this.address}/lines`);
         if (this.#take(jobs)) this.dispatchEvent(new Event("lines"));
         if (isLive) return;
-        this.close();
+        this.stop();
         this.dispatchEvent(new Event("end"));
       } catch (error) {
         this.dispatchEvent(new CustomEvent("failure", { detail: error }));
@@ -64,6 +64,12 @@ export class AllLines extends EventTarget {
   }
 
   close() {
+    this.stop();
+    for (const { lines } of this.parts) lines.close();
+  }
+
+  /** No more lines will come. */
+  stop() {
     this.isLive = false;
     clearInterval(this.timer);
   }

@@ -5,6 +5,7 @@ import { Marks } from "./marks.js";
 const PAGE = 1000;
 const KEPT_PAGES = 40;
 const AGAIN_MS = 1500; // after a page that did not come
+const ANEW_MS = 3000; // after a stream that was refused
 const REST_MS = 10_000; // a hidden tab keeps its stream for so long
 
 export class LogLines extends EventTarget {
@@ -65,19 +66,22 @@ export class LogLines extends EventTarget {
       if (document.hidden) hide();
       else if (this.isLive && !this.source) this.#listen();
     };
+    this.left = () => this.#close();
     document.addEventListener("visibilitychange", this.seen);
-    addEventListener("pagehide", () => this.#close());
+    addEventListener("pagehide", this.left);
     if (document.hidden) hide();
   }
 
   /** Nobody looks at this log any more. */
   close() {
     this.isLive = false;
+    this.isClosed = true;
     this.#close();
     this.marks.close();
     clearTimeout(this.rest);
     cancelAnimationFrame(this.told);
     document.removeEventListener("visibilitychange", this.seen);
+    removeEventListener("pagehide", this.left);
   }
 
   async search(text) {
@@ -105,9 +109,17 @@ export class LogLines extends EventTarget {
       this.partial = null;
       this.dispatchEvent(new Event("end"));
     });
+    // A browser tries again by itself where the network was away, but not where something answered for the service that
+    // is just starting anew, such as a proxy.
+    source.addEventListener("error", () => {
+      if (source.readyState !== EventSource.CLOSED || source !== this.source) return;
+      this.#close();
+      this.anew = setTimeout(() => { if (this.isLive && !this.source && !document.hidden) this.#listen(); }, ANEW_MS);
+    });
   }
 
   #close() {
+    clearTimeout(this.anew);
     this.source?.close();
     this.source = null;
   }
@@ -153,13 +165,14 @@ export class LogLines extends EventTarget {
         first = next;
       }
     } catch (error) {
+      if (this.isClosed) return;
       this.dispatchEvent(new CustomEvent("failure", { detail: error }));
       setTimeout(() => this.#tell(), AGAIN_MS); // who is drawn anew asks again
     }
   }
 
   #tell() {
-    if (this.told) return;
+    if (this.told || this.isClosed) return;
     this.told = requestAnimationFrame(() => { this.told = 0; this.dispatchEvent(new Event("lines")); });
   }
 }

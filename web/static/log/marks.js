@@ -27,9 +27,9 @@ export class Marks extends EventTarget {
     return this.loading;
   }
 
-  /** Ask now and then, as long as the log grows and somebody looks. */
+  /** Ask now and then, as long as the log grows and somebody looks. What does not come is asked for the next time. */
   watch() {
-    this.timer = setInterval(() => { if (!document.hidden && this.lines.count > this.known) this.load(); }, AGAIN_MS);
+    this.timer = setInterval(() => { if (!document.hidden && this.lines.count > this.known) this.load().catch(() => {}); }, AGAIN_MS);
   }
 
   close() {

@@ -26,7 +26,7 @@ export class LogPanel {
     this.panel = panel;
     const found = new Map();
     this.button = (name) => found.get(name) ?? found.set(name, panel.querySelector(`#log-${name}`)).get(name);
-    const { data } = { data: panel.dataset };
+    const { dataset: data } = panel;
     this.source = data.jobs ? new AllLines(data.address.replace(/\/all$/, ""), JSON.parse(data.jobs)) : new LogLines(data.api, data.pages, Number(data.lines));
     this.began = Number(data.began) || 0;
     this.shown = new Shown(this.source);
@@ -90,6 +90,17 @@ export class LogPanel {
     return false;
   }
 
+  /** Ask for the marks that came since; says so where they do not come. */
+  async areMarksHere() {
+    try {
+      await this.source.marks.load();
+      return true;
+    } catch (error) {
+      this.failed(error);
+      return false;
+    }
+  }
+
   /** Show the lines of these steps alone, from the first one on; of all, if null. */
   setSteps(steps, { isFirst = false } = {}) {
     this.steps = steps;
@@ -144,7 +155,7 @@ export class LogPanel {
   }
 
   grow() {
-    if (this.isEarly) return;
+    if (this.isEarly || this.isClosed) return;
     this.shown.extend();
     const isPartShown = this.source.partial && (!this.shown.only || this.shown.only.has(this.source.partial.step ?? -1));
     this.view.resize(this.shown.total, isPartShown ? 1 : 0);
@@ -152,6 +163,7 @@ export class LogPanel {
   }
 
   refresh() {
+    if (this.isClosed) return;
     this.view.resize(this.shown.total, this.view.extra);
     this.view.refresh();
   }
@@ -268,7 +280,7 @@ export class LogPanel {
   }
 
   async goToStep(forward) {
-    await this.source.marks.load();
+    if (!await this.areMarksHere()) return;
     const starts = [...this.source.marks.heads.entries()].sort((one, other) => one[1] - other[1]);
     const at = this.here();
     const found = forward ? starts.find(([, line]) => line > at) : starts.findLast(([, line]) => line < at);
@@ -281,7 +293,7 @@ export class LogPanel {
   // Folding
 
   async foldAll() {
-    await this.source.marks.load();
+    if (!await this.areMarksHere()) return;
     const { heads, folds } = this.source.marks;
     const firsts = this.shown.only?.size === 1 ? [...folds.keys()] : [...heads.values()];
     const close = !firsts.some((first) => this.shown.closed.has(first));
@@ -348,7 +360,16 @@ export class LogPanel {
     const before = text === this.query ? this.matches[this.match] : undefined;
     if (text !== this.query || this.panel.dataset.live) {
       this.query = text;
-      this.matches = text ? await this.source.search(text) : [];
+      try {
+        this.matches = text ? await this.source.search(text) : [];
+      } catch (error) {
+        this.query = "";
+        this.matches = [];
+        this.button("found").textContent = "no answer";
+        this.failed(error);
+        return;
+      }
+      if (this.isClosed || this.query !== text) return; // another search was begun, or another log
       if (this.shown.only) this.matches = this.matches.filter((line) => this.shown.only.has(this.source.marks.steps[line - 1]));
     }
     const from = before ?? this.here();
@@ -432,7 +453,7 @@ export class LogPanel {
       delete panel.dataset.live;
       this.setFollowing(view.isFollowing);
       say(panel.dataset.place ? "The job has ended" : "The run has ended");
-      source.marks.load();
+      this.loadMarks();
     });
   }
 
@@ -448,7 +469,7 @@ export class LogPanel {
   }
 
   failed(error) {
-    say(`The log cannot be read: ${error.message}`);
+    if (!this.isClosed) say(`The log cannot be read: ${error.message}`);
   }
 
   close() {
