@@ -93,14 +93,15 @@ const keys = (() => {
 const palette = (() => {
   const MOST_PLACES = 8;
   const PLACES = "places";
-  let dialog = null, field = null, list = null, asked = 0, answered = 0, wait = 0, hits = [], chosen = 0, isHurried = false;
+  let dialog = null, field = null, list = null, told = null, asked = 0, answered = 0, wait = 0, hits = [], chosen = 0, isHurried = false;
 
   // The last places of this browser's user: shown while nothing is typed. Signing in begins anew.
   const places = () => { try { return JSON.parse(localStorage.getItem(PLACES)) ?? []; } catch { return []; } };
   const here = location.pathname + location.search;
   const name = (document.querySelector("h1")?.textContent ?? document.title).replace(/\s+/g, " ").trim();
+  const keep = (all) => { try { localStorage.setItem(PLACES, JSON.stringify(all)); } catch { /* no room: the places stay as they were */ } };
   if (!document.querySelector("[data-not-a-place]")) {
-    localStorage.setItem(PLACES, JSON.stringify([{ here, name: name.slice(0, 120) }, ...places().filter((each) => each.here !== here)].slice(0, MOST_PLACES + 1)));
+    keep([{ here, name: name.slice(0, 120) }, ...places().filter((each) => each.here !== here)].slice(0, MOST_PLACES + 1));
   }
 
   const icon = (symbol) => {
@@ -115,7 +116,7 @@ const palette = (() => {
   const row = (symbol, text, kind, act) => {
     const item = document.createElement("li");
     item.setAttribute("role", "option");
-    const shown = document.createElement("span");
+    const shown = document.createElement("bdi");
     shown.className = "cut";
     shown.textContent = text;
     const said = document.createElement("span");
@@ -172,17 +173,23 @@ const palette = (() => {
       draw(own);
       return;
     }
-    let answer;
+    let found;
     try {
-      answer = await fetch(`/find?q=${encodeURIComponent(text)}`, { headers: { Accept: "application/json" } });
+      const answer = await fetch(`/find?q=${encodeURIComponent(text)}`, { headers: { Accept: "application/json" } });
+      if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
+      found = (await answer.json()).map((hit) => row(hit.symbol, hit.text, hit.kind, go(hit.path)));
     } catch {
+      if (number !== asked) return;
+      isHurried = false; // what Enter was meant for did not come
+      answered = number;
+      if (text) draw(own);
+      told.textContent = "The server does not answer";
       return;
     }
-    if (number !== asked || !answer.ok) return;
+    if (number !== asked) return;
     answered = number;
-    const found = (await answer.json()).map((hit) => row(hit.symbol, hit.text, hit.kind, go(hit.path)));
     draw(text ? [...(/^[#@]/.test(text) ? [] : own), ...found] : [...hits, ...found]);
-    document.getElementById("said").textContent = `${hits.length} found`;
+    told.textContent = `${hits.length} found`;
   };
 
   const make = () => {
@@ -202,6 +209,8 @@ const palette = (() => {
     const foot = document.createElement("p");
     foot.className = "foot";
     for (const text of ["> only actions", "# runs", "@ people"]) foot.append(Object.assign(document.createElement("span"), { textContent: text }));
+    told = foot.appendChild(document.createElement("span")); // within the dialog: what is outside is not read out now
+    told.setAttribute("role", "status");
     dialog.append(field, list, foot);
     document.body.append(dialog);
     field.addEventListener("input", () => { asked++; isHurried = false; clearTimeout(wait); wait = setTimeout(search, 80); });
