@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -113,11 +113,13 @@ class Gates:
             terms.summaries,
         )  # fmt: skip
 
-    def open(self, limit: int = 100) -> list[OpenGate]:
-        """The gates that wait for an answer, the newest first."""
+    def open(self, *, projects: Collection[str] | None = None, limit: int = 100) -> list[OpenGate]:
+        """The gates that wait for an answer, the newest first. projects: only of these."""
         wanted = select(gates.c.terms, gates.c.opened_at, jobs.c.run, jobs.c.place, jobs.c.name, runs.c.project)
         wanted = wanted.join(jobs, jobs.c.number == gates.c.job).join(runs, runs.c.number == jobs.c.run)
         wanted = wanted.where(jobs.c.state == "blocked", gates.c.decision == "", gates.c.opened_at.is_not(None))
+        if projects is not None:
+            wanted = wanted.where(runs.c.project.in_(projects))
         with self._database.read() as connection:
             rows = connection.execute(wanted.order_by(jobs.c.number.desc()).limit(limit)).all()
         return [

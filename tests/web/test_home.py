@@ -69,6 +69,9 @@ def test_home_shows_no_project_that_one_may_not_see(client: FlaskClient, service
     service.runs.submit(RunRequest(_CONTEXT, "hidden"), Trigger(by="stranger", title="What strangers wait for"))
     service.projects.put(Project("open"))
     sign_in(client, service, "gus", "guest")
+    lonely = client.get("/").text
+    assert "No projects yet" in lonely
+    assert "Three ways" not in lonely
     service.roles.set("open", "user", "gus", "read")
     for path in ("/", "/?show=failing", "/find?q=hid", "/find?q=%232", "/find?q=@str"):
         text = client.get(path, headers={"Accept": "application/json"}).text

@@ -29,8 +29,10 @@ def home() -> Response:
     """All that somebody may want to know at first; for htmx, only the part that changes."""
     shown = _shown()
     if request.headers.get("HX-Request"):
-        basis = {name: shown[name] for name in ("cards", "gates", "blocked", "running", "waiting", "sums", "show")}
-        return fresh("home_parts.html", (basis, shown["health"].is_well, shown["views"]), **shown)
+        members = ("cards", "groups", "gates", "blocked", "running", "waiting", "sums", "show", "views")
+        basis = {name: shown[name] for name in members}
+        found = shown["health"]  # without the disk's bytes, which change all the time
+        return fresh("home_parts.html", (basis, found.is_well, found.slots, found.taken, found.waiting), **shown)
     return page("home.html", **shown)
 
 
@@ -75,7 +77,7 @@ def _shown() -> dict[str, Any]:
         "lines": {name: sparkline(values) for name, values in found.lines.items()},
         "health": health(service(), g.rights, with_disk=user.role != "guest"),
         "draw": lambda strip: draw_strip(strip, now),
-        "is_new": not found.succeeded and not any(_went_well(card.strip) for card in every),
+        "is_new": user.role != "guest" and not found.succeeded and not any(_went_well(card.strip) for card in every),
         "views": [view for view in service().preferences.get(user.name).views if view.path.startswith("/?")],
         "address": public_url(service()),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Collection, Sequence
@@ -10,9 +11,8 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from pipelines.accounts.roles import Rights
-from pipelines.errors import QueueUnreachableError
+from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.model import Run
-from pipelines.runs.gates import OpenGate
 from pipelines.runs.listing import RunFilter
 from pipelines.runs.rollups import DAY_S, days, ref_of, usual
 from pipelines.runs.strips import Brief, Strip, strips
@@ -121,8 +121,8 @@ def asked(service: Service, rights: Rights, user: str) -> list[Asked]:
     """The gates that this user may answer now, the newest first."""
     return [
         Asked(gate.run, gate.place, gate.project, gate.name, gate.question, gate.opened_at)
-        for gate in service.gates.open()
-        if _may_answer(service, rights, gate, user)
+        for gate in service.gates.open(projects=rights.where("maintain"))
+        if not service.gates.why_not(gate.run, gate.place, user)
     ]
 
 
@@ -184,12 +184,13 @@ class Failing:
         self._known: tuple[float, frozenset[str]] = (0.0, frozenset())
 
     def count(self, rights: Rights) -> int:
-        """Of the projects that may be seen."""
+        """Of the projects that may be seen. While the database does not answer, as it was known last."""
         at, names = self._known
         if time.monotonic() - at > self._KEPT_S or not at:
-            every = [project.name for project in self._service.projects.list()]
-            found = strips(self._service.database, every)
-            names = frozenset(name for name, strip in found.items() if strip.is_failing)
+            with contextlib.suppress(DatabaseUnreachableError):  # the page that says so has this mark, too
+                every = [project.name for project in self._service.projects.list()]
+                found = strips(self._service.database, every)
+                names = frozenset(name for name, strip in found.items() if strip.is_failing)
             self._known = time.monotonic(), names
         seen = visible(rights)
         return len(names if seen is None else names & seen)
@@ -218,10 +219,6 @@ def _order(card: Card) -> tuple[int, float, str]:
 def _why(run: Run) -> str:
     text = (run.result.error if run.result else "") or run.reason
     return text.strip().partition("\n")[0][:300]
-
-
-def _may_answer(service: Service, rights: Rights, gate: OpenGate, user: str) -> bool:
-    return rights.may(gate.project, "maintain") and not service.gates.why_not(gate.run, gate.place, user)
 
 
 def _part(some: int, of: int) -> float | None:
