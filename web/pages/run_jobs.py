@@ -102,7 +102,7 @@ def show_about(number: int) -> Response:
     shown = run_panes.about(run, jobs, pipeline, view)
     run = msgspec.structs.replace(run, lines=0, log_bytes=0)
     job = shown["job"] and msgspec.structs.replace(shown["job"], lines=0)
-    basis = (run.is_final, run.result, job, shown["gate"], shown.get("why_not"), view)
+    basis = (run.state, run.reason, run.result, job, shown["gate"], shown.get("why_not"), view)
     return fresh("run_about.html", basis, run=run, pipeline=pipeline, view=view, **shown)
 
 
