@@ -61,7 +61,7 @@ class Strip(msgspec.Struct, frozen=True):
     @property
     def is_failing(self) -> bool:
         shown = self.shown
-        return shown is not None and shown.state in ("failed", "error")
+        return shown is not None and shown.trigger.kind in _SHIPPED and shown.state in ("failed", "error")
 
     @property
     def usual_s(self) -> float | None:

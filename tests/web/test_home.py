@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 
@@ -38,8 +39,10 @@ def test_a_strip_is_to_scale_and_what_failed_hangs_below_its_line() -> None:
     assert bad.height == pytest.approx(2 * good.height, abs=0.2)
     assert bad.y + bad.height == drawn.height > good.y + good.height
     assert waits.height == 4
-    assert drawn.label == "last 3 runs: 1 succeeded, 1 failed, 1 others; newest queued"
+    assert drawn.label == "last 3 runs: 1 succeeded, 1 failed, 1 other; newest queued"
     assert label_of(Strip(())) == "no runs yet"
+    pulled = msgspec.structs.replace(brief(1, "failed", 20.0), trigger=Trigger(kind="pull_request", pull_request=7))
+    assert not Strip((pulled, pulled)).is_failing, "also where all of the last runs are of pull requests"
 
 
 def test_a_sparkline_stays_inside_and_leaves_gaps_out() -> None:
@@ -111,6 +114,12 @@ def test_a_repository_to_push_to_and_a_token_are_made_from_home(client: FlaskCli
         assert refused.status_code == 422
         assert 'role="alert"' in refused.text
     assert [path.name for path in bare.iterdir()] == ["hello.git"]
+    theirs = bare / "other.git" / "hooks" / "post-receive"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("#!/bin/sh\n")
+    for _ in range(2):
+        refused = client.post("/start/repository", data={"name": "other", "_csrf": csrf(client)})
+        assert "post-receive is there already" in refused.text, "what was half made is not left"
     assert "shiplap login --host" in client.post("/start/token", data={"_csrf": csrf(client)}).text
 
 

@@ -52,9 +52,13 @@ def _make(name: str) -> None:
     root = service().settings.root
     hook = HookSettings(repository=f"file://{repository_path(root, name)}", forge="plain")
     service().projects.put(Project(name, hook=hook))  # which checks the name
-    repository = make_repository(root, name)
-    secret = service().projects.set_webhook_secret(name)
-    install_hook(repository, f"{listening_url(root) or public_url(service())}/hooks/{name}", secret)
+    try:
+        repository = make_repository(root, name)
+        secret = service().projects.set_webhook_secret(name)
+        install_hook(repository, f"{listening_url(root) or public_url(service())}/hooks/{name}", secret)
+    except (ShiplapError, OSError):
+        service().projects.remove(name)  # so that it can be tried again
+        raise
 
 
 def _made(kind: str, name: str) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from pipelines.runs.strips import SHOWN, Brief, Strip
-from web.pages.words import duration
+from web.pages.words import duration, plural
 
 HEIGHT: Final = 34
 _PITCH: Final = 12
@@ -69,7 +69,7 @@ def label_of(strip: Strip, places: int = SHOWN) -> str:
     well = sum(run.state in _WELL for run in shown)
     wrong = sum(run.state in _SLIPPED for run in shown)
     others = len(shown) - well - wrong
-    ended = f"{well} succeeded, {wrong} failed" + (f", {others} others" if others else "")
+    ended = f"{well} succeeded, {wrong} failed" + (f", {plural(others, 'other')}" if others else "")
     last = "last run" if len(shown) == 1 else f"last {len(shown)} runs"
     return f"{last}: {ended}; newest {shown[-1].state}"
 
