@@ -36,6 +36,7 @@ _HEADS: Final = 12
 _SHORT: Final = 10
 _GOOD: Final = 5
 _TESTS: Final = 5
+_STOP_POLLING: Final = 286  # htmx's own
 _FORGES: Final = {
     "github": "GitHub", "gitlab": "GitLab", "gitea": "Gitea", "forgejo": "Forgejo", "bitbucket": "Bitbucket",
     "plain": "the repository's hook",
@@ -110,10 +111,15 @@ def list_pulls(name: str) -> Response:
 
 @blueprint.get("/<name>/connect")
 def show_connecting(name: str) -> Response:
-    """A part of the page: how far connecting the forge has come."""
+    """A part of the page: how far connecting the forge has come. Once it is done, htmx asks no more."""
     project = service().projects.get(name)
-    shown = _connecting(project, service().deliveries.list(name, limit=_SHOWN))
-    return fresh("project_connect.html", (name, shown["steps"]), **shown)
+    deliveries = service().deliveries.list(name, limit=_SHOWN)
+    shown = _connecting(project, deliveries)
+    if _is_connecting(project, deliveries):
+        return fresh("project_connect.html", (name, shown["steps"]), **shown)
+    last = page("project_connect.html", **shown)
+    last.status_code = _STOP_POLLING
+    return last
 
 
 @blueprint.get("/<name>/trends")
