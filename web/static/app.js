@@ -128,7 +128,7 @@ const boxesOf = (part) => [part, ...part.querySelectorAll('[role="region"], .scr
 const likeness = (element) => [element.localName, element.getAttribute("href") ?? element.form?.getAttribute("action") ?? "", element.getAttribute("aria-label") ?? element.textContent.trim()].join(" ");
 const hold = (part) => {
   const { activeElement: active } = document;
-  held = {
+  held = part.isConnected && {
     id: part.id,
     focused: active && active !== part && !active.id && part.contains(active) ? likeness(active) : null,
     places: boxesOf(part).map((box) => [box.scrollLeft, box.scrollTop]),

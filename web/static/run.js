@@ -17,7 +17,7 @@ const chosen = () => $('#tree [aria-selected="true"]');
 let asked = 0;
 
 /** Show what a link of this page leads to. Its address takes this one's place. */
-async function choose(link, { focus = true } = {}) {
+async function choose(link) {
   const { href } = link;
   const number = ++asked;
   const isSameLog = log && link.dataset.job === $("#log").dataset.place && link.dataset.step !== undefined && !$("#log").dataset.live;
@@ -33,7 +33,8 @@ async function choose(link, { focus = true } = {}) {
     return;
   }
   if (number !== asked) return;
-  const hadFocus = focus && document.activeElement?.closest("#tree") !== null;
+  const { activeElement: active } = document;
+  const wasInTree = active?.closest("#tree");
   const scrolled = ["#tree", "#strip-time", "#graph"].map((name) => [name, $(name)?.scrollTop, $(name)?.scrollLeft]);
   for (const name of ["#strip", "#tree"]) swap($(name), found.querySelector(name));
   history.replaceState(null, "", href);
@@ -48,7 +49,8 @@ async function choose(link, { focus = true } = {}) {
   }
   for (const [name, top, left] of scrolled) { const box = $(name); if (box && top !== undefined) { box.scrollTop = top; box.scrollLeft = left; } }
   settle();
-  if (hadFocus) chosen()?.focus({ preventScroll: true });
+  // What had the focus came anew: a row, a box of the graph; or went, as a link beside the log did.
+  if (active && !active.isConnected) ((!wasInTree && document.getElementById(active.id)) || chosen())?.focus({ preventScroll: true });
   chosen()?.scrollIntoView({ block: "nearest" });
 }
 
