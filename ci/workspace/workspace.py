@@ -16,6 +16,7 @@ from containers.launcher import Launcher
 from containers.spec import Tree
 from core.closing import Closing
 from core.digests import DiffID
+from core.errors import StorageFullError
 from core.files import storage_errors
 from core.rootfs import DirectoryLayer, RootLayer
 from images.behind import Behind
@@ -121,7 +122,7 @@ class Workspace(Closing):
                 snapshots.note_survey(layer, Survey(writer.entries, {}, False, False, None))
             if snapshots.fed(layer, feed):
                 self._is_large = True
-                with contextlib.suppress(ImagesError):  # whoever mounts it is told what is wrong
+                with contextlib.suppress(ImagesError, StorageFullError):  # whoever mounts it is told what is wrong
                     snapshots.lowers((*self._below, layer))
             return layer
 

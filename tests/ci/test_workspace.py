@@ -23,6 +23,7 @@ from ci.workspace.stack import Stack
 from ci.workspace.workspace import Workspace
 from containers.launcher import Launcher
 from core.digests import DiffID
+from core.errors import StorageFullError
 from core.rootfs import DirectoryLayer, ErofsLayer
 from images.layers import LayerWriter
 from images.store import Store
@@ -135,6 +136,20 @@ def test_large_outputs_are_indexed_when_they_are_written_and_nobody_does_it_agai
         assert [type(lower) for lower in other.snapshots.lowers([source, made])] == [ErofsLayer, ErofsLayer]
     assert {line.split()[1] for line in seen} == {str(BEGINNING)}
     assert len(seen) == 12
+
+
+def test_no_room_for_an_index_costs_no_outputs(
+    store: Store, run: Runner, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("images.feeding._BEGINS_AT", 10_000)
+    with Workspace(store, run.launcher, Stack(store, [lay(README="r")])) as workspace:
+        run("head -c 30000 /dev/zero > /work/out", mounts=(workspace.mount(),))
+
+        def full(*_args: object) -> None:
+            raise StorageFullError("no space left on the disk")
+
+        monkeypatch.setattr(store.snapshots, "_make", full)
+        assert workspace.take_outputs([Output("out")]) is not None
 
 
 def test_a_later_job_has_what_an_earlier_one_left_and_nothing_of_its_peers(
