@@ -14,6 +14,7 @@ from fcntl import F_SETPIPE_SZ, fcntl
 from typing import Final, NamedTuple, Protocol
 
 from core.closing import Closing
+from core.errors import StorageFullError
 from images.erofs import Indexer
 
 _BEGINS_AT: Final = 16 << 20  # bytes; what is smaller is indexed in a moment
@@ -79,12 +80,16 @@ class Feed(Closing):
             self._begun = None
 
     def _start(self) -> None:
-        read, self._pipe = os.pipe()
+        try:
+            read, self._pipe = os.pipe()
+        except OSError:  # as many files are open as there may be
+            return
         try:
             with suppress(OSError):  # as much as a user may
                 fcntl(self._pipe, F_SETPIPE_SZ, _AHEAD)
             os.set_blocking(self._pipe, False)
-            self._begun = self._begin(read)
+            with suppress(OSError, StorageFullError):  # if there is no room for the layer either, the sink tells
+                self._begun = self._begin(read)
         finally:
             os.close(read)
             if self._begun is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,18 @@ def test_a_program_that_reads_nothing_is_not_waited_for(
     monkeypatch.setattr("images.feeding._AHEAD", 4096)
     program("exec sleep 600")
     before = len(os.listdir("/proc/self/fd"))
+    layer, is_fed = written(store)
+    assert not is_fed
+    assert store.layers.has(layer)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_room_for_an_index_costs_no_layer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(store.snapshots, "_new_directory", full)
     layer, is_fed = written(store)
     assert not is_fed
     assert store.layers.has(layer)
