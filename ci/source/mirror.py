@@ -438,7 +438,7 @@ class _Asked(NamedTuple):
 def _remove(aside: Path) -> None:
     """Remove what was set aside, whatever has come in a mirror's place. No run fails for it."""
     try:
-        if aside.is_dir():
+        if aside.is_dir() and not aside.is_symlink():
             shutil.rmtree(aside)
         else:
             aside.unlink()

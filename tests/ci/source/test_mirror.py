@@ -243,6 +243,18 @@ def test_a_commit_that_the_server_has_lost_is_a_clear_error(repository: Reposito
         mirror.fetch(*repository.way(), "refs/heads/main", commit=asked)
 
 
+def test_whatever_was_set_aside_is_removed_and_what_a_link_leads_to_is_not(tmp_path: Path, mirror: Mirror) -> None:
+    other = tmp_path / "another's"
+    other.mkdir()
+    aside = [mirror.objects.directory.with_name(f"{mirror.key}.away-{number}") for number in range(3)]
+    aside[0].symlink_to(other)
+    aside[1].write_text("")
+    aside[2].mkdir()
+    mirror.close()
+    assert not any(os.path.lexists(path) for path in aside)
+    assert other.exists()
+
+
 def test_what_a_killed_git_left_is_removed(repository: Repository, mirror: Mirror) -> None:
     repository.commit(a="a")
     mirror.fetch(*repository.way(), "main")
