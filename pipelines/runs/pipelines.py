@@ -30,6 +30,7 @@ from pipelines.runs.graphs import RunPlan, graph_of, node_document, plans, stop_
 from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.ownpulls import held_requests
 from pipelines.runs.queue import check_labels
+from pipelines.runs.rollups import note_head
 from pipelines.runs.rows import was_entered
 from pipelines.runs.runs import Runs
 from pipelines.runs.schedules import write_schedules
@@ -304,6 +305,7 @@ class Pipelines:
         number: int = connection.execute(
             insert(runs).values(**asked._mapping, state="running", created_at=now).returning(runs.c.number)
         ).scalar_one()
+        note_head(connection, claim.run.project, number, claim.run.trigger)
         found = plan(number)
         state, reason, result = _end_of_planning(found)
         options = (jobs.c.spec, jobs.c.max_attempts, jobs.c.worker_labels, jobs.c.own_secrets, jobs.c.started_at)

@@ -29,6 +29,7 @@ from pipelines.runs.runs import Runs
 from pipelines.runs.strips import branch_strips, strips
 from pipelines.schema import heads, project_day_times, project_days, runs
 from pipelines.service import Service
+from tests.pipelines.test_pipelines import SOURCE, claimed, node, pipeline, write
 
 _CONTEXT = ContextSource("sha256:" + "0" * 64)
 _PUSH = Trigger(kind="push", by="ada", branch="main")
@@ -114,6 +115,13 @@ def test_a_run_that_is_recorded_late_does_not_take_the_place_of_a_newer_one(serv
         note_head(connection, "web", older, _PUSH)
     (head,) = heads_of(service.database, "web", ["branch"])
     assert head.run == newer
+
+
+def test_of_several_pipelines_of_a_commit_the_last_is_its_branchs_head(service: Service) -> None:
+    service.runs.submit(RunRequest(SOURCE, "app"), _PUSH)
+    numbers = write(service, claimed(service), *(pipeline(node("a"), name=name) for name in ("main", "more")))
+    assert [head.run for head in heads_of(service.database, "app", ["branch"])] == [max(numbers)]
+    assert len(numbers) == 2
 
 
 def test_a_strip_stands_for_its_project(service: Service) -> None:
