@@ -23,7 +23,7 @@ from typing import Final
 
 from builder.running.watch import Watch
 from ci.errors import JobFaultError
-from ci.execution.limits import within
+from ci.limits import within
 from ci.parsing import pipeline_name
 from containers.spec import ContainerSpec, File, Mount, Tree
 from core.digests import DiffID

@@ -8,8 +8,8 @@ from builder.build import BuildTools, build
 from builder.request.attestations import Attestations, Provenance
 from builder.request.request import BuildRequest, Output
 from builder.result import BuildResult
+from ci import limits
 from ci.ends import JobOutcome
-from ci.execution import limits
 from ci.execution.contexts import opened_context
 from ci.execution.ending import Ending
 from ci.execution.image import build_secrets, plain

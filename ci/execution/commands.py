@@ -8,9 +8,10 @@ from typing import Final
 from builder.running.container import Ended, Output, run_container
 from builder.running.masking import secret_forms
 from builder.running.watch import Watch
+from ci import limits
 from ci.ends import JobOutcome
 from ci.errors import JobCancelledError, JobFaultError
-from ci.execution import failures, limits, script
+from ci.execution import failures, script
 from ci.execution.doors import Doors
 from ci.execution.ending import Ending
 from ci.execution.entering import Entering

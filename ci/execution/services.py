@@ -20,8 +20,9 @@ from builder.request.limits import StepLimits
 from builder.running.container import Ended, Output, Streams, follow, started_container
 from builder.running.masking import secret_forms
 from builder.running.watch import Watch
+from ci import limits
 from ci.errors import JobFaultError
-from ci.execution import failures, limits
+from ci.execution import failures
 from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage

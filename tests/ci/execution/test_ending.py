@@ -11,7 +11,7 @@ import pytest
 from builder.request.limits import StepLimits
 from ci.errors import JobCancelledError, JobLateError
 from ci.execution.ending import Ending
-from ci.execution.limits import within
+from ci.limits import within
 from ci.model import Limits as JobLimits
 from containers.resources import Limits
 

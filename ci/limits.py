@@ -11,7 +11,7 @@ _Number = TypeVar("_Number", int, float)
 
 
 def within(worker: StepLimits, job: Limits) -> StepLimits:
-    """What the job's container and the watch over it go by. The job's time-out is its own affair: see ``ending``."""
+    """What the job's container and the watch over it go by. The job's time-out is ``ci.execution.ending``'s."""
     container = worker.container
     optional = tuple(
         controller
