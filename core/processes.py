@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -29,12 +29,21 @@ def adopt_orphans() -> None:
 
 def descendants(ancestor: int) -> list[int]:
     """The IDs of all processes below ``ancestor`` now, also of those that have ended and wait for their parent."""
+    return _below(ancestor, _children())
+
+
+def _children() -> dict[int, list[int]]:
+    """The children of each process that has some, as they are now."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
                 parent = int(file.read().rpartition(b")")[2].split()[1])
                 children.setdefault(parent, []).append(int(name))
+    return children
+
+
+def _below(ancestor: int, children: Mapping[int, Sequence[int]]) -> list[int]:
     found: list[int] = []
     pending = [ancestor]
     while pending:
@@ -62,8 +71,9 @@ def kill_descendants(timeout_s: float, *, spared: Iterable[int] = ()) -> list[in
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        found = descendants(os.getpid())
-        kept = {below for process in spared for below in (process, *descendants(process))}  # looked at second
+        children = _children()  # one look for all: there may be hundreds of containers
+        found = _below(os.getpid(), children)
+        kept = {below for process in spared for below in (process, *_below(process, children))}
         left = [process for process in found if process not in kept]
         for process in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
