@@ -118,10 +118,7 @@ class Listeners:
             with contextlib.suppress(FileNotFoundError):
                 if each.path.stat().st_ino == each.inode:
                     each.path.unlink()
-            lock = _lock_of(each.path)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(each.lock), lock.stat()):
-                    lock.unlink()
+            _remove_lock(each.path, each.lock)
 
 
 def _refused(address: str) -> AddressError:
@@ -186,25 +183,46 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
         raise AddressError(f"cannot listen at {path}: {error.strerror}") from error
     if lock is None:
         raise AddressError(f"an engine listens at {path} already", hint="end it, or give another --listen")
+    try:
+        sock, inode = _bound(path)
+    except BaseException as error:
+        _remove_lock(path, lock)
+        os.close(lock)
+        if isinstance(error, OSError):
+            raise AddressError(f"cannot listen at {path}: {error.strerror}") from error
+        raise
+    return sock, _Own(path, inode, lock)
+
+
+def _bound(path: Path) -> tuple[socket.socket, int]:
+    """A socket whose file is at a path, and that file's inode. Raises OSError, AddressError."""
     aside = Path(f"{path}.new")
     aside.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        sock.bind(str(aside))
-    except OSError as error:
-        raise AddressError(f"cannot listen at {path}: {error.strerror}") from error
-    finally:
-        os.umask(before)
-    _open_to_the_group(aside)
-    sock.listen(_BACKLOG)
-    inode = aside.stat().st_ino
-    os.rename(aside, path)
-    return sock, _Own(path, inode, lock)
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(aside))
+        finally:
+            os.umask(before)
+        stack.callback(aside.unlink, missing_ok=True)
+        _open_to_the_group(aside)
+        sock.listen(_BACKLOG)
+        inode = aside.stat().st_ino
+        os.rename(aside, path)
+        stack.pop_all()
+        return sock, inode
 
 
 def _lock_of(path: Path) -> Path:
     return Path(f"{path}.lock")
+
+
+def _remove_lock(path: Path, lock: int) -> None:
+    """Take away the file of a socket's lock, which is held, unless it is another engine's by now."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock), _lock_of(path).stat()):
+            _lock_of(path).unlink()
 
 
 def _locked(path: Path) -> int | None:

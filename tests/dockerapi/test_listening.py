@@ -85,6 +85,13 @@ def test_who_cannot_listen_everywhere_leaves_nothing(short_path: Path) -> None:
         assert list(short_path.iterdir()) == []
 
 
+def test_who_cannot_bind_leaves_no_lock(short_path: Path) -> None:
+    (short_path / "a.new").mkdir()
+    with pytest.raises(listening.AddressError, match="cannot listen"):
+        listening.Listeners.open([f"unix://{short_path}/a"], Places(short_path, short_path), Terms())
+    assert [each.name for each in short_path.iterdir()] == ["a.new"]
+
+
 def test_a_lock_that_its_engine_removed_is_not_anybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.lock"
     removed: list[Path] = []
