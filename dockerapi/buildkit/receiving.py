@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from core.cancellation import check
+from core.files import storage_errors
 from dockerapi.buildkit import messages
 from dockerapi.buildkit.rpc import Asked, Code, RpcError
 from dockerapi.buildkit.sessions import Session, encoded
@@ -55,7 +56,7 @@ def receive(
 
     metadata: ``dir-name``, and which of its files: ``exclude-patterns``, ``followpaths``.
     told: called now and then with the bytes that have crossed.
-    Raises RpcError, also for a client that breaks the protocol, and OSError.
+    Raises RpcError, also for a client that breaks the protocol, StorageFullError, and OSError.
     """
     with Asked(session.connection, _METHOD, encoded(metadata)) as asked:
         _Receiver(asked, os.fsencode(tree), told or (lambda _size: None)).run()
@@ -85,12 +86,13 @@ class _Receiver:
         self._links: list[Any] = []
 
     def run(self) -> None:
-        try:
-            self._transfer()
-        finally:
-            for fd in self._open.values():
-                os.close(fd)
-        self._finish()
+        with storage_errors("a directory of the client's"):
+            try:
+                self._transfer()
+            finally:
+                for fd in self._open.values():
+                    os.close(fd)
+            self._finish()
 
     def _transfer(self) -> None:
         is_listed = is_told = False

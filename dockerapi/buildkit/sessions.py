@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote_plus
 
 from builder.remotes.ssh import Answer, SshAgent
+from core.files import storage_errors
 from dockerapi.buildkit import messages
 from dockerapi.buildkit.rpc import Asked, Code, RpcError, ask
 from dockerapi.buildkit.transport import Connection
@@ -90,7 +91,10 @@ class Session:
         """Fetch what the client has under a URL of ``buildkit-session``: a context from its standard input."""
         left = _MOST_UPLOAD
         metadata = {"urlpath": [path], "urlhost": [host]}
-        with Asked(self.connection, "/moby.upload.v1.Upload/Pull", metadata) as asked:
+        with (
+            storage_errors("the build context"),
+            Asked(self.connection, "/moby.upload.v1.Upload/Pull", metadata) as asked,
+        ):
             while (piece := asked.receive(messages.Bytes, _SLOW_S)) is not None:
                 left -= len(piece.data)
                 if left < 0:

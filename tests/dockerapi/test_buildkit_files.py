@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import ShiplapError
+from core.errors import ShiplapError, StorageFullError
 from core.files import try_lock
 from dockerapi.buildkit import keeping, messages, receiving
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
@@ -92,6 +93,16 @@ def test_names_are_kept_in_memory_and_have_a_bound(tmp_path: Path, monkeypatch: 
         _Receiver(Script(packets), os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
     assert refused.value.code == Code.RESOURCE_EXHAUSTED
     assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.write", full)
+    packets = [_file("a"), _END, messages.Packet(type=DATA, ID=0, data=b"x")]
+    with pytest.raises(StorageFullError, match="a directory of the client's"):
+        _Receiver(Script(packets), os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
 
 
 def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
