@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,9 @@ _TOLD: Final = (
 )
 """What of a query is written down."""
 
+_USER: Final = re.compile(r"://[^/?#]*@")
+_QUERY: Final = re.compile(r"(://[^?#]*)\?[^#]*")
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -65,7 +69,7 @@ class Trail:
         if request.method not in _CHANGING and not request.path.endswith(_TYPED_INTO):
             return
         line: dict[str, Any] = {"method": request.method, "path": request.path[:_MOST_TEXT], "status": status}
-        asked = {name: request.args[name][:_MOST_TEXT] for name in _TOLD if name in request.args}
+        asked = {name: _redacted(request.args[name])[:_MOST_TEXT] for name in _TOLD if name in request.args}
         if asked:
             line["query"] = asked
         if wanted := flask.g.get("wanted"):
@@ -133,6 +137,11 @@ def note_wanted(body: dict[str, Any]) -> None:
             if isinstance(each, dict)
         ]
     flask.g.wanted = found
+
+
+def _redacted(text: str) -> str:
+    """Of URLs no user and password, and no query: a signature in it is a secret, too."""
+    return _QUERY.sub(r"\1?…", _USER.sub("://", text))
 
 
 def _text(value: Any) -> Any:

@@ -98,6 +98,12 @@ def test_a_line_names_who_asked_also_when_the_connection_was_taken_over(tmp_path
     assert json.loads((tmp_path / "audit" / "engine.jsonl").read_text())["uid"] == 54321
 
 
+def test_a_url_is_written_down_without_its_password(api: Api) -> None:
+    query = "remote=https%3A%2F%2Fana%3Ap%40ss%40h.example%2Fx.git%3Fsig%3Dx%23main%40x"
+    assert ask(api, "POST", f"/build?{query}")[0] == 501
+    assert _lines(api)[-1]["query"] == {"remote": "https://h.example/x.git?…#main@x"}
+
+
 @pytest.mark.parametrize(("path", "lines"), [("/containers/x/attach/ws", 1), ("/containers/x/json", 0)])
 def test_of_what_is_got_an_attach_is_written_down(tmp_path: Path, path: str, lines: int) -> None:
     ours, theirs = socket.socketpair()
