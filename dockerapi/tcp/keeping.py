@@ -36,8 +36,12 @@ class Keeping:
         pause = _FIRST_PAUSE_S
         while True:
             begun = time.monotonic()
-            with subprocess.Popen(words, stdin=subprocess.PIPE, pass_fds=self._fds) as gate:  # it reads until we end
-                code = gate.wait()
+            try:
+                # It reads its input until we end.
+                with subprocess.Popen(words, stdin=subprocess.PIPE, pass_fds=self._fds) as gate:
+                    how = f"ended with code {gate.wait()}"
+            except OSError as error:
+                how = f"could not start: {error.strerror}"
             pause = _FIRST_PAUSE_S if time.monotonic() - begun > _STEADY_S else min(_LONGEST_PAUSE_S, 2 * pause)
-            _log.warning("the process for tcp ended with code %d: it is started again", code)
+            _log.warning("the process for tcp %s: it is started again", how)
             time.sleep(pause)

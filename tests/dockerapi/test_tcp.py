@@ -15,16 +15,18 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core.processes import descendants
 from dockerapi.errors import ApiError
-from dockerapi.tcp import secured
+from dockerapi.tcp import keeping, secured
 from dockerapi.tcp.gate import Gate
 from dockerapi.tcp.naming import Named, read_head
 from dockerapi.tcp.terms import Terms, TermsError
@@ -305,13 +307,38 @@ def test_the_gate_is_started_again(far: Far) -> None:
 
     def gates() -> list[int]:
         assert far.api.process is not None
-        found = descendants(far.api.process.pid)
-        return [pid for pid in found if b"dockerapi.tcp" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found = []
+        for pid in descendants(far.api.process.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):  # one that has ended by now
+                if b"dockerapi.tcp" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
     (before,) = gates()
     os.kill(before, 9)
     eventually(lambda: [pid for pid in gates() if pid != before] != [])
     eventually(lambda: far.docker("root", "version").returncode == 0)
+
+
+def test_a_gate_that_could_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            raise Enough
+
+    def popen(*_: object, **_more: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")  # no more processes
+
+    monkeypatch.setattr(keeping, "subprocess", SimpleNamespace(Popen=popen, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    with pytest.raises(Enough):
+        keeping.Keeping([0], Terms(), "/nowhere")._keep()
+    assert pauses[0] < pauses[1] < pauses[-1] == 5.0
 
 
 @pytest.mark.parametrize(
