@@ -130,9 +130,11 @@ class Door:
         def whole() -> None:
             try:
                 code, message = _outcome(call, methods)
-                if call.method in CHANGING:
-                    note(call.method, code, call.names)
-                call.finish(code, message)
+                try:
+                    if call.method in CHANGING:
+                        note(call.method, code, call.names)
+                finally:
+                    call.finish(code, message)
             finally:
                 self._calls.leave(caller.uid)
 

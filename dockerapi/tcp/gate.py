@@ -20,7 +20,7 @@ from dockerapi.tcp.secured import PIECE, Client, Secured
 from dockerapi.tcp.terms import Terms, TermsError
 from engine.callers import GROUP
 
-_MOST_UNKNOWN: Final = 128
+_MOST_UNKNOWN: Final = 256
 """Connections of whom nobody knows who they are. One more takes the place of the oldest: silence shuts nobody out."""
 
 _MOST: Final = 1000
@@ -85,6 +85,7 @@ class Gate:
             self._tasks.add(task)
             self._unknown[task] = None
             task.add_done_callback(self._ended)
+            await asyncio.sleep(0)  # taking the next one must not keep this one from beginning
 
     def _current(self) -> ssl.SSLContext | None:
         """The certificates, as their files are now. Where these cannot be used, the last ones that could be."""

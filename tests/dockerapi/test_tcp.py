@@ -212,7 +212,7 @@ def test_a_connection_serves_one_request_of_one_token(far: Far) -> None:
 
 
 def test_nonsense_and_silence_hold_nobody_up(far: Far) -> None:
-    silent = [socket.create_connection(("127.0.0.1", far.port), stretched(60)) for _ in range(200)]
+    silent = [socket.create_connection(("127.0.0.1", far.port), stretched(60)) for _ in range(300)]
     for number, client in enumerate(silent):
         with suppress(OSError):
             client.sendall((b"GET /info HTTP/1.1\r\n\r\n", os.urandom(3000), b"\x16\x03\x01\xff\xff", b"")[number % 4])
