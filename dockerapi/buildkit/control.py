@@ -142,7 +142,7 @@ class Services:
             for item in buildcache.pruned(store, bounds, wanted, call.cancelled.is_set):
                 call.send(_record(item))
         if not (request.filter or request.keepDuration or most):
-            freed = keeping.prune(self._engine.places.root)
+            freed = keeping.prune(self._engine.places.root, stopped=call.cancelled.is_set)
             if freed:
                 call.send(messages.UsageRecord(ID="contexts", Size=freed, RecordType="source.local"))
 

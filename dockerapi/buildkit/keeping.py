@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -71,10 +71,15 @@ def _locked(kept: Path) -> int | None:
     return None
 
 
-def prune(root: Path, most: int = 0) -> int:
-    """Remove kept directories that no build uses, but for the newest. Returns how many bytes they took."""
+def prune(root: Path, most: int = 0, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Remove kept directories that no build uses, but for the ``most`` newest. Returns how many bytes they took.
+
+    stopped: asked before each; ends it.
+    """
     freed = 0
     for kept in _oldest_first(root / "contexts")[: -most or None]:
+        if stopped():
+            break
         lock = _locked(kept)
         if lock is None:
             continue

@@ -166,6 +166,7 @@ def test_directories_that_are_pruned_leave_no_locks(tmp_path: Path, monkeypatch:
         keeping.prune(tmp_path)
         assert Path(place.path, "file").exists()  # it is in use
     (folder / "0123.lock").touch()  # a killed process's
+    assert keeping.prune(tmp_path, stopped=lambda: True) == 0
     assert keeping.prune(tmp_path) >= 5000
     assert os.listdir(folder) == []
     removed: list[Path] = []
