@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -43,6 +44,7 @@ _IDLE_S: Final = 600.0
 """A connection without a stream is kept for so long."""
 
 _PREFACE_S: Final = 20.0
+_TIME: Final = struct.Struct("ll")
 _STREAMS: Final = 250
 _STREAM_BYTES: Final = 1 << 20
 _PIECE: Final = 256 << 10
@@ -224,8 +226,7 @@ class Connection:
         self._ended = ""
         self._used = time.monotonic()
         sock.setblocking(True)
-        seconds = int(PATIENCE_S).to_bytes(8, "little") + bytes(8)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(int(PATIENCE_S), 0))
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(_STREAMS * _STREAM_BYTES)
 
