@@ -21,6 +21,8 @@ def strip(*states: AnyRunState) -> Strip:
         (("succeeded", "failed"), "broke main: #1 was green"),
         (("succeeded", "cancelled", "error", "failed"), "broke main: #1 was green"),
         (("succeeded", "failed", "failed", "failed"), "main fails since #2"),
+        (("failed",) * 3, "main fails since #1"),
+        (("failed",) * 20, "main fails since #1 or before"),
         (("failed", "warnings"), "mended main: #1 had failed"),
         (("succeeded", "succeeded"), ""),
         (("failed",), ""),

@@ -22,6 +22,7 @@ from pipelines.runs.strips import SHOWN, Strip, branch_strips
 from registry.server.errors import SpecError
 from web import errors
 from web.backing import registry, service
+from web.guard.rights import may
 from web.pages import run_log
 from web.pages.frame import number_argument
 from web.pages.graph import HEIGHT, lay_out, related
@@ -118,7 +119,8 @@ def course(strip: Strip, number: int, branch: str) -> str:
         return f"mended {branch}: #{before.number} had failed"
     if failed == [True, True]:
         began = next((other for other in range(at, -1, -1) if ended[other].state != "failed"), -1) + 1
-        return f"{branch} fails since #{ended[began].number}"
+        earlier = " or before" if not began and len(strip.runs) >= SHOWN else ""
+        return f"{branch} fails since #{ended[began].number}{earlier}"
     return ""
 
 
@@ -171,7 +173,7 @@ def about(run: Run, jobs: Sequence[JobView], pipeline: PipelineView | None, view
         ],
         "following": [other.name for other in jobs if job.name in other.needs],
         **_gate(job),
-        **_shells(job),
+        **_shells(job, run.project),
         **run_log.failure(service().jobs.number(job.run, job.place), steps, with_tail=is_failed),
     }
 
@@ -263,8 +265,8 @@ def _gate(job: JobView) -> dict[str, Any]:
     }
 
 
-def _shells(job: JobView) -> dict[str, str]:
-    """Who had a shell in it while it ran; and how to open one in what it left, where that is kept."""
+def _shells(job: JobView, project: str) -> dict[str, str]:
+    """Who had a shell in it while it ran; and, for who may, how to open one in what it left, where that is kept."""
     by = ""
     if job.was_entered:
         found = service().shells.list(job.run, job.place)
@@ -273,8 +275,8 @@ def _shells(job: JobView) -> dict[str, str]:
     command = ""
     if job.state == "failed" and job.kind == "job":
         with contextlib.suppress(ConflictError):
-            service().shells.needed(job.run, job.place)
-            command = f"shiplap runs shell {job.run} {job.place}"
+            if may(service().shells.needed(job.run, job.place), project):
+                command = f"shiplap runs shell {job.run} {job.place}"
     return {"entered_by": by, "shell_command": command}
 
 
