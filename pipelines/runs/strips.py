@@ -78,8 +78,9 @@ def strips(database: Database, projects: Sequence[str], limit: int = SHOWN) -> d
 
 
 def branch_strips(database: Database, project: str, branches: Sequence[str], limit: int = 10) -> dict[str, Strip]:
-    """The last runs of branches of a project."""
-    which = {name: (runs.c.project == project, runs.c.branch == name) for name in branches}
+    """The last runs of branches of a project, without those of pull requests: forks use the same names."""
+    is_own = ~runs.c.trigger.contains('"kind":"pull_request"', autoescape=True)  # no text of a trigger has a bare quote
+    which = {name: (runs.c.project == project, runs.c.branch == name, is_own) for name in branches}
     return _strips(database, which, limit)
 
 

@@ -33,7 +33,7 @@ from tests.pipelines.test_pipelines import SOURCE, claimed, node, pipeline, writ
 
 _CONTEXT = ContextSource("sha256:" + "0" * 64)
 _PUSH = Trigger(kind="push", by="ada", branch="main")
-_PULL = Trigger(kind="pull_request", by="ada", branch="topic", pull_request=7)
+_PULL = Trigger(kind="pull_request", by="ada", branch="main", pull_request=7, fork=True)
 
 
 def played(
