@@ -225,6 +225,7 @@ def test_without_script_there_are_the_graph_the_jobs_and_how_one_failed(
     with signed_in(browser, site, "ada", java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(f"/runs/{failed}")
+        expect(page.locator("#log[data-early]")).to_be_visible()  # so nothing says that nothing was printed
         expect(page.locator("#job pre").last).to_contain_text("this is test (3.13)")
         page.locator("svg.graph").get_by_role("link", name="lint: succeeded").click()
         expect(page.get_by_role("heading", name="lint")).to_be_visible()

@@ -59,10 +59,8 @@ export class LogPanel {
       this.source.follow(Number(dataset.after) || 0);
       this.source.marks.watch?.();
     }
-    if (dataset.steps) {
-      this.isEarly = true; // which lines are the step's is not known yet
-      this.panel.dataset.early = "";
-    }
+    this.isEarly = Boolean(dataset.steps); // which lines are the step's is not known yet
+    if (!this.isEarly) delete dataset.early;
     this.setFollowing(isLive && !hasLines);
     this.grow();
     this.readHash();
