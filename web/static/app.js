@@ -170,7 +170,7 @@ document.addEventListener("click", async (event) => {
     say("Selected: press Ctrl-C");
   }
   const use = button.querySelector("use");
-  const before = use.getAttribute("href");
+  const before = button.dataset.icon ??= use.getAttribute("href"); // also where it is pressed twice
   use.setAttribute("href", `${document.body.dataset.sprite}#check`);
   setTimeout(() => use.setAttribute("href", before), 1500);
 });
