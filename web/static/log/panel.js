@@ -12,6 +12,7 @@ const LINES = /^#L(\d+)(?:-L(\d+))?$/;
 const TIMES = ["", "start", "clock"];
 const TIMES_WORDS = { "": "Times", start: "Times: since start", clock: "Times: clock" };
 const MOST_COPIED = 20_000; // lines
+const PATIENCE = 200; // times 50 ms, for a line that is to be copied
 const JUMP = 200; // rows at once: the scrollbar is dragged, and most of what it passes is not looked at
 const REST_MS = 40;
 const TURNS = 4; // that the marks are asked for
@@ -394,11 +395,12 @@ export class LogPanel {
     const lines = [];
     for (let row = first; row <= last; row++) {
       const number = this.shown.lineOf(row);
-      for (let turn = 0; turn < 60 && !this.source.get(number); turn++) {
+      for (let turn = 0; !this.source.get(number); turn++) {
+        if (turn === PATIENCE || this.isClosed) { say("The lines do not come: nothing is copied"); return; }
         this.source.want(number, number);
         await new Promise((resolve) => { setTimeout(resolve, 50); });
       }
-      lines.push(strip(this.source.get(number)?.text ?? ""));
+      lines.push(strip(this.source.get(number).text ?? ""));
     }
     await copy(`${lines.join("\n")}\n`, `${lines.length.toLocaleString()} ${lines.length === 1 ? "line is" : "lines are"} copied`);
   }
