@@ -107,8 +107,8 @@ document.addEventListener("htmx:afterSettle", reach);
 // Polled parts are swapped only when they changed, and not while somebody presses something in them (the click would
 // go nowhere) or fills in a form of theirs: the next poll brings what this one had. Hidden pages rest.
 let pressed = null;
-addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
-for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { setTimeout(() => { pressed = null; }); }, true);
+addEventListener("pointerdown", (event) => { if (!event.button) pressed = event.target; }, true);
+for (const name of ["pointerup", "pointercancel", "contextmenu"]) addEventListener(name, () => { setTimeout(() => { pressed = null; }); }, true);
 const isInUse = (part) => part.contains(pressed) || part.querySelector("input:focus, textarea:focus, select:focus, details[open] form") !== null;
 document.addEventListener("htmx:beforeSwap", (event) => {
   const tag = event.detail.xhr.getResponseHeader("ETag");
