@@ -72,7 +72,8 @@ def show_head(number: int) -> Response:
     """The part of the page about the run as a whole, for as long as that changes."""
     run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     shown = run_panes.head(run, pipeline)
-    return fresh("run_head.html", (shown["run"], pipeline, shown["course"]), **shown)
+    done = NOTICES["again"] if request.args.get("done") == "again" else ""  # the others are true for a moment
+    return fresh("run_head.html", (shown["run"], pipeline, shown["course"]), done=done, **shown)
 
 
 @blueprint.get("/runs/<int:number>/strip")
