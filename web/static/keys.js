@@ -211,6 +211,11 @@ const palette = (() => {
     for (const text of ["> only actions", "# runs", "@ people"]) foot.append(Object.assign(document.createElement("span"), { textContent: text }));
     told = foot.appendChild(document.createElement("span")); // within the dialog: what is outside is not read out now
     told.setAttribute("role", "status");
+    const close = foot.appendChild(document.createElement("button")); // a phone has no Escape
+    close.type = "button";
+    close.className = "button quiet slim push";
+    close.textContent = "Close";
+    close.addEventListener("click", () => dialog.close());
     dialog.append(field, list, foot);
     document.body.append(dialog);
     field.addEventListener("input", () => { asked++; isHurried = false; clearTimeout(wait); wait = setTimeout(search, 80); });
