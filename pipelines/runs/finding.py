@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -18,7 +17,6 @@ AMONG: Final = 3000
 """How many of the newest runs are looked through for words. The list of runs looks through all."""
 
 _DIGITS: Final = 10
-_COMMIT: Final = re.compile(r"[0-9a-f]{6,64}")
 _triggers: Final = msgspec.json.Decoder(Trigger)
 
 
@@ -36,7 +34,8 @@ def find_runs(
 ) -> list[FoundRun]:
     """The run with this number first, then the newest that have the text.
 
-    text: in what started the run or in its project's name; or the beginning of a commit, or a number with or without #.
+    text: in the title, branch, tag, commit or person that started the run, or in its project's name; or a number with
+        or without #.
     by: only runs that somebody whose name has this started.
     projects: only runs of these.
     """
@@ -44,23 +43,33 @@ def find_runs(
     wanted = select(newest)
     if by:
         wanted = wanted.where(newest.c.trigger.icontains(f'"by":"{_inner(by)}', autoescape=True))
-    if _COMMIT.fullmatch(text):
-        has = [newest.c.trigger.contains(f'"commit":"{text}', autoescape=True)]
-    else:
-        has = [newest.c.project.icontains(text, autoescape=True)] if text else []
     if text:
-        has.append(newest.c.trigger.icontains(_inner(text), autoescape=True))
-        wanted = wanted.where(or_(*has))
+        has = newest.c.trigger.icontains(_inner(text), autoescape=True)
+        wanted = wanted.where(or_(newest.c.project.icontains(text, autoescape=True), has))
     number = text.removeprefix("#")
+    found: dict[int, FoundRun] = {}
     with database.read() as connection:
-        found: list[Row[Any]] = []
         if number.isascii() and number.isdigit() and len(number) < _DIGITS:
-            found += connection.execute(_columns(projects).where(runs.c.number == int(number))).all()
-        found += connection.execute(wanted.order_by(newest.c.number.desc()).limit(limit)).all()
-    rows = {row.number: row for row in found}
-    return [FoundRun(row.number, row.project, row.state, _triggers.decode(row.trigger)) for row in rows.values()][
-        :limit
-    ]
+            for row in connection.execute(_columns(projects).where(runs.c.number == int(number))):
+                found[row.number] = _found(row)
+        for row in connection.execute(wanted.order_by(newest.c.number.desc())):
+            if len(found) >= limit:
+                break
+            run = _found(row)
+            if _says(run, text.casefold()):
+                found.setdefault(run.number, run)
+    return list(found.values())
+
+
+def _found(row: Row[Any]) -> FoundRun:
+    return FoundRun(row.number, row.project, row.state, _triggers.decode(row.trigger))
+
+
+def _says(run: FoundRun, text: str) -> bool:
+    """Whether the run has the text where people see it: the database has also looked at the names of members."""
+    trigger = run.trigger
+    seen = (run.project, trigger.title, trigger.branch, trigger.tag, trigger.commit, trigger.by)
+    return any(text in each.casefold() for each in seen)
 
 
 def _columns(projects: Collection[str] | None) -> Select[Any]:

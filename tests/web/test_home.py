@@ -85,6 +85,18 @@ def test_home_shows_no_project_that_one_may_not_see(client: FlaskClient, service
     assert "/projects/open" in client.get("/").text
 
 
+def test_finding_looks_at_what_people_see(client: FlaskClient, service: Service) -> None:
+    trigger = Trigger(kind="push", by="ada", branch="main", commit="3f2a9c1" + "0" * 33, title="Größere Preise")
+    number = service.runs.submit(RunRequest(_CONTEXT, "shop"), trigger).number
+    sign_in(client, service, "ada", "admin")
+    for text in ("größere", "3f2a9c", f"%23{number}", str(number), "mai", "SHOP", "%40AD"):
+        hits = client.get(f"/find?q={text}", headers={"Accept": "application/json"}).text
+        assert "/runs?by=ada" in hits if text == "%40AD" else f'"/runs/{number}"' in hits, text
+    for text in ("kind", "branch", "push", "%22", "_"):
+        hits = client.get(f"/find?q={text}", headers={"Accept": "application/json"}).text
+        assert f'"/runs/{number}"' not in hits, text
+
+
 def test_what_did_not_change_of_home_is_not_sent_again(client: FlaskClient, service: Service) -> None:
     ended(service, "web", "succeeded")
     sign_in(client, service, "ada", "admin")
