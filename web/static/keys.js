@@ -176,7 +176,8 @@ const palette = (() => {
     let found;
     try {
       const answer = await fetch(`/find?q=${encodeURIComponent(text)}`, { headers: { Accept: "application/json" } });
-      if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
+      if (answer.redirected) { location.reload(); return; } // signed out since: the page leads to signing in, and back
+      if (!answer.ok) throw new Error(answer.statusText);
       found = (await answer.json()).map((hit) => row(hit.symbol, hit.text, hit.kind, go(hit.path)));
     } catch {
       if (number !== asked) return;
