@@ -5,13 +5,22 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Response,
+    expect,
+    sync_playwright,
+)
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from core.settings import ServiceSettings
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PASSWORD = "correct horse battery"
+_NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
+"""A program of this host, such as a test beside this one, made or removed an interface."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -114,8 +125,24 @@ def browser() -> Iterator[Browser]:
             executable_path=program, args=["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"]
         )
         expect.set_options(timeout=stretched(10) * 1000)
-        yield browser
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Page, "goto", _go_patiently(Page.goto))
+            yield browser
         browser.close()
+
+
+def _go_patiently(goto: Callable[..., Response | None]) -> Callable[..., Response | None]:
+    """As somebody does whose network changed while a page came: they ask once more."""
+
+    def go(page: Page, *args: Any, **options: Any) -> Response | None:
+        try:
+            return goto(page, *args, **options)
+        except Error as error:
+            if _NETWORK_CHANGED not in error.message:
+                raise
+        return goto(page, *args, **options)
+
+    return go
 
 
 def signed_in(browser: Browser, site: Site, name: str, **options: Any) -> BrowserContext:
@@ -129,7 +156,9 @@ def signed_in(browser: Browser, site: Site, name: str, **options: Any) -> Browse
 
 _EXPECTED = (
     "status of 422",  # a form that was filled in wrongly
-    "ERR_NETWORK_CHANGED",  # a program of this host, such as a test beside this one, made or removed an interface
+    _NETWORK_CHANGED,
+    "htmx:sendError",  # what htmx says of the same
+    "htmx:afterRequest",
 )
 
 
