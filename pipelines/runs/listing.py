@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -93,10 +94,11 @@ class Listing:
             older=found[-1].number if found and (upward or beyond) else None,
         )
 
-    def waiting(self, limit: int = 50) -> Sequence[Run]:
-        """Queued runs in the order in which workers take them."""
+    def waiting(self, limit: int = 50, *, projects: Collection[str] | None = None) -> Sequence[Run]:
+        """Runs with jobs that are queued, in the order in which workers take these. projects: only of these."""
         with self._database.read() as connection:
-            numbers = [turn.run for turn in turns(connection)[:limit]]
+            seen = (turn.run for turn in turns(connection) if projects is None or turn.project in projects)
+            numbers = list(itertools.islice(dict.fromkeys(seen), limit))  # a run has as many turns as jobs
         found = {run.number: run for run in self._runs(select_runs().where(runs.c.number.in_(numbers)))}
         return self._explain([found[number] for number in numbers if number in found])
 

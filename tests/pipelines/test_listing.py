@@ -70,3 +70,5 @@ def test_waiting_runs_come_in_the_order_they_are_taken_with_the_reason(service: 
     claim = service.claims.take("w", ())
     assert claim is not None
     assert [run.number for run in service.listing.running()] == [urgent]
+    late = service.runs.submit(RunRequest(_CONTEXT, "late")).number
+    assert [run.number for run in service.listing.waiting(1, projects={"late"})] == [late], "whoever is before it"

@@ -130,7 +130,8 @@ def going(service: Service, seen: Collection[str] | None) -> tuple[list[Run], li
     """The first runs that are blocked, that run, and that wait in the order in which they are taken."""
     blocked = service.listing.page(RunFilter(state="blocked"), limit=_LISTED, projects=seen).runs
     running = [run for run in service.listing.running() if seen is None or run.project in seen]
-    waiting = [run for run in service.listing.waiting() if seen is None or run.project in seen]
+    shown = {run.number for run in running}  # a pipeline runs and waits at the same time
+    waiting = [run for run in service.listing.waiting(projects=seen) if run.number not in shown]
     return list(blocked), running[:_LISTED], waiting[:_LISTED]
 
 

@@ -45,7 +45,7 @@ def _shown() -> dict[str, Any]:
         "slots": sum(worker.concurrency for worker in alive),
         "taken": sum(len(worker.runs) for worker in alive),
         "running": {run.number: run for run in service().listing.running() if seen is None or run.project in seen},
-        "waiting": [run for run in service().listing.waiting(_SHOWN) if seen is None or run.project in seen],
+        "waiting": service().listing.waiting(_SHOWN, projects=seen),
         "waiting_count": service().listing.count("queued", projects=seen),
         "queue_error": error,
         "moment": time.time(),
