@@ -67,11 +67,15 @@ class Forked:
             return  # it has ended; what became of it is on its way
 
     def _stop(self, number: int, frame: object) -> None:
-        """Ctrl-Z: the fork is in no job of the shell's. It is stopped by hand, and goes on when this process does."""
+        """Ctrl-Z: the fork is in no job of the shell's. It is stopped by hand, and goes on when this process does.
+
+        In an orphaned process group the kernel stops nobody, and both go on at once.
+        """
         self._pass_on(_signal.SIGSTOP, frame)
         _signal.signal(number, _signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # this process stands here until SIGCONT
         _signal.signal(number, self._stop)
+        self._pass_on(_signal.SIGCONT, frame)
 
     def _end(self) -> None:
         self._pass_on(_signal.SIGKILL, None)

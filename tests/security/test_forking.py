@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -362,9 +363,21 @@ def test_signals_are_passed_on_and_the_exit_code_comes_back(parent: Parent, tmp_
     assert client.wait(stretched(60)) == 3
 
 
+@contextlib.contextmanager
+def _acting(number: int) -> Iterator[None]:
+    """What is started meanwhile does not ignore a signal, although who runs the tests may: a shell's ``&`` does."""
+    before = None if number == signal.SIGKILL else signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL])
 def test_a_fork_that_a_signal_ends_ends_the_client_by_it(parent: Parent, tmp_path: Path, number: int) -> None:
-    client = parent.start("sleep", tmp_path / "pid")
+    with _acting(number):
+        client = parent.start("sleep", tmp_path / "pid")
     os.kill(_pid_in(tmp_path / "pid"), number)
     assert client.wait(stretched(60)) == -number
 
@@ -378,15 +391,21 @@ def test_a_client_that_is_killed_takes_its_fork_along(parent: Parent, tmp_path: 
 
 
 def test_ctrl_z_stops_both_and_fg_lets_them_go_on(parent: Parent, tmp_path: Path) -> None:
-    client = parent.start("trap", tmp_path / "pid")
+    client = parent.start("trap", tmp_path / "pid", process_group=0)  # a job, as a shell makes one
     pid = _pid_in(tmp_path / "pid")
     client.send_signal(signal.SIGTSTP)
-    _, status = os.waitpid(client.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
-    assert os.WSTOPSIG(status) == signal.SIGTSTP
+    eventually(lambda: "T (stopped)" in Path(f"/proc/{client.pid}/status").read_text())
     eventually(lambda: "T (stopped)" in Path(f"/proc/{pid}/status").read_text())
     client.send_signal(signal.SIGCONT)
     eventually(lambda: "S (sleeping)" in Path(f"/proc/{pid}/status").read_text())
+    client.send_signal(signal.SIGUSR1)
+    assert client.wait(stretched(60)) == 3
+
+
+def test_ctrl_z_stops_neither_where_no_shell_could_let_them_go_on(parent: Parent, tmp_path: Path) -> None:
+    client = parent.start("trap", tmp_path / "pid", start_new_session=True)  # its group is orphaned
+    _pid_in(tmp_path / "pid")
+    client.send_signal(signal.SIGTSTP)
     client.send_signal(signal.SIGUSR1)
     assert client.wait(stretched(60)) == 3
 
