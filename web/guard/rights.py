@@ -6,6 +6,7 @@ may read it but not do what was asked gets 403, with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -84,6 +85,13 @@ def may_repository(service: Service, rights: Rights, level: Level, repository: s
     if rights.may_everywhere(level):
         return True
     return rights.may(owner_of(repository, service.roles.project_names().__contains__), level)
+
+
+def readable(service: Service, rights: Rights, repositories: Iterable[str]) -> Iterator[str]:
+    """Those of the repositories whose images may be read; the projects are looked up once."""
+    everywhere = rights.may_everywhere("read")
+    is_project = (frozenset[str]() if everywhere else service.roles.project_names()).__contains__
+    return (name for name in repositories if everywhere or rights.may(owner_of(name, is_project), "read"))
 
 
 def seen_workers(service: Service, rights: Rights) -> list[WorkerInfo]:

@@ -16,7 +16,7 @@ from pipelines.runs.rollups import find_heads
 from registry.server.survey import repository_names
 from web.backing import registry, service
 from web.errors import NotFoundError
-from web.guard.rights import may_repository, visible
+from web.guard.rights import readable, visible
 from web.pages.frame import page
 
 blueprint: Final = Blueprint("find_pages", __name__)
@@ -25,8 +25,8 @@ _MOST: Final = 20
 _RUNS: Final = 8
 _EACH: Final = 5
 _LONGEST: Final = 200
-_ASKED: Final = 100
-"""Of how many repositories it is asked whether this user may see them."""
+_AMONG: Final = 5000
+"""Of how many repositories it is looked up whether this user may see them."""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -112,9 +112,8 @@ def _images(text: str) -> Iterator[Hit]:
         store, hidden = registry().store, registry().settings.hidden_range
     except NotFoundError:
         return
-    names = repository_names(store, hidden, text, _ASKED)
-    shown = (name for name in names if may_repository(service(), g.rights, "read", name))
-    for name in itertools.islice(shown, _EACH):
+    names = repository_names(store, hidden, text, _AMONG)
+    for name in itertools.islice(readable(service(), g.rights, names), _EACH):
         yield Hit("image", name, "image", f"/images/{quote(name)}")
 
 

@@ -16,7 +16,7 @@ from registry.server.browse import Browser, ImageView, parse_reference
 from registry.server.errors import SpecError
 from web.backing import registry, service
 from web.guard import require
-from web.guard.rights import may_repository
+from web.guard.rights import may_repository, readable
 from web.pages.frame import page
 
 blueprint: Final = Blueprint("image_pages", __name__)
@@ -30,7 +30,9 @@ _MAX_PACKAGES: Final = 5000
 def list_repositories() -> Response:
     """All repositories."""
     text = request.args.get("text", "").strip().lower()
-    seen = [found for found in _browser().repositories() if may_repository(service(), g.rights, "read", found.name)]
+    every = _browser().repositories()
+    names = set(readable(service(), g.rights, (found.name for found in every)))
+    seen = [found for found in every if found.name in names]
     found = [repository for repository in seen if text in repository.name.lower()]
     return page("images.html", repositories=found, text=text, notice=_notice())
 

@@ -26,6 +26,7 @@ from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
 from web.app import create_app
 from web.backing import hub_of
+from web.guard.rights import may_repository, readable
 from web.loghub import HEARTBEAT
 from web.registry_access import ServiceAccounts
 
@@ -286,6 +287,15 @@ def registry(both: Service) -> Iterator[Client]:
         registry = Registry(store, ServerSettings(access="users"), accounts=ServiceAccounts(both))
         yield Client(application(registry))
         registry.close()
+
+
+def test_of_all_images_those_of_ones_projects_are_listed(both: Service) -> None:
+    names = ["web/app", "other/app", "base", "cache/web", "cache/other", "outputs/other/1"]
+    reader = Rights("none", {"web": "read"})
+    assert list(readable(both, reader, names)) == [name for name in names if may_repository(both, reader, "read", name)]
+    assert "web/app" in readable(both, reader, names)
+    assert "other/app" not in readable(both, reader, names)
+    assert list(readable(both, Rights("read"), names)) == names
 
 
 @pytest.mark.parametrize("role", ["read", "build", "maintain"])
