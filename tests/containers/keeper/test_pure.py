@@ -817,11 +817,12 @@ def test_way_into_a_container_is_the_clients_own_and_leaves_no_socket_behind() -
             assert (found is inner) is (outcome in (0, errno.EINPROGRESS))
         return inner
 
-    transparent, no_port = (0, 19, 1), (0, 24, 1)
+    few_attempts, transparent, no_port = (socket.IPPROTO_TCP, socket.TCP_SYNCNT, 4), (0, 19, 1), (0, 24, 1)
     for outcome in (0, errno.EINPROGRESS):
-        assert connected(outcome).told == [transparent, no_port, ("9.9.9.9", 0), ("172.18.0.2", 80)]
+        told = connected(outcome).told
+        assert told == [few_attempts, transparent, no_port, ("9.9.9.9", 0), ("172.18.0.2", 80)]
     assert connected(errno.ECONNREFUSED).told[-1] == "closed"
     assert connected(OSError(errno.EADDRINUSE, "none")).told[-1] == "closed"
-    assert connected(0, "172.18.0.9").told == [("172.18.0.2", 80)]
-    assert connected(0, "2001:db8::1").told[0] == (41, 75, 1)
+    assert connected(0, "172.18.0.9").told == [few_attempts, ("172.18.0.2", 80)]
+    assert connected(0, "2001:db8::1").told[:2] == [few_attempts, (41, 75, 1)]
     assert connected(0, kind=socket.SOCK_DGRAM).told == [transparent, ("9.9.9.9", 0), ("172.18.0.2", 80)]
