@@ -28,6 +28,11 @@ from engine.errors import InvalidRequestError, NotDoneError
 from engine.places import Places
 
 GROUP: Final = "shiplap"
+"""Its members may use an engine with root's means."""
+
+_WEB_USER: Final = "shiplap"
+"""The web service's, as sysusers.d makes it."""
+
 _FIRST_FREE_PORT: Final = 1024
 _PATIENCE_S: Final = 10.0
 """For file systems of the caller's own (FUSE), which need not answer, ever."""
@@ -75,8 +80,8 @@ def places_of(root: Path, caller: Caller) -> Places:
     except KeyError:
         group = -1
     name = user_name(caller.uid)
-    if name == GROUP and group == caller.gid:
-        # systemd-sysusers of 0.2.0 made the web service's user with this group as its own: that made it no member
+    if name == _WEB_USER and group == caller.gid:
+        # systemd-sysusers of 0.2.0 made it with this group as its own: that made it no member
         raise NotDoneError(
             f"{name} is the web service's user, and has no engine",
             hint=f"as root: groupadd -r {GROUP}-web && usermod -g {GROUP}-web {name}",

@@ -304,6 +304,10 @@ def test_each_caller_has_an_engine_of_their_own(
         places_of(tmp_path, caller._replace(groups=(caller.gid,), gid=caller.gid))
     assert f"usermod -aG shiplap {user.name}" in str(error.value.hint)
     monkeypatch.setattr(callers, "GROUP", user.name)
+    with monkeypatch.context() as web:
+        web.setattr(callers, "_WEB_USER", user.name)
+        with pytest.raises(NotDoneError, match=f"{user.name} is the web service's user, and has no engine"):
+            places_of(tmp_path, caller)
     theirs, roots = places_of(tmp_path, caller), places_of(tmp_path, Caller(0, 0, ()))
     assert theirs.root == tmp_path / "users" / str(user.uid)
     assert theirs.run != roots.run
