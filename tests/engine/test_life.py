@@ -12,6 +12,7 @@ import pytest
 
 from containers.errors import NotExecutedError
 from containers.keeper import protocol
+from core import packets
 from engine import lifecycle, locking, state
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NameInUseError, UnchangedError
@@ -209,7 +210,14 @@ def test_two_who_start_at_once_are_both_told_when_it_runs(living: Engine) -> Non
         identity = create(living, f"one{number}", "sleep", "1000")
         with living.keepers.summon(identity) as first, living.keepers.summon(identity) as second:
             for each in (first, second):
-                protocol.send(each.socket, {"verb": "start"})
+                each.ask("state", timeout_s=stretched(30))
+            keeper, _uid, _gid = packets.peer(first.socket)
+            os.kill(keeper, signal.SIGSTOP)  # so that it finds both requests there
+            try:
+                for each in (first, second):
+                    protocol.send(each.socket, {"verb": "start"})
+            finally:
+                os.kill(keeper, signal.SIGCONT)
             answers = [each.receive(timeout_s=stretched(30))[0] for each in (first, second)]
         pid = living.inspect(identity)["State"]["Pid"]
         assert [answer["pid"] for answer in answers] == [pid, pid]
