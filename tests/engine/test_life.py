@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,8 @@ def test_two_who_start_at_once_are_both_told_when_it_runs(living: Engine) -> Non
             answers = [each.receive(timeout_s=stretched(30))[0] for each in (first, second)]
         pid = living.inspect(identity)["State"]["Pid"]
         assert [answer["pid"] for answer in answers] == [pid, pid]
+        asleep = subprocess.run(["pgrep", "-P", str(keeper), "-x", "sleep"], capture_output=True, text=True, check=True)
+        assert asleep.stdout.split() == [str(pid)]
 
 
 def test_wait_tells_the_next_exit_also_when_it_began_before_the_start(living: Engine) -> None:
