@@ -141,8 +141,8 @@ def indexers(monkeypatch: pytest.MonkeyPatch) -> list[Indexer]:
     started: list[Indexer] = []
     begin = Indexer.__init__
 
-    def noted(self: Indexer, tar: str, image: str) -> None:
-        begin(self, tar, image)
+    def noted(self: Indexer, tar: str, image: str, *, fed_by: int | None = None) -> None:
+        begin(self, tar, image, fed_by=fed_by)
         started.append(self)
 
     monkeypatch.setattr(Indexer, "__init__", noted)
