@@ -29,9 +29,9 @@ def test_page_is_what_the_script_makes_of_the_help() -> None:
 
 def test_every_command_has_its_row_and_its_section() -> None:
     page = _PAGE.read_text()
-    rows = re.findall(r"^\| \[`shiplap ([a-z ]+)`\]", page, re.MULTILINE)
-    short = re.findall(r"^\| `shiplap ([a-z ]+)` \|", page, re.MULTILINE)
-    sections = re.findall(r"^#{2,4} shiplap ([a-z ]+)$", page, re.MULTILINE)
+    rows = re.findall(r"^\| \[`shiplap ([a-z -]+)`\]", page, re.MULTILINE)
+    short = re.findall(r"^\| `shiplap ([a-z -]+)` \|", page, re.MULTILINE)
+    sections = re.findall(r"^#{2,4} shiplap ([a-z -]+)$", page, re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert rows == sections
     assert set(PLACES) <= {*rows, *short}
