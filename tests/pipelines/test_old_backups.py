@@ -41,6 +41,7 @@ _DEFAULTS: dict[str, dict[str, object]] = {
     "run_secrets": {"run": 1}, "approvals": {"project": "web"}, "deliveries": {"project": "web"},
     "statuses": {"run": 1, "project": "web"}, "contexts": {"digest": f"sha256:{'0' * 64}"},
     "project_roles": {"project": "web"}, "schedules": {"project": "web"}, "image_tags": {"project": "web", "run": 1},
+    "project_days": {"project": "web"}, "project_day_times": {"project": "web"}, "user_settings": {"user": "name"},
 }  # fmt: skip
 _JSON = ("hook", "trigger", "settings", "payload")
 
