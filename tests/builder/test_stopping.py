@@ -160,9 +160,15 @@ def test_big_files_are_hashed_by_threads_that_ask_too(bench: Bench) -> None:
 
 
 def test_what_a_step_left_is_written_no_further_than_asked(tmp_path: Path) -> None:
-    upper = make_tree(tmp_path / "upper", {f"f{number}": "" for number in range(200)})
-    with stopped_after(100):
-        write_upper(str(upper), lambda: None, TarWriter(io.BytesIO()))
+    """Every sixteen names, which is thirteen times here, however few of them each directory has."""
+    flat = make_tree(tmp_path / "flat", {f"f{number}": "" for number in range(210)})
+    full = make_tree(tmp_path / "full", {f"f{number}": "content" for number in range(210)})
+    deep = make_tree(tmp_path / "deep", {f"d{number}/f": "" for number in range(105)})
+    for upper in (flat, full, deep):
+        writer = TarWriter(io.BytesIO())
+        with stopped_after(6):
+            write_upper(str(upper), lambda: None, writer)
+        assert writer.entries < 7 * 16, upper
 
 
 def test_jobs_of_the_layer_writer_ask_what_it_was_given() -> None:
