@@ -16,11 +16,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -255,6 +257,12 @@ def test_a_file_of_users_that_makes_no_sense_is_told(far: Far) -> None:
     assert far.ask("/info", "anas")[0] == 200
 
 
+def _run(look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """On a loop of its own, in a thread: a browser of other tests may have one running in this."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(look())).result()
+
+
 def test_one_waits_for_an_api_that_is_busy_and_the_others_do_not_wait_for_them(tmp_path: Path) -> None:
     async def look() -> None:
         with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
@@ -277,7 +285,7 @@ def test_one_waits_for_an_api_that_is_busy_and_the_others_do_not_wait_for_them(t
             with pytest.raises(ApiError, match="does not answer"):
                 await gate._connected(Named("root", None))
 
-    asyncio.run(look())
+    _run(look)
 
 
 def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +307,7 @@ def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPat
             await asyncio.wait_for(gone, stretched(20))
             ours.close()
 
-    asyncio.run(look())
+    _run(look)
 
 
 def test_the_gate_is_started_again(far: Far) -> None:

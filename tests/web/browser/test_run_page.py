@@ -147,6 +147,7 @@ _SCROLL = """async () => {
 
 def test_steps_fold(page: Page, site: Site) -> None:
     page.goto(f"/runs/{site.runs['LONG']}")
+    expect(page.locator(".l").first).to_contain_text("2 steps")
     page.locator(".log-menu summary").click()
     page.get_by_role("button", name="Fold all").click()
     expect(page.locator(".l")).to_have_count(3)
