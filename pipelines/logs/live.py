@@ -11,13 +11,12 @@ once.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import redis
 
-from pipelines.errors import QueueUnreachableError
+from pipelines.redisfaults import translated
 
 _READ_BATCHES: Final = 64
 _LAST_ENTRY: Final = 2**63
@@ -56,7 +55,7 @@ class LiveLogs:
         """Append a batch. False: the stream has these lines already, or there is no stream (any more)."""
         fields: Any = {"first": batch.first, "data": batch.data, "ended": int(batch.ended)}
         key = _key(job, attempt)
-        with _translated():
+        with translated():
             try:
                 made = self._redis.xadd(key, fields, id=f"{batch.last}-0", nomkstream=not create)
                 if create:
@@ -70,7 +69,7 @@ class LiveLogs:
     def add_partial(self, job: int, attempt: int, after: int, entry: int, data: bytes) -> None:
         """Show a line that has begun after line ``after``, in place of the last one shown. entry: from 1, grows."""
         key = _key(job, attempt)
-        with _translated():
+        with translated():
             try:
                 pipeline = self._redis.pipeline(transaction=False)
                 pipeline.xadd(key, {"partial": data}, id=f"{after}-{entry}", nomkstream=True)
@@ -82,7 +81,7 @@ class LiveLogs:
 
     def read(self, job: int, attempt: int, after: int, *, wait_s: float, entry: int = 0) -> list[Batch]:
         """Batches after the one that ends with line ``after`` and its ``entry``; waits at most ``wait_s`` for one."""
-        with _translated():
+        with translated():
             found: Any = self._redis.xread(
                 {_key(job, attempt): f"{after}-{entry}"}, count=_READ_BATCHES, block=int(wait_s * 1000) or None
             )
@@ -94,23 +93,23 @@ class LiveLogs:
         positions: by job and attempt, which need no stream yet, the last line that is known.
         """
         streams: Any = {_key(*which): f"{after}-{_LAST_ENTRY}" for which, after in positions.items()}
-        with _translated():
+        with translated():
             return bool(self._redis.xread(streams, count=1, block=max(1, int(wait_s * 1000))))
 
     def trim(self, job: int, attempt: int, first: int) -> None:
         """Forget batches that end before line ``first``: they are stored."""
-        with _translated():
+        with translated():
             self._redis.xtrim(_key(job, attempt), minid=f"{first}-0", approximate=False)
 
     def end(self, job: int, attempt: int) -> None:
         """Let followers see the end, then forget the stream. The attempt is over and all its lines are stored."""
-        with _translated():
+        with translated():
             self._redis.expire(_key(job, attempt), _KEPT_AFTER_END_S)
 
     def take_away(self, job: int, attempt: int) -> list[Batch]:
         """Close the stream to its writer and to followers, and return what it has. May be called again."""
         key, taken = _key(job, attempt), f"{_key(job, attempt)}:taken"
-        with _translated():
+        with translated():
             try:
                 self._redis.rename(key, taken)
             except redis.ResponseError as error:
@@ -121,7 +120,7 @@ class LiveLogs:
 
     def forget_taken(self, job: int, attempt: int) -> None:
         """Forget what ``take_away`` returned: it is stored."""
-        with _translated():
+        with translated():
             self._redis.delete(f"{_key(job, attempt)}:taken")
 
 
@@ -137,11 +136,3 @@ def _batch(entry: Any) -> Batch:
     return Batch(
         int(fields[b"first"]), int(identifier.partition(b"-")[0]), fields[b"data"], fields.get(b"ended") == b"1"
     )
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:  # Redis is away, full (memory or disk), or lets us only read
-        raise QueueUnreachableError(f"Redis does not answer: {error}", hint="see SHIPLAP_REDIS_URL") from error

@@ -11,12 +11,11 @@ nowhere.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,12 +26,14 @@ from kombu.exceptions import OperationalError
 from core.errors import SettingsError
 from pipelines.errors import InvalidRequestError, QueueUnreachableError
 from pipelines.model import MAX_TIMEOUT_S
+from pipelines.redisfaults import as_int, translated
 
 TASK_NAME: Final = "shiplap.run"
 MAX_WORKER_LABELS: Final = 5  # a worker consumes one queue for each subset of its labels
 HARD_LIMIT_S: Final = MAX_TIMEOUT_S + 600
 _QUEUE: Final = "shiplap"
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,38}[a-z0-9])?")
+_OF_CELERY: Final = (OperationalError, ConnectionError)  # what its client raises when Redis is away
 _log = logging.getLogger(__name__)
 
 
@@ -132,7 +133,7 @@ class Queue:
 
     def send(self, number: int, labels: Sequence[str] = ()) -> None:
         """Say that run ``number`` waits. Raises QueueUnreachableError."""
-        with _translated():
+        with translated(*_OF_CELERY):
             self._app.send_task(TASK_NAME, args=[number], queue=queue_name(labels), retry=False, ignore_result=True)
 
     def try_send(self, number: int, labels: Sequence[str] = ()) -> bool:
@@ -156,29 +157,17 @@ class Queue:
 
     def depth(self, labels: Sequence[str] = ()) -> int:
         """How many messages wait. Raises QueueUnreachableError."""
-        with _translated():
-            return _number(self._redis.llen(queue_name(labels)))
+        with translated(*_OF_CELERY):
+            return as_int(self._redis.llen(queue_name(labels)))
 
     def ping(self) -> None:
         """Raises QueueUnreachableError unless Redis answers."""
-        with _translated():
+        with translated(*_OF_CELERY):
             self._redis.ping()
 
     def close(self) -> None:
         self._app.close()
         self._redis.close()
-
-
-def _number(value: Any) -> int:
-    return int(value)  # redis-py's stubs allow an awaitable here, for its other client
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, redis.RedisError, ConnectionError) as error:
-        raise QueueUnreachableError(f"Redis does not answer: {error}", hint="see SHIPLAP_REDIS_URL") from error
 
 
 def _broker_url(redis_url: str) -> str:

@@ -10,14 +10,13 @@ one that hears nothing for SILENCE_S takes the other for dead. What nobody reads
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import redis
 
-from pipelines.errors import QueueUnreachableError
+from pipelines.redisfaults import as_int, translated
 
 SILENCE_S: Final = 30.0
 TICK_S: Final = 5.0
@@ -69,8 +68,8 @@ class PipeEnd:
 
         gives_up: asked while it waits.
         """
-        with _translated():
-            while kind in ("data", "size") and _number(self._redis.xlen(self._writes)) >= _PIECES:
+        with translated():
+            while kind in ("data", "size") and as_int(self._redis.xlen(self._writes)) >= _PIECES:
                 if gives_up():
                     return False
                 time.sleep(_PAUSE_S)
@@ -84,7 +83,7 @@ class PipeEnd:
 
     def hear(self, wait_s: float) -> list[Said]:
         """What the other side has said since; waits at most ``wait_s`` for something. What was read is forgotten."""
-        with _translated():
+        with translated():
             block = max(1, int(wait_s * 1000))
             found: Any = self._redis.xread({self._reads: self._after}, count=_READ_AT_ONCE, block=block)
             entries = [entry for _, stream in found for entry in stream] if found else []
@@ -105,15 +104,3 @@ def _said(fields: Any) -> Said | None:
     """A message; None for one that nobody of ours wrote."""
     kind = fields.get(b"kind", b"").decode("ascii", "replace")
     return next((Said(known, fields.get(b"data", b"")) for known in _KINDS if known == kind), None)
-
-
-def _number(value: Any) -> int:
-    return int(value)  # redis-py's stubs allow an awaitable here, for its other client
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise QueueUnreachableError(f"Redis does not answer: {error}", hint="see SHIPLAP_REDIS_URL") from error
