@@ -38,11 +38,11 @@ class Begun(NamedTuple):
 class Feed(Closing):
     """A sink that passes on to ``sink`` what it gets, and to an indexer.
 
+    begin: starts the indexer, which reads the descriptor that it is given. None: there can be none.
     Threads: one at a time. Ended by: ``close``, which stops the indexer unless ``end`` has given it away.
     """
 
     def __init__(self, sink: SupportsWrite, begin: Callable[[int], Begun | None]) -> None:
-        """begin: starts the indexer, which reads the descriptor that it is given. None: there can be none."""
         self._sink = sink
         self._begin = begin
         self._first: list[bytes] | None = []  # what was written before the indexer was worth it; None: that is decided

@@ -201,10 +201,13 @@ class Stream:
 
 
 class Connection:
-    """An HTTP/2 connection. lock: guards ``h2`` and all streams. ``run`` has to be called, in a thread."""
+    """An HTTP/2 connection. ``run`` has to be called, in a thread.
+
+    opens: whether this end opens the streams; the other one serves them.
+    lock: guards ``h2`` and all streams.
+    """
 
     def __init__(self, sock: socket.socket, *, early: bytes = b"", opens: bool) -> None:
-        """opens: whether this end opens the streams; the other one serves them."""
         self.lock = threading.RLock()
         self.h2 = H2Connection(H2Configuration(client_side=opens, header_encoding=None))
         self.h2.local_settings = Settings(

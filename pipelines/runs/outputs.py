@@ -120,7 +120,7 @@ def _found(connection: Connection, run: int) -> dict[int, tuple[FoundOutput, ...
 
 
 def _output(run: int, row: Any, found: Published, repository: str) -> FoundOutput:
-    """row: of the job."""
+    """An output as it was found. row: of its job."""
     artifact = f"{repository}:{output_tag(run, row.place, found.name)}" if repository else ""
     until = row.finished_at + found.keep_s
     view = OutputView(found.name, found.count, found.size, until, artifact, found.preview, was_entered(row))
