@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
+from tests.toolkit.host import processes_with
 from tests.toolkit.registries import debian_registry
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
@@ -188,16 +188,6 @@ def test_a_build_ends_with_its_client(api: Api, context: Path) -> None:
         assert client.stderr is not None
         while not client.stderr.readline().endswith(b" begun\n"):
             assert client.poll() is None, api.log()
-        assert _steps(mark)
+        assert processes_with(mark)
         client.kill()
-    eventually(lambda: not _steps(mark))
-
-
-def _steps(mark: str) -> list[str]:
-    """The processes that have the mark in their command line, but for clients of ours."""
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+    eventually(lambda: not processes_with(mark))

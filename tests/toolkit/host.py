@@ -76,6 +76,11 @@ def command_lines() -> dict[int, str]:
     return found
 
 
+def processes_with(mark: str) -> list[int]:
+    """The processes that have the mark in their command line."""
+    return [pid for pid, words in command_lines().items() if mark in words]
+
+
 def mount_table() -> list[str]:
     """The lines of this process's mountinfo, without what others mount in folders of their own."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
