@@ -7,7 +7,6 @@ duplicated, and a dead socket is put in the place of gunicorn's: what it writes 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import struct
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import flask
 
+from core.takenover import taken_over
 from dockerapi.errors import bad
 from dockerapi.versions import NEWEST
 
@@ -144,11 +144,8 @@ def take() -> Taken:
 
 
 def replaced(sock: socket.socket) -> socket.socket:
-    """The connection of gunicorn's socket, which has a dead one from now on."""
-    mine = socket.socket(fileno=os.dup(sock.fileno()))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        os.dup2(ours.fileno(), sock.fileno(), inheritable=False)
+    """The connection of gunicorn's socket, which has a dead one from now on. It blocks."""
+    mine = taken_over(sock)
     mine.setblocking(True)
     return mine
 

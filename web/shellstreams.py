@@ -11,7 +11,6 @@ terminal; ``{"opened": true}`` and ``{"exit_code": 0, "reason": ""}`` of the she
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -22,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from core.errors import WebSocketError
+from core.takenover import taken_over
 from core.websocket import Message, Reader, accepted, frame
 from pipelines.errors import PipelineError
 from pipelines.runs.shellpipes import PIECE_BYTES, TICK_S, PipeEnd, ShellPipes
@@ -75,10 +75,7 @@ def taken(environ: Any) -> socket.socket:
     theirs = environ.get("gunicorn.socket")
     if theirs is None or isinstance(theirs, ssl.SSLSocket):
         raise InvalidRequestError("this server cannot hand a connection over to a shell")
-    mine = socket.socket(fileno=os.dup(theirs.fileno()))
-    one, other = socket.socketpair()
-    with one, other:
-        os.dup2(one.fileno(), theirs.fileno(), inheritable=False)
+    mine = taken_over(theirs)
     mine.settimeout(_SOCKET_S)
     return mine
 
