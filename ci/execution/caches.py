@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
-from ci.errors import JobCancelledError
 from ci.execution.ending import Ending
+from ci.execution.keeping import why_not
 from ci.execution.steps import Numbering
 from ci.model import Cache
 from ci.outcome import Given, JobTools
 from containers.spec import Tree
-from core.cancellation import asking, check
+from core.cancellation import check
 from core.closing import Closing
-from core.errors import ShiplapError
 from core.events import StepOutput
 from images.generations import UNCHANGED, CacheName, Generation
 from images.snapshots import Upper
@@ -66,18 +66,15 @@ class JobCaches(Closing):
         """
         if not self._caches or self._tools.domain.is_fork:
             return
-        with self._numbering.shown(KEEPING) as step, asking(ending.check_cancelled):
+        keep = partial(
+            self._tools.store.generations.keep,
+            domain=self._tools.domain,
+            is_private=is_private,
+            run=self._given.run,
+        )
+        with self._numbering.shown(KEEPING) as step:
             for cache, (generation, upper) in zip(self._caches, self._opened, strict=True):
-                try:
-                    why = self._tools.store.generations.keep(
-                        generation, upper.path, self._tools.domain, is_private=is_private, run=self._given.run
-                    )
-                except JobCancelledError:
-                    raise
-                except ShiplapError as error:
-                    why = error.message
-                except OSError as error:
-                    why = str(error)
+                why = why_not(partial(keep, generation, upper.path), ending)
                 self._say(step.id, cache, f"not kept: {why}" if why and why != UNCHANGED else why or "kept")
 
     def close(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from ci.errors import JobCancelledError
 from ci.execution.ending import Ending
+from ci.execution.keeping import why_not
 from ci.execution.prepared import Commands
 from ci.execution.services import owner_of
 from ci.execution.steps import Numbering
@@ -14,8 +14,6 @@ from ci.failedfiles import FailedFiles, NewFiles, SecretPlace
 from ci.outcome import JobTools
 from ci.workspace.workspace import upper_layer
 from containers.spec import ContainerSpec
-from core.cancellation import asking
-from core.errors import ShiplapError
 from core.events import StepOutput
 from images.snapshots import Upper
 
@@ -32,15 +30,9 @@ def keep_left(
     """
     if tools.keep is None:
         return
-    with numbering.shown(KEEPING) as step, asking(ending.check_cancelled):
-        try:
-            why = tools.keep(_written(commands, spec, upper, tools))
-        except JobCancelledError:
-            raise
-        except ShiplapError as error:
-            why = error.message
-        except OSError as error:
-            why = str(error)
+    keep = tools.keep
+    with numbering.shown(KEEPING) as step:
+        why = why_not(lambda: keep(_written(commands, spec, upper, tools)), ending)
         told = f"not kept: {why}" if why else "kept for an hour: `shiplap runs shell` opens a shell in it"
         numbering.emit(StepOutput(step.id, 1, f"{told}\n".encode("utf-8", "replace"), time.time()))
 
