@@ -4,6 +4,7 @@
     server      gunicorn with our settings; its worker, which lets a request take its connection over
     app         the Flask application: versions, errors, the endpoints
     endpoints   a module for each family: system, containers, streams, execs, archive, images, networks, volumes, events
+    buildkit    BuildKit's protocol over HTTP/2: sessions of clients, builds, contexts of which changed files cross
     tcp         a process of its own: who connects over TCP, joined to our unix socket with that user's rights
     access      an engine for each caller, by the socket's peer
     handover    a client's connection, taken from gunicorn: for a keeper, or for the pump
