@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from bench.figures import Figure, measure
 from bench.tools import ToolError, run
 from bench.workloads import BASE
+from core.processes import descendants
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 _START_S: Final = 60.0
@@ -36,14 +37,19 @@ _OVERHEAD_BUDGET_S: Final = 0.150
 _LOG: Final = "FROM bench-base\nCOPY log /\nARG SALT\nRUN echo $SALT && cat /log\n"
 _SECRETS: Final = 20
 _MASKING_BUDGET: Final = 1.3
+_READY_BUDGET_S: Final = 0.8
+_IDLE_BUDGET_MB: Final = 150.0
+_SETTLED_S: Final = 3.0  # by then, each process has opened what it waits with
 
 
 class Service:
-    """A running service, as its API's clients see it."""
+    """A running service, as its API's clients see it. ready_s: from its start to a worker that takes runs."""
 
-    def __init__(self, url: str, root: Path) -> None:
+    def __init__(self, url: str, root: Path, pid: int) -> None:
         self.url = url
         self.root = root
+        self.pid = pid
+        self.ready_s = 0.0
         self._token = (root / "serve" / "admin.token").read_text().strip()
         self._address = urlsplit(url).netloc
 
@@ -103,6 +109,7 @@ def main() -> int:
     parser.add_argument("--logs", type=int, default=5, help="samples of the long log, each way  [default: 5]")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--starts", type=int, default=5, help="of a service, to see it at rest  [default: 5]")
     options = parser.parse_args()
     return measure(
         lambda directory: _measure(directory, options),
@@ -115,6 +122,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
     context = directory / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(_STEP)
+    ready, idle = _at_rest(directory / "q", options.starts)
     with serving(directory / "r", concurrency=1) as service:
         logs = _long_logs(service, directory / "long", options.lines, options.logs) if options.logs else []
         digest = _sent(service, context)
@@ -130,6 +138,8 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
             rate = _per_minute(service, digest, many)
     overhead = [queued - local for queued, local in zip(there, here, strict=True)]
     return [
+        Figure("ready", "serve, until a worker takes runs", statistics.median(ready), "s", ready, _READY_BUDGET_S),
+        Figure("idle", "serve, idle, two runs at a time: PSS", statistics.median(idle), "MB", idle, _IDLE_BUDGET_MB),
         Figure("first-line", "submit to first log line", statistics.median(first), "s", first, _FIRST_LINE_BUDGET_S),
         Figure("local", "shiplap build here, one RUN step", statistics.median(here), "s", here),
         Figure("queued", "the same with --host", statistics.median(there), "s", there),
@@ -137,6 +147,29 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         Figure("per-minute", f"builds per minute, {many} queued, two workers", rate, "/min", [rate]),
         *logs,
     ]
+
+
+def _at_rest(root: Path, starts: int) -> tuple[list[float], list[float]]:
+    """Of each start of a service on a root that is there: seconds until it is ready, and its memory in MB."""
+    ready: list[float] = []
+    idle: list[float] = []
+    with serving(root, concurrency=2):
+        pass  # what a first start makes is made
+    for _ in range(starts):
+        with serving(root, concurrency=2) as service:
+            ready.append(service.ready_s)
+            time.sleep(_SETTLED_S)
+            idle.append(sum(map(pss, [service.pid, *descendants(service.pid)])) / 1e6)
+    return ready, idle
+
+
+def pss(process: int) -> int:
+    """Bytes of a process, those that it shares by how many share them."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def _long_logs(service: Service, context: Path, lines: int, count: int) -> list[Figure]:
@@ -199,14 +232,16 @@ def serving(root: Path, *, concurrency: int) -> Iterator[Service]:
     run([*shiplap(root), "image", "import", made.strip(), BASE])
     with (root.parent / "serve.log").open("wb") as log:
         command = [*shiplap(root), "serve", "--listen", "127.0.0.1:0", "--concurrency", str(concurrency)]
+        begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             raise ToolError("the service did not start:\n" + (root.parent / "serve.log").read_text()[-4000:])
-        service = Service(json.loads(line)["url"], root)
+        service = Service(json.loads(line)["url"], root, process.pid)
         _wait_for_workers(service, 1)
+        service.ready_s = time.perf_counter() - begin
         yield service
     finally:
         process.terminate()
@@ -232,7 +267,7 @@ def _wait_for_workers(service: Service, count: int) -> None:
     while len(service.call("GET", "/workers")["workers"]) < count:
         if time.monotonic() > deadline:
             raise ToolError("the worker did not start")
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def shiplap(root: Path) -> list[str | Path]:

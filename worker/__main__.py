@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import logging.config
 import os
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(settings: WorkerSettings, tally: Tally) -> None:
     """Work until SIGTERM, or until there have been enough jobs. Raises ShiplapErrors at the start."""
+    gc.collect()
+    gc.freeze()  # the processes that are forked from here on share what there is
     with Service.open(settings.service) as service:  # errors are reported here, not by every pool process
         service.secrets.check_key()
     with Enclosure(settings.bound_bytes, settings.swap_bytes) as enclosure:

@@ -128,13 +128,17 @@ class Heart:
             _log.warning("what runs made is kept longer: %s", error)
 
 
+def beat(settings: WorkerSettings) -> None:
+    """Be the heart's process: its standard input is the worker's. Returns when the worker has ended."""
+    logging.config.dictConfig(configuration())
+    with Service.open(settings.service) as service:
+        Heart(settings, service, sys.stdin.fileno()).run()
+
+
 def main() -> None:
     """``python -m worker.heart NAME CONCURRENCY GROUP LABEL…``"""
     name, concurrency, group, *labels = sys.argv[1:]
-    logging.config.dictConfig(configuration())
-    settings = WorkerSettings(ServiceSettings.from_environ(), name, tuple(labels), int(concurrency), group=group)
-    with Service.open(settings.service) as service:
-        Heart(settings, service, sys.stdin.fileno()).run()
+    beat(WorkerSettings(ServiceSettings.from_environ(), name, tuple(labels), int(concurrency), group=group))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import logging.config
 import os
@@ -10,7 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
@@ -22,17 +23,19 @@ from core.filesystems import require_fit
 from core.listening import parse_listen, require_free
 from core.memory import SERVICE_BYTES, memory_limit, planned
 from core.notify import ServiceManager
+from core.programs import Programs
 from core.settings import ServiceSettings
 from engine.places import Places
-
-if TYPE_CHECKING:
-    from pipelines.welcome import Welcome
 
 _DRAIN_S = 600.0
 _HURRY_S = 10.0  # for runs to go back into the queue; less than 20 s together with the other processes' time
 _START_S = 30.0
 _ENGINE_S = 15.0
+_WEB_S = 15.0
 _MAX_SOCKET_PATH = 107  # bytes in sun_path, less the one that ends it: unix(7)
+_PARTS: Final = ("web.__main__", "worker.__main__")
+_PART_OF_ENGINE: Final = "dockerapi.__main__"
+_NEEDED_LATER: Final = ("web.server", "worker.heart")  # by them; with what these import, it is nearly all
 _log: Final = logging.getLogger(__name__)
 
 
@@ -55,6 +58,7 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
     from pipelines.database import migrate
     from pipelines.jsonlogs import configuration
     from pipelines.service import Service
+    from pipelines.welcome import Welcome
 
     logging.config.dictConfig(configuration())
     settings = ServiceSettings.from_environ(root=root)
@@ -64,19 +68,27 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
     require_fit(str(settings.root))
     if engine and os.geteuid() != 0:
         raise CommandError("--engine is for root's service", hint="without root, start shiplap engine beside it")
-    with _alone(settings.root), Supervisor(lambda: lasting(settings.root)) as supervisor:
+    parts = [*_PARTS, _PART_OF_ENGINE] if engine else _PARTS
+    programs = functools.partial(Programs, parts, _NEEDED_LATER)
+    with _alone(settings.root), Supervisor(lambda: lasting(settings.root), programs) as supervisor:
         require_free(*address)
         planned(memory_limit(), concurrency, SERVICE_BYTES)  # with too little memory nothing is started
         migrate(settings)
         with Service.open(settings) as service:
             token_file = service.tokens.ensure_admin_file()
+            first_link = service.links.create_first()
         environment = {"SHIPLAP_ROOT": str(settings.root)}
         if own_redis:
             supervisor.start(_redis(settings.root), timeout_s=_START_S)
         url_file = settings.root / "serve" / "url"
         url_file.unlink(missing_ok=True)
         web = Child(
-            "the web process", [*_python("web"), "--listen", listen, "--no-welcome"], 15.0, url_file.exists, environment
+            "the web process",
+            ["--listen", listen, "--no-welcome"],
+            _WEB_S,
+            url_file.exists,
+            environment,
+            program="web.__main__",
         )
         supervisor.start(web, timeout_s=_START_S)
         if supervisor.ending:
@@ -84,13 +96,18 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
         url = url_file.read_text().strip()
         environment["SHIPLAP_REGISTRY"] = settings.registry or url.partition("//")[2]
         _forget_credentials(settings.root)
-        arguments = [*_python("worker"), "--concurrency", str(concurrency), "--reserved", str(SERVICE_BYTES)]
-        supervisor.start(
-            Child("the worker", arguments, _DRAIN_S, environment=environment, hurry_s=_HURRY_S), timeout_s=_START_S
+        worker = Child(
+            "the worker",
+            ["--concurrency", str(concurrency), "--reserved", str(SERVICE_BYTES)],
+            _DRAIN_S,
+            environment=environment,
+            hurry_s=_HURRY_S,
+            program="worker.__main__",
         )
+        supervisor.start(worker, timeout_s=_START_S)
         if engine:
             supervisor.start(_engine(settings.root, environment), timeout_s=_START_S)
-        _welcome(settings, url, token_file).say(sys.stdout)
+        Welcome(url, settings.public_url or url, settings.root, token_file, first_link).say(sys.stdout)
         manager.ready()
         supervisor.run()
         manager.ending()
@@ -104,15 +121,6 @@ def _forget_credentials(root: Path) -> None:
     (directory / "config.json").unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         directory.rmdir()
-
-
-def _welcome(settings: ServiceSettings, url: str, token_file: Path) -> Welcome:
-    """The welcome. Without users, it has a link that makes the first administrator; earlier links end."""
-    from pipelines.service import Service
-    from pipelines.welcome import Welcome
-
-    with Service.open(settings) as service:
-        return Welcome(url, settings.public_url or url, settings.root, token_file, service.links.create_first())
 
 
 @contextlib.contextmanager
@@ -150,8 +158,14 @@ def _redis(root: Path) -> Child:
 def _engine(root: Path, environment: Mapping[str, str]) -> Child:
     """The engine's API. What systemd passed to us, if anything, is not for it."""
     path = Places.of(root).api
-    arguments = [*_python("dockerapi"), "--listen", f"unix://{path}"]
-    return Child("the engine's API", arguments, _ENGINE_S, lambda: _answers(path), environment)
+    return Child(
+        "the engine's API",
+        ["--listen", f"unix://{path}"],
+        _ENGINE_S,
+        lambda: _answers(path),
+        environment,
+        program=_PART_OF_ENGINE,
+    )
 
 
 def _answers(path: Path) -> bool:
@@ -161,7 +175,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def _python(module: str) -> list[str]:
-    return [sys.executable, "-P", "-m", module]

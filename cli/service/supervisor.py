@@ -17,6 +17,7 @@ from typing import Final
 
 from cli.errors import CommandError
 from core.processes import adopt_orphans, end_with_parent, kill_descendants, reap_adopted
+from core.programs import Process, Programs
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
@@ -31,6 +32,8 @@ _log: Final = logging.getLogger(__name__)
 class Child:
     """A process to keep.
 
+    arguments: its command; of a program of ours, without its name.
+    program: the module of a program of ours (``core.programs``).
     stop_s: how long it gets to end by itself after SIGTERM.
     hurry_s: how long it gets after a second signal, when all processes of its group get a SIGTERM.
     is_ready: polled after each start.
@@ -42,7 +45,8 @@ class Child:
     is_ready: Callable[[], bool] = lambda: True
     environment: Mapping[str, str] = field(default_factory=dict)
     hurry_s: float = 1.0
-    process: subprocess.Popen[bytes] | None = None
+    program: str = ""
+    process: Process | None = None
     started_at: float = 0.0
     pause_s: float = _FIRST_PAUSE_S
     restart_at: float = 0.0
@@ -54,10 +58,15 @@ class Supervisor:
     Leaving it ends the children, the last one first. A second signal before all have ended gives each child
     ``hurry_s``, and then kills what is left. No process that the children started outlives this one, whatever became
     of its parents, but for those that ``spared`` names then, and what is below them.
+
+    programs: makes ``Programs`` when the first child asks for one.
     """
 
-    def __init__(self, spared: Callable[[], Sequence[int]] = lambda: ()) -> None:
+    def __init__(
+        self, spared: Callable[[], Sequence[int]] = lambda: (), programs: Callable[[], Programs] = lambda: Programs([])
+    ) -> None:
         self._spared = spared
+        self._programs = functools.cache(programs)
         self._children: list[Child] = []
         self._ending = threading.Event()
         self._hurry = False
@@ -67,7 +76,7 @@ class Supervisor:
     def start(self, child: Child, *, timeout_s: float) -> None:
         """Start a process and wait until it is ready. Raises CommandError when it ends or takes too long."""
         self._children.append(child)
-        _launch(child)
+        self._launch(child)
         deadline = time.monotonic() + timeout_s
         while not child.is_ready():
             assert child.process is not None
@@ -112,10 +121,17 @@ class Supervisor:
         self.received = number
         self._ending.set()
 
+    def _launch(self, child: Child) -> None:
+        child.started_at = time.monotonic()
+        if child.program:
+            child.process = self._programs().start(child.program, child.arguments, child.environment)
+        else:
+            child.process = _command(child)
+
     def _look_after(self, child: Child) -> None:
         if child.process is None:
             if time.monotonic() >= child.restart_at:
-                _launch(child)
+                self._launch(child)
             return
         code = child.process.poll()
         if code is None:
@@ -150,11 +166,10 @@ class Supervisor:
             time.sleep(_POLL_S / 5)
 
 
-def _launch(child: Child) -> None:
-    child.started_at = time.monotonic()
+def _command(child: Child) -> subprocess.Popen[bytes]:
     try:
         # preexec_fn is safe here: this process has no other threads.
-        child.process = subprocess.Popen(
+        return subprocess.Popen(
             child.arguments,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **child.environment},

@@ -44,11 +44,24 @@ def test_short_registry_bench_measures_every_row(privileged: None, tmp_path: Pat
 def test_short_service_bench_measures_every_figure(privileged: None) -> None:
     with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
         result = measured(
-            "bench.service", Path(directory), "--runs", "1", "--many", "2", *("--logs", "1", "--lines", "2000")
+            "bench.service",
+            Path(directory),
+            "--runs",
+            "1",
+            "--many",
+            "2",
+            "--starts",
+            "1",
+            "--logs",
+            "1",
+            "--lines",
+            "2000",
         )
     rows = {entry["key"]: entry["value"] for entry in result["rows"]}
-    assert list(rows) == ["first-line", "local", "queued", "overhead", "per-minute", "log", "log-masked", "masking"]
-    assert rows["first-line"] > 0
+    assert list(rows) == [
+        "ready", "idle", "first-line", "local", "queued", "overhead", "per-minute", "log", "log-masked", "masking",
+    ]  # fmt: skip
+    assert all(rows[key] > 0 for key in ("ready", "idle", "first-line"))
     assert rows["per-minute"] > 0
     assert rows["masking"] == rows["log-masked"] / rows["log"]
 
