@@ -12,6 +12,7 @@ another one waits ahead for some seconds. Not for ever: it has a megabyte of mem
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -61,6 +62,8 @@ _ALL_NAMESPACES = (
     | syscalls.CLONE_NEWCGROUP
 )
 _FAILED = 125
+_ENDING_S = 1.0
+_ENDED = "the container ended before the command began"
 _AHEAD_S = 10.0
 
 
@@ -173,8 +176,7 @@ class Joins:
         except BrokenPipeError:
             return  # it has ended: the channel's end tells
         except OSError as error:
-            what = f"cannot enter the container: {error}"
-            raise ContainerError(what, hint=hint_if_out_of_files(error)) from error
+            raise _refused(error, self._guest.pidfd) from error
         finally:
             for fd in stdio:
                 os.close(fd)
@@ -289,7 +291,7 @@ class Joins:
         if joined in self._all:
             self._all.remove(joined)
         if not joined.is_executing or joined.failure is not None:
-            self._tell(joined, joined.failure or StateError("the container ended before the command began"))
+            self._tell(joined, joined.failure or StateError(_ENDED))
             joined.relay.process_ended()
             joined.relay.let_go("failed")
 
@@ -307,9 +309,7 @@ def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn
             syscalls.close_all_but({0, 1, 2, channel.fileno(), container, *joins})
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, syscalls.SIGKILL)
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            for fd in joins:
-                os.write(fd, b"0")
-                os.close(fd)
+            _join_groups(joins, container)
             wire.send(channel, ("joined",))
             received = wire.receive(channel)
             if received is None:
@@ -337,14 +337,39 @@ def _join(channel: _socket.socket, joins: list[int], container: int) -> NoReturn
         os._exit(_FAILED)
 
 
+def _join_groups(joins: list[int], container: int) -> None:
+    try:
+        for fd in joins:
+            os.write(fd, b"0")
+            os.close(fd)
+    except OSError as error:
+        raise _refused(error, container) from error
+
+
+def _refused(error: OSError, container: int) -> ContainerError:
+    """Why nobody joins. A container that ends meanwhile takes its namespaces and its control groups along.
+
+    container: a pidfd of its first process. Nobody is made in its PID namespace any more (ENOMEM) shortly before that
+    tells its end.
+    """
+    is_of_an_end = error.errno in (errno.ENODEV, errno.ENOENT, errno.ENOMEM, errno.ESRCH)
+    if readable(container, _ENDING_S if is_of_an_end else 0.0):
+        return StateError(_ENDED)
+    kind = NamespaceError if isinstance(error, PermissionError) else ContainerError
+    return kind(f"cannot enter the container: {error}", hint=hint_if_out_of_files(error))
+
+
 def _enter(
     channel: _socket.socket, container: int, spec: dict[str, Any], stdio: list[int], call_filter: bytes | None
 ) -> NoReturn:
     """Join all namespaces, and go on in a process that is in the PID namespace, too."""
     sys.path.clear()  # from here on an import would run a file of the container's choosing with our privileges
     sys.meta_path.clear()
-    syscalls.setns(container, _ALL_NAMESPACES)
-    pid = syscalls.clone3(syscalls.CLONE_PARENT)
+    try:
+        syscalls.setns(container, _ALL_NAMESPACES)
+        pid = syscalls.clone3(syscalls.CLONE_PARENT)
+    except OSError as error:
+        raise _refused(error, container) from error
     if pid:
         wire.send(channel, ("pid", pid))
         os._exit(0)

@@ -12,6 +12,7 @@ import pytest
 
 from containers import segment
 from containers.errors import StateError
+from containers.handles import Container
 from containers.joiners import is_listening
 from containers.spec import ExitStatus
 from tests.containers.running import Runner, Traces, descendants, eventually
@@ -102,6 +103,22 @@ def test_a_container_that_has_ended_says_so(pair: Pair) -> None:
     pair.service.wait()
     with pytest.raises(StateError, match="has ended"):
         pair.service.listens(7000)
+
+
+def test_who_joins_a_container_that_ends_meanwhile_is_told_so(run: Runner) -> None:
+    """Whatever of it is there no more: its namespaces, its process, its control groups."""
+    spec = run.spec("true")
+    with open(os.devnull, "r+b") as null:
+        fd = null.fileno()
+        for _ in range(6):
+            container = run.start("sleep", "0.02")
+
+            def join_for_ever(container: Container = container) -> None:
+                while True:
+                    container.execute(spec, stdin=fd, stdout=fd, stderr=fd).close()
+
+            with container, pytest.raises(StateError, match="ended"):
+                join_for_ever()
 
 
 def test_what_joined_ends_with_the_container(pair: Pair) -> None:
