@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -37,6 +38,12 @@ class Figure:
         if self.budget is None:
             return True
         return self.value >= self.budget if self.at_least else self.value < self.budget
+
+
+def figure(key: str, title: str, samples: list[float], budget: float | None, unit: str = "s") -> Figure:
+    """The median of the samples as a figure, which is told at once."""
+    print(f"{title}: {statistics.median(samples):.3f} {unit}".rstrip(), file=sys.stderr, flush=True)
+    return Figure(key, title, statistics.median(samples), unit, samples, budget)
 
 
 def measure(figures_of: Callable[[Path], Sequence[Figure]], *, below: Path, prefix: str, output: Path | None) -> int:

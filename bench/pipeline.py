@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from bench.figures import Figure, measure
+from bench.figures import Figure, figure, measure
 from bench.service import serving, shiplap
 from bench.tools import Shiplap, ToolError, rootfs, run
 from bench.workloads import BASE, Sizes, copy_then_run
@@ -118,14 +117,14 @@ class Repository:
     def first_line_s(self) -> float:
         """From the start of the command to the first line that the job itself prints."""
         began = time.perf_counter()
-        return self._seen_at(f"| {_FIRST}")[0] - began
+        return self.seen_at(f"| {_FIRST}")[0] - began
 
     def handed_over_s(self) -> float:
         """From the end of the commands of the job ``one`` to the first line that the job after it prints."""
-        ended, begun = self._seen_at("one | => DONE ", f"| {_FIRST}")
+        ended, begun = self.seen_at("one | => DONE ", f"| {_FIRST}")
         return begun - ended
 
-    def _seen_at(self, *wanted: str) -> list[float]:
+    def seen_at(self, *wanted: str) -> list[float]:
         """Run the pipeline; when each of these was printed first, in this order, by ``time.perf_counter``."""
         return seen_at(self._command("--progress", "plain"), self.path, wanted)
 
@@ -225,16 +224,16 @@ def _small(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
     repository = Repository(directory, _SMALL, "jobs:\n" + _job("one", ""))
     repository.run()
     first = [_after(lambda: repository.change(1), repository.first_line_s) for _ in range(runs)]
-    yield _figure("first-line", f"{_SMALL} files, one changed: to a job's first line", first, 0.3)
+    yield figure("first-line", f"{_SMALL} files, one changed: to a job's first line", first, 0.3)
     chain = "".join(_job(f"job{n}", f"needs: [job{n - 1}], " if n else "", "'true'") for n in range(work.jobs))
     repository.pipeline("jobs:\n" + chain)
     one = [_seconds(lambda: repository.run("job0")) for _ in range(runs)]
     all_of_them = [_seconds(repository.run) for _ in range(runs)]
     own = [(whole - single) / (work.jobs - 1) for whole, single in zip(all_of_them, one, strict=True)]
-    yield _figure("own", "a job's own cost, one after the other", own, 0.05)
+    yield figure("own", "a job's own cost, one after the other", own, 0.05)
     repository.pipeline("jobs:\n" + "".join(_job(f"job{n}", "", "'true'") for n in range(work.jobs)))
     beside = [_seconds(repository.run) for _ in range(runs)]
-    yield _figure("jobs", f"{work.jobs} jobs of true", beside, 8.0)
+    yield figure("jobs", f"{work.jobs} jobs of true", beside, 8.0)
 
 
 def _large(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
@@ -243,24 +242,24 @@ def _large(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
     repository.run()
     first = [_after(lambda: repository.change(_CHANGED), repository.first_line_s) for _ in range(runs)]
     title = f"{work.files:,} files, {_CHANGED} changed: to a job's first line"
-    yield _figure("first-line-large", title, first, 0.6)
+    yield figure("first-line-large", title, first, 0.6)
     repository.pipeline(f"jobs:\n  one: {{image: {BASE}, inputs: ['tree/**'], outputs: [left], run: echo x > left}}\n")
     repository.run()
-    yield _figure("reused", "a job that is reused", [repository.reused_s("one") for _ in range(runs)], 0.1)
+    yield figure("reused", "a job that is reused", [repository.reused_s("one") for _ in range(runs)], 0.1)
     jobs = [f"  job{n}: {{image: {BASE}, outputs: [left{n}], run: echo {n} > left{n}}}\n" for n in range(work.jobs)]
     repository.pipeline("jobs:\n" + "".join(jobs))
     repository.run("job0")
     before = repository.disk_bytes()
     repository.run()
     grown = [(repository.disk_bytes() - before) / _MEGABYTE]
-    yield _figure("disk-jobs", f"{work.jobs} jobs with a small output each, on disk", grown, None, "MB")
+    yield figure("disk-jobs", f"{work.jobs} jobs with a small output each, on disk", grown, None, "MB")
     before = repository.disk_bytes()
     repository.pipeline("jobs:\n" + _job("one", ""))
     for _ in range(work.pushes):
         repository.change(_CHANGED)
         repository.run()
     grown = [(repository.disk_bytes() - before) / _MEGABYTE]
-    yield _figure("disk-pushes", f"{work.pushes} commits that change {_CHANGED} files each, on disk", grown, 10.0, "MB")
+    yield figure("disk-pushes", f"{work.pushes} commits that change {_CHANGED} files each, on disk", grown, 10.0, "MB")
 
 
 def _pushes(directory: Path, files: int, changed: int, key: str, runs: int, budget: float) -> Iterator[Figure]:
@@ -283,7 +282,7 @@ def _pushes(directory: Path, files: int, changed: int, key: str, runs: int, budg
 
         first_line_s()  # the mirror is made with the first push, and read from now on
         samples = [first_line_s() for _ in range(runs)]
-    yield _figure(key, f"{files:,} files, {changed} changed: from git push to a job's first line", samples, budget)
+    yield figure(key, f"{files:,} files, {changed} changed: from git push to a job's first line", samples, budget)
 
 
 def _sources(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
@@ -297,9 +296,9 @@ def _sources(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
         run(["git", "clone", "-q", "--shared", "--no-checkout", repository.path, checkout])
         theirs.append(_seconds(partial(run, ["git", "-C", checkout, "checkout", "-q", "main"])))
         ours.append(_seconds(repository.run) - _seconds(empty.run))
-    yield _figure("source", f"the first source of {work.files:,} files", ours, None)
-    yield _figure("checkout", "git checkout of the same", theirs, None)
-    yield _figure("source-ratio", "the former by the latter", _ratios(ours, theirs), 1.3, "")
+    yield figure("source", f"the first source of {work.files:,} files", ours, None)
+    yield figure("checkout", "git checkout of the same", theirs, None)
+    yield figure("source-ratio", "the former by the latter", _ratios(ours, theirs), 1.3, "")
 
 
 def _outputs(directory: Path, work: Work, runs: int) -> Iterator[Figure]:
@@ -323,9 +322,9 @@ done
     for _ in range(runs):
         ours.append(repository.handed_over_s())
         theirs.append(_seconds(partial(run, ["tar", "-C", tree, "-cf", directory / "out.tar", "out"])))
-    yield _figure("outputs", f"outputs of {work.outputs:,} files of 1 KiB", ours, None)
-    yield _figure("tar", "GNU tar of the same", theirs, None)
-    yield _figure("outputs-ratio", "the former by the latter", _ratios(ours, theirs), 2.0, "")
+    yield figure("outputs", f"outputs of {work.outputs:,} files of 1 KiB", ours, None)
+    yield figure("tar", "GNU tar of the same", theirs, None)
+    yield figure("outputs-ratio", "the former by the latter", _ratios(ours, theirs), 2.0, "")
 
 
 def _caches(directory: Path, work: Work) -> Iterator[Figure]:
@@ -354,10 +353,10 @@ def _caches(directory: Path, work: Work) -> Iterator[Figure]:
             waited.append(before + after)
         generations.settle()
     title = f"a run that changes {work.kept} of {work.cached} MB of its cache waits for it"
-    yield _figure("cache-run", title, waited, 0.3)
+    yield figure("cache-run", title, waited, 0.3)
     size = int(run(["du", "-s", "--block-size=1", directory / "caches"]).split()[0]) / _MEGABYTE
     most = 1.3 * work.cached
-    yield _figure("cache-disk", f"the cache on disk after {work.cache_runs} such runs", [size], most, "MB")
+    yield figure("cache-disk", f"the cache on disk after {work.cache_runs} such runs", [size], most, "MB")
 
 
 def _seconds_of(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -397,12 +396,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _timed(key: str, title: str, runs: int, work: Callable[[], object], budget: float) -> Figure:
     work()
-    return _figure(key, title, [_seconds(work) for _ in range(runs)], budget)
-
-
-def _figure(key: str, title: str, samples: list[float], budget: float | None, unit: str = "s") -> Figure:
-    print(f"{title}: {statistics.median(samples):.3f} {unit}".rstrip(), file=sys.stderr, flush=True)
-    return Figure(key, title, statistics.median(samples), unit, samples, budget)
+    return figure(key, title, [_seconds(work) for _ in range(runs)], budget)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,11 @@ def rootfs(name: str) -> Path:
     return Path(run([_CHECKOUT / "scripts" / "rootfs", name]).splitlines()[-1])
 
 
+def services_rootfs() -> Path:
+    """The tar of a root file system with this machine's PostgreSQL, which scripts/services-rootfs makes, and keeps."""
+    return Path(run([_CHECKOUT / "scripts" / "services-rootfs"]).splitlines()[-1])
+
+
 class Shiplap:
     """The ``shiplap`` command of the environment that the bench runs in."""
 

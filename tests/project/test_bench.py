@@ -78,6 +78,12 @@ def test_short_pipeline_bench_measures_every_figure(privileged: None) -> None:
     assert all(row["value"] > 0 for key, row in rows.items() if key in timed)
 
 
+def test_short_services_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
+    rows = {row["key"]: row["value"] for row in measured("bench.services", tmp_path, "--runs", "1")["rows"]}
+    assert list(rows) == ["postgres", "beyond"]
+    assert rows["postgres"] > 0
+
+
 def test_times_of_lines_are_those_of_the_first_ones_that_fit_in_order() -> None:
     shown = [(1.0, "end | later"), (2.0, "one | => DONE 0.1s"), (3.0, "end | => later"), (4.0, "end | later")]
     assert times_of(shown, ["one | => DONE ", "| later"]) == [2.0, 4.0]
