@@ -36,6 +36,7 @@ class Session:
         self._claimed: dict[str, Hierarchy] = {}
         self._rare: dict[str, list[Hierarchy]] = {}
         self._doomed: list[str] = []
+        self._above: dict[str, int] = {}
         for hierarchy in found:
             try:
                 self._locks.append(_claim(hierarchy, name))
@@ -61,17 +62,35 @@ class Session:
     def create(self, container: str) -> tuple[int, list[int]]:
         """Make the groups of a container; returns how a process gets into them.
 
+        container: its name; ``GROUP/NAME`` where it has limits together with others. GROUP is made with the first of
+        these, and is removed with the last.
+
         Returns a descriptor of the version 2 group for clone3's CLONE_INTO_CGROUP (-1 without one) and, of version 1,
         descriptors to which the process itself writes "0". Entering by clone3 is free. A move waits for an RCU grace
         period (6 to 16 ms here) unless one was a moment ago: so a container moves before it is needed.
         """
         try:
+            if above := _above(container):
+                self._create_above(above)
             for hierarchy in self.hierarchies:
                 os.mkdir(f"{hierarchy.parent}/{self.name}/{container}", 0o755)
             return self.doors(container)
         except BaseException:
             self.remove(container)
             raise
+
+    def _create_above(self, name: str) -> None:
+        """Make what holds the groups of several containers, if it is not there.
+
+        Of version 2 only groups without processes can limit those below them; so a container's own are one level down.
+        """
+        self._above[name] = self._above.get(name, 0) + 1
+        for hierarchy, path in self.groups(name):
+            _mkdir(path)
+            if hierarchy.version == 2:
+                _pass_on(path, hierarchy.controllers)
+            if path in self._doomed:
+                self._doomed.remove(path)
 
     def doors(self, container: str) -> tuple[int, list[int]]:
         """How a process gets into the groups of a container that is there, as ``create`` returns it. Raises OSError."""
@@ -171,10 +190,11 @@ class Session:
 
     def exceeded(self, container: str) -> list[str]:
         """Which limits a container that still has its groups ran into: see ``limits.exceeded``."""
+        above = _above(container)
         return [
             name
-            for hierarchy in self.hierarchies
-            for name in limits.exceeded(f"{hierarchy.parent}/{self.name}/{container}", hierarchy)
+            for hierarchy, session in ((each, f"{each.parent}/{self.name}") for each in self.hierarchies)
+            for name in limits.exceeded(f"{session}/{container}", hierarchy, f"{session}/{above}" if above else "")
         ]
 
     def kill(self, container: str) -> None:
@@ -201,6 +221,12 @@ class Session:
         """Leave a container's groups to the next ``sweep``; sweep now when many wait, as none has come for long."""
         self._doomed += [group for _, group in self.groups(container)]
         self._rare.pop(container, None)
+        above = _above(container)
+        if above:
+            self._above[above] -= 1
+            if not self._above[above]:
+                del self._above[above]
+                self._doomed += [group for _, group in self.groups(above)]
         if len(self._doomed) > _MANY_DOOMED:
             self.sweep()
 
@@ -280,6 +306,11 @@ def _kill_members(folder: str, files: list[str]) -> None:
                 os.kill(pid, 9)
             except ProcessLookupError:
                 continue
+
+
+def _above(container: str) -> str:
+    """The group that a container is in with others; empty: it is in none."""
+    return container.rpartition("/")[0]
 
 
 def _is_lost(hierarchy: Hierarchy) -> bool:

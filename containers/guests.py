@@ -75,7 +75,8 @@ class Guests:
             if kind == "default":
                 self._uplink.start()
             self._kinds.add(kind)
-            guest = self._take_spare(kind) or self._create(kind)
+            group = spec["group"]
+            guest = self._create(kind, group[0]) if group else self._take_spare(kind) or self._create(kind)
         except ContainerError as error:
             reply(client, error_message(error))
         except OSError as error:
@@ -148,10 +149,13 @@ class Guests:
             if events.readable(guest.pidfd, deadline - time.monotonic()):
                 self._on_exit(guest)
 
-    def _create(self, kind: str) -> Guest:
-        """Fork a process that prepares a container as far as it can without a spec."""
+    def _create(self, kind: str, group: str = "") -> Guest:
+        """Fork a process that prepares a container as far as it can without a spec. group: that it is in, with others.
+
+        Who is in a group is in it from the beginning: of version 1, who moves waits for the kernel.
+        """
         self._count += 1
-        name = str(self._count)
+        name = f"{group}/{self._count}" if group else str(self._count)
         groups = self._session.create(name)
         try:
             guest = self._births.fork(name, self._count, kind, groups)
@@ -184,6 +188,9 @@ class Guests:
         try:
             if guest.network == "default" and not guest.connected:
                 self._connect(guest)
+            if spec["group"]:
+                group, together = spec["group"]
+                self._session.limit(group, together, guest.pid)
             if spec["limited"]:
                 self._session.limit(guest.name, spec["limits"], guest.pid)
                 guest.limited, guest.memory_bytes = True, spec["limits"]["memory_bytes"]

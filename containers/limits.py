@@ -23,8 +23,9 @@ CPU_PERIOD_US: Final = 100_000
 MIN_MEMORY_BYTES: Final = 6 << 20  # as docker: below, no program starts
 UNLIMITED: Final = -1
 MEMORY_ABOVE: Final = "memory above"
+MEMORY_TOGETHER: Final = "memory together"
 _EVENTS: Final = {1: "memory.oom_control", 2: "memory.events"}
-_NONE_V1: Final = 1 << 62  # no limit is 2**63, rounded to pages
+_NEAR: Final = 2 << 20  # pages are charged many at a time
 
 
 def settings(limits: dict[str, Any], hierarchy: Hierarchy) -> list[tuple[str, str]]:
@@ -99,27 +100,43 @@ def missing(limits: dict[str, Any], hierarchies: list[Hierarchy]) -> str | None:
     )
 
 
-def exceeded(group: str, hierarchy: Hierarchy) -> list[str]:
-    """What processes of a group had too little of.
+def exceeded(group: str, hierarchy: Hierarchy, together: str = "") -> list[str]:
+    """What processes of a group had too little of. together: the group above that has limits for several; may be empty.
 
     ``memory``: the group's limit was reached, and a process was killed for it.
-    MEMORY_ABOVE: a process was killed when the memory of a group above or of the machine ran out.
+    MEMORY_TOGETHER: a process was killed when the limit of ``together`` was reached.
+    MEMORY_ABOVE: a process was killed when the memory of another group above or of the machine ran out.
     ``pids``: a fork failed.
     """
     found = []
     if "memory" in hierarchy.controllers and _count(f"{group}/{_EVENTS[hierarchy.version]}", "oom_kill"):
-        found.append("memory" if _reached_its_limit(group, hierarchy) else MEMORY_ABOVE)
+        if _reached_its_limit(group, hierarchy):
+            found.append("memory")
+        else:
+            found.append(MEMORY_TOGETHER if together and _reached_its_limit(together, hierarchy) else MEMORY_ABOVE)
     if "pids" in hierarchy.controllers and _count(f"{group}/pids.events", "max"):
         found.append("pids")
     return found
 
 
 def _reached_its_limit(group: str, hierarchy: Hierarchy) -> bool:
-    """Version 1 does not tell whose limit it was: there it is taken for the group's own, if it has one."""
+    """Version 1 does not tell whose limit it was: it was the group's own if so much was ever used."""
     if hierarchy.version == 2:
         return _count(f"{group}/memory.events", "oom") > 0
-    with open(f"{group}/memory.limit_in_bytes", encoding="ascii") as file:
-        return int(file.read()) < _NONE_V1
+    for kind in ("", "memsw."):
+        limit = _number(f"{group}/memory.{kind}limit_in_bytes")
+        if limit and _number(f"{group}/memory.{kind}max_usage_in_bytes") > limit - _NEAR:
+            return True
+    return False
+
+
+def _number(path: str) -> int:
+    """What a file of version 1 says; 0 where this kernel has none such."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
 
 
 def _count(path: str, counter: str) -> int:

@@ -74,6 +74,17 @@ class SegmentPlace(NamedTuple):
     address: str
 
 
+class LimitGroup(NamedTuple):
+    """Limits that several containers of a launcher have together, beside those that each has of its own.
+
+    name: none of its other containers' groups has it; of letters and digits.
+    limits: the same for each container of the group.
+    """
+
+    name: str
+    limits: Limits
+
+
 class ContainerSpec(NamedTuple):
     """One container.
 
@@ -96,6 +107,7 @@ class ContainerSpec(NamedTuple):
     capabilities: the bounding, permitted and effective set of root. Other users start with no effective ones.
     filtered: whether system calls are restricted to those of ``containers.seccomp``.
     limits: for the container as a whole.
+    group: whose limits hold for it and for others together.
     ulimits: for each process, where they differ from the launcher's own.
     shm_bytes: the size of /dev/shm.
     init: the command is not the first process, but the child of one of ours, which reaps, and passes on to all what
@@ -123,6 +135,7 @@ class ContainerSpec(NamedTuple):
     capabilities: frozenset[str] = DEFAULT_CAPABILITIES
     filtered: bool = True
     limits: Limits = Limits()
+    group: LimitGroup | None = None
     ulimits: tuple[ResourceLimit, ...] = ()
     shm_bytes: int = DEFAULT_SHM_BYTES
     init: bool = False
@@ -138,7 +151,8 @@ class ExitStatus(NamedTuple):
     signal: the signal that ended it, else None.
     message: why it never started, for 126 and 127, else empty.
     exceeded: the limits that it ran into: ``memory`` when the kernel killed one of its processes, ``pids`` when it
-        refused to make one; ``limits.MEMORY_ABOVE`` when one was killed, and the limit was not its own.
+        refused to make one; ``limits.MEMORY_TOGETHER`` when one was killed, and the limit was its group's;
+        ``limits.MEMORY_ABOVE`` when it was neither's.
     """
 
     code: int
@@ -178,6 +192,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "filtered": spec.filtered,
         "limits": _limits(spec)._asdict(),
         "limited": spec.limits != Limits(),
+        "group": None if spec.group is None else (spec.group.name, spec.group.limits._asdict()),
         "shm_bytes": spec.shm_bytes,
         "ulimits": [(limit.name, limit.soft, limit.hard) for limit in spec.ulimits],
         "init": spec.init,

@@ -42,12 +42,18 @@ class Watch:
 
     upper: the directory that receives what the step writes.
     mounts: what else it may write to. Some of them last as long as the step; cache mounts last longer and are shared.
+    beside: of containers that belong to it: what they write and print counts as its own.
     """
 
-    def __init__(self, limits: StepLimits, upper: str, mounts: Sequence[Mount] = ()) -> None:
+    def __init__(
+        self, limits: StepLimits, upper: str, mounts: Sequence[Mount] = (), *, beside: Sequence[Watch] = ()
+    ) -> None:
         self._limits = limits
         self._upper = upper
+        self._beside = beside
+        self._who = "it and what runs beside it" if beside else "it"
         self._uppers = [upper, *(mount.upper for mount in mounts if isinstance(mount, Tree) and mount.upper)]
+        self._uppers += [path for each in beside for path in each._uppers]
         self._shared = [mount.source for mount in mounts if isinstance(mount, Bind) and not mount.readonly]
         self._began_at = time.time() - _CLOCK_SLACK_S
         self._began = time.monotonic()
@@ -76,14 +82,17 @@ class Watch:
         now = time.monotonic()
         if limits.timeout_s and now - self._began > limits.timeout_s:
             return f"it ran longer than {limits.timeout_s:g} s, the limit of time for a step"
-        if limits.output_bytes and self._printed > limits.output_bytes:
-            return f"it printed more than {limits.output_bytes} bytes, the limit of output for a step"
+        if limits.output_bytes and self._printed_by_all() > limits.output_bytes:
+            return f"{self._who} printed more than {limits.output_bytes} bytes, the limit of output for a step"
         if limits.disk_bytes and now >= self._next_disk_check:
             self._next_disk_check = now + _DISK_CHECK_S
             # When others remove files at the same time, free space does not show what the step writes. So files are
             # also counted every few seconds, and more rarely the longer that takes.
             return self.disk_exceeded() if now >= self._next_count else self._disk_exceeded_by_its_look()
         return None
+
+    def _printed_by_all(self) -> int:
+        return self._printed + sum(each._printed for each in self._beside)
 
     def disk_exceeded(self) -> str | None:
         """As ``exceeded``, but for the disk alone, and counted at once: for a step that has ended."""
@@ -117,10 +126,10 @@ class Watch:
         limit = self._limits.disk_bytes
         size_bytes, inodes = self._count()
         if size_bytes > limit:
-            return f"it wrote more than {limit} bytes, the limit of disk for a step"
+            return f"{self._who} wrote more than {limit} bytes, the limit of disk for a step"
         if room.is_made and inodes > room.most_inodes:
             most = room.most_inodes
-            return f"it made more than {most} files, which is what its limit of {limit} bytes of disk allows"
+            return f"{self._who} made more than {most} files, which is what its limit of {limit} bytes of disk allows"
         if room.is_written and room.is_nearly_full:
             free = room.free_bytes
             return f"the disk is nearly full: {free} bytes are free, over {limit} less than when the step began"

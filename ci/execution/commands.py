@@ -60,7 +60,7 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         try:
             with running(commands.beside, job, tools, numbering, ending) as services:
                 if services is not None:
-                    spec = spec._replace(segment=services.place, extra_hosts=services.hosts)
+                    spec = spec._replace(segment=services.place, extra_hosts=services.hosts, group=services.group)
                 _run(spec, commands, text, doors, services, tools, numbering, ending, reporting.monitor, entering)
         except CommandFailedError as error:
             error.reports = reporting.collected(commands.workspace, ending)
@@ -151,7 +151,7 @@ def _run(
     output = Output(planned[0].id, heard, secret_forms(tools.masked))
     held = limits.within(tools.limits, job.limits)
     assert spec.upper is not None
-    watch = Watch(held, spec.upper, spec.mounts)
+    watch = Watch(held, spec.upper, spec.mounts, beside=() if services is None else services.watches)
     steps = JobSteps(planned, numbering, output, doors.bell, doors.go)
     outcome: StepOutcome = "failed"
     reason: str | None = None

@@ -13,7 +13,7 @@ from ci.execution.image import JobImage
 from ci.execution.script import SCRIPT, Script, shell_of
 from ci.model import Job
 from ci.reports.model import Reports
-from containers.limits import MEMORY_ABOVE
+from containers.limits import MEMORY_ABOVE, MEMORY_TOGETHER
 from core.platforms import Platform
 
 _LAST_CHARACTERS: Final = 200
@@ -65,6 +65,11 @@ def fault_of(
         return CommandFailedError(
             "limit", f"the job ran out of memory ({told})", exit_code=code, hint="give it more: `limits: {memory: …}`"
         )
+    if MEMORY_TOGETHER in status.exceeded:
+        return CommandFailedError(
+            "limit", f"the job and its services ran out of memory together ({told})", exit_code=code,
+            hint="give the job more: `limits: {memory: …}`, which is for all of them",
+        )  # fmt: skip
     if MEMORY_ABOVE in status.exceeded:
         return CommandFailedError(
             "limit", f"memory ran out, that of the worker or of all its jobs together ({told})", exit_code=code,
@@ -101,6 +106,8 @@ def of_service(name: str, ended: Ended, tail: bytes) -> CommandFailedError:
         return _service_over_limit(name, f"was ended: {exceeded}", tail)
     if "memory" in status.exceeded:
         return _service_over_limit(name, "ran out of memory", tail)
+    if MEMORY_TOGETHER in status.exceeded:
+        return _service_over_limit(name, "and the job, with its other services, ran out of memory together", tail)
     if status.message:
         return service_fault(name, f"could not be started: {status.message}", b"")
     how = f"by signal {status.signal}" if status.signal is not None else f"with exit code {status.code}"

@@ -34,8 +34,9 @@ from ci.model import Job, Service
 from ci.outcome import OF_SERVICE, JobTools
 from containers.errors import LimitError, PlaceError, UserError
 from containers.handles import Container
+from containers.resources import Limits
 from containers.segment import address_of
-from containers.spec import ContainerSpec, File, SegmentPlace
+from containers.spec import ContainerSpec, File, LimitGroup, SegmentPlace
 from containers.users import MAX_ID
 from core.closing import Closing
 from core.errors import ShiplapError
@@ -64,6 +65,8 @@ class Services(Closing):
 
     place: of the job's own container in their segment.
     hosts: their names and addresses, for that container.
+    group: the job's limits, which hold for its container and theirs together.
+    watches: over what each of them writes and prints.
     """
 
     def __init__(self, beside: Sequence[Beside], job: Job, tools: JobTools, numbering: Numbering) -> None:
@@ -77,6 +80,10 @@ class Services(Closing):
         self._held.callback(os.close, self._segment)
         self._running: list[_Running] = []
         self.place = SegmentPlace(self._segment, address_of(1))
+        self.group = LimitGroup(
+            f"job-{os.urandom(6).hex()}", _of_all(limits.within(tools.limits, job.limits), len(beside))
+        )
+        self.watches: list[Watch] = []
         self.hosts = tuple((str(each.service.name), address_of(number)) for number, each in enumerate(beside, start=2))
 
     def start(self) -> None:
@@ -89,7 +96,8 @@ class Services(Closing):
         for each, running, (name, address) in zip(self._beside, self._running, self.hosts, strict=True):
             spec = self._spec(each, address)
             assert spec.upper is not None
-            watch = Watch(self._limits(each), spec.upper, spec.mounts)
+            watch = Watch(self._limits(each), spec.upper, spec.mounts, beside=tuple(self.watches))
+            self.watches.append(watch)
             running.begin()
             try:
                 container, streams = self._held.enter_context(
@@ -141,7 +149,7 @@ class Services(Closing):
         self._held.close()
 
     def _limits(self, each: Beside) -> StepLimits:
-        """Within the job's, but for what it has in memory of its own."""
+        """Within the job's, which hold for all together, but for what it has in memory of its own."""
         job = self._job.limits
         within = limits.within(limits.within(self._tools.limits, job), each.service.limits)
         return within._replace(shm_bytes=each.service.limits.shm or self._tools.limits.shm_bytes)
@@ -173,9 +181,16 @@ class Services(Closing):
             extra_hosts=(*self.hosts, (JOBS_NAME, self.place.address)),
             mounts=tuple(File(part.path, part.content, 0o400, *owner) for part in each.secrets.files),
             limits=held.container,
+            group=self.group,
             ulimits=held.ulimits,
             shm_bytes=held.shm_bytes,
         )
+
+
+def _of_all(job: StepLimits, services: int) -> Limits:
+    """What a job's container and those of its services may use together. A process of ours is in each."""
+    held = job.container
+    return held._replace(pids=held.pids + 1 + services) if held.pids else held
 
 
 @contextlib.contextmanager

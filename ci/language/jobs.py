@@ -262,7 +262,7 @@ JOB: Final[dict[str, Key]] = {
     "tty": Key(Flag(), "whether output goes to a terminal"),
     "workers": Key(ListOf(_LABEL, or_one=True, most=5), "labels that a worker has to have"),
     "platform": Key(PLATFORM, "the platform of its container"),
-    "limits": Key(LIMITS, "what it may use, within the worker's limits"),
+    "limits": Key(LIMITS, "what it and its services may use, within the worker's limits"),
     "network": Key(Choice("default", "none"), "`none`: nothing is reached but its services"),
     "timeout": Key(Duration("6h"), "of an attempt", "timeout_s"),
     "grace": Key(Duration("5m"), "between SIGTERM and SIGKILL, when it is ended", "grace_s"),

@@ -103,7 +103,6 @@ def test_limits_are_written_to_the_group(tmp_path: Path) -> None:
         (2, {}, []),
         (1, {"memory.oom_control": "oom_kill 1\n", "memory.limit_in_bytes": "100\n"}, ["memory"]),
         (1, {"memory.oom_control": "oom_kill 1\n", "memory.limit_in_bytes": f"{1 << 62}\n"}, ["memory above"]),
-        (1, {"memory.oom_control": "oom_kill 1\n", "memory.limit_in_bytes": f"{(1 << 62) - 1}\n"}, ["memory"]),
         (1, {"memory.oom_control": "oom_kill 0\n", "pids.events": "max 1\n"}, ["pids"]),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,9 @@ from containers import limits
 from containers.errors import LimitError
 from containers.hierarchies import Hierarchy
 from containers.resources import Limits, ResourceLimit
+from containers.spec import LimitGroup
 from tests.security.conftest import DebianRunner
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import eventually, stretched
 
 V2 = Hierarchy("/sys/fs/cgroup", 2, ("cpu", "io", "memory", "pids"))
 V1 = Hierarchy("/sys/fs/cgroup/all", 1, ("cpu", "memory", "pids"))
@@ -65,18 +68,23 @@ def test_limit_without_a_controller_is_missed() -> None:
     assert limits.missing(Limits(cpu_shares=5, optional=("cpu",))._asdict(), [only_pids]) is None
 
 
+def _used(limit: int, most: int, kind: str = "") -> dict[str, str]:
+    return {f"memory.{kind}limit_in_bytes": f"{limit}\n", f"memory.{kind}max_usage_in_bytes": f"{most}\n"}
+
+
+V1_KILLED = {"memory.oom_control": "under_oom 0\noom_kill 1\n"}
+
+
 @pytest.mark.parametrize(
     ("hierarchy", "files", "expected"),
     [
         (V2, {"memory.events": "oom 1\noom_kill 1\n", "pids.events": "max 0\n"}, ["memory"]),
         (V2, {"memory.events": "max 9\noom 0\noom_kill 2\n"}, [limits.MEMORY_ABOVE]),
         (V2, {"memory.events": "oom 3\noom_kill 0\n", "pids.events": "max 2\n"}, ["pids"]),
-        (V1, {"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.limit_in_bytes": "100\n"}, ["memory"]),
-        (
-            V1,
-            {"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.limit_in_bytes": "9223372036854771712\n"},
-            [limits.MEMORY_ABOVE],
-        ),
+        (V1, V1_KILLED | _used(100 << 20, 100 << 20), ["memory"]),
+        (V1, V1_KILLED | _used(100 << 20, 90 << 20) | _used(110 << 20, 110 << 20, "memsw."), ["memory"]),
+        (V1, V1_KILLED | _used(100 << 20, 90 << 20), [limits.MEMORY_ABOVE]),
+        (V1, V1_KILLED | _used(9223372036854771712, 90 << 20), [limits.MEMORY_ABOVE]),
         (V1, {}, []),
     ],
 )
@@ -86,6 +94,27 @@ def test_whose_memory_ran_out_is_told(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert limits.exceeded(str(tmp_path), hierarchy) == expected
+
+
+def test_limits_of_a_group_hold_for_all_of_it_together(debian: DebianRunner) -> None:
+    """Each has room enough for itself. With the last of them the group is gone."""
+    name = f"t{uuid.uuid4().hex}"
+    group = LimitGroup(name, Limits(memory_bytes=96 * MIB, memory_swap_bytes=96 * MIB))
+    own: dict[str, Any] = {"limits": group.limits, "group": group}
+    read, write = os.pipe()
+    script = "$x = 'a' x (20 << 20); $| = 1; print 'has it'; sleep 1000"
+    first = debian.start("perl", "-e", script, stdout=write, **own)
+    os.close(write)
+    assert os.read(read, 100) == b"has it"
+    os.close(read)
+    places = [path for path in Path("/sys/fs/cgroup").glob(f"**/{name}") if path.is_dir()]
+    assert places
+    status, _ = debian.status("perl", "-e", "$x = 'a' x (80 << 20); sleep 1000", **own)
+    assert status.exceeded == (limits.MEMORY_TOGETHER,)
+    assert debian.status("true", **own)[0].code == 0, "and others of it go on"
+    first.kill()
+    first.wait()
+    eventually(lambda: not any(path.exists() for path in places), why="it is gone")
 
 
 def test_memory_bomb_is_killed_and_told(debian: DebianRunner) -> None:

@@ -261,6 +261,18 @@ def test_limits_are_within_the_jobs(shop: JobShop) -> None:
     assert outcome.message.startswith('the service "db" was ended: it wrote more than 8388608 bytes')
 
 
+def test_the_jobs_limits_hold_for_it_and_its_services_together(shop: JobShop) -> None:
+    """Each would have enough by itself."""
+    for fill, told in (
+        ("dd if=/dev/zero of=/dev/shm/x bs=1M count=48 &&", "the job and its services ran out of memory together"),
+        ("dd if=/dev/zero of=/x bs=1M count=16;", "it and what runs beside it wrote more than 25165824 bytes"),
+    ):
+        service, job = f"{fill} touch /full; {_SERVE}", ", limits: {memory: 80m, disk: 24m}"
+        outcome = shop.run(_file(service, ", ready: test -e /full", run=f"{fill} sleep 100", job=job))
+        assert (outcome.state, outcome.failure) == ("failed", "limit")
+        assert told in outcome.message
+
+
 def test_a_cancelled_job_waits_for_no_service(shop: JobShop) -> None:
     cancelled = threading.Event()
     threading.Timer(0.5, cancelled.set).start()
