@@ -30,6 +30,7 @@ from core.settings import FetchSettings, Settings
 from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError, NothingToBuildError, SourceError
 from pipelines.model import ContextSource, GitSource, Project, RunResult
+from pipelines.owning.policies import RunAsks
 from pipelines.projects.defaultnames import Origin, default_tags, named
 from pipelines.projects.tags import TagFacts, has_defaults, image_names
 from pipelines.runs.domains import domain_of, found, origin, run_asks, unambiguous
@@ -105,7 +106,8 @@ def _build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], P
             writer.status(f"building commit {facts.commit}" + (f" of branch {facts.branch}" if facts.branch else ""))
         names = _names(work, facts)
         refuse_cache_names(names, facts.registry)
-        secrets = _secrets(work, domain, facts)
+        asks = run_asks(run, domain, facts.branch, facts.tag)
+        secrets = _secrets(work, asks)
         share = service.settings.shared_cache and is_trusted(work.claim)
         caches = shared_caches(run, domain, facts, names) if share else ()
         with Context.open_private(str(tree.directory), str(tree.directory), tree.contents) as opened:
@@ -145,16 +147,16 @@ def _build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], P
                         work.resources.launcher(),
                         monitor=writer,
                         cancelled=work.keeper.stopped,
-                        connect=lambda: client_for(work),
+                        connect=lambda: client_for(work, asks, writer.status),
                         cache_max=Settings.from_environ().cache_max,
                     ),
                 )
     layers = work.store.layers
     writer.sizes({step: layers.size(layer) for step, layer in result.layers.items() if layers.has(layer)})
     with PushStep(writer, result.new_step) as step:
-        pushed = _push(work, names, result, writer, step)
+        pushed = _push(work, asks, names, result, writer, step)
         more = () if options.tags else default_names(work, tree.origin, facts, writer)
-        _push(work, more, result, writer, step)
+        _push(work, asks, more, result, writer, step)
     told = RunResult(
         image=str(result.config_digest),
         manifest=str(pushed or result.manifest_digest),
@@ -166,7 +168,7 @@ def _build_and_push(work: Work, writer: LogWriter, plan: Callable[[Pipelined], P
     if place is None:
         return Done(told, None)
     near = tuple(str(name) for name in names if names_a_registry(name))
-    return Done(told, CacheExport(work.claim, domain, place, near, result.cache.leaves()))
+    return Done(told, CacheExport(work.claim, asks, place, near, result.cache.leaves()))
 
 
 @contextlib.contextmanager
@@ -218,13 +220,13 @@ def _source(work: Work) -> Iterator[tuple[SourceFiles, TagFacts, Domain]]:
     yield SourceFiles(checkout.context, origin=its, pipelined=pipelined), facts, domain
 
 
-def _secrets(work: Work, domain: Domain, facts: TagFacts) -> Sifted:
+def _secrets(work: Work, asks: RunAsks) -> Sifted:
     """What the build gets of its project's secrets. What people send gets those alone that they ask for.
 
     Raises DeniedError for one that was asked for and is not for the run.
     """
-    run = work.claim.run
-    sifted = work.held.sifted(run_asks(run, domain, facts.branch, facts.tag))
+    run, domain = work.claim.run, asks.domain
+    sifted = work.held.sifted(asks)
     if domain.is_fork:
         return sifted
     for name in run.options.secrets:
@@ -324,7 +326,7 @@ def default_names(work: Work, origin: Origin, facts: TagFacts, writer: LogWriter
 
 
 def _push(
-    work: Work, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter, step: PushStep
+    work: Work, asks: RunAsks, names: tuple[Reference, ...], result: BuildResult, writer: LogWriter, step: PushStep
 ) -> Digest | None:
     """Send the image to each name that has a registry. Nothing is sent once the run is another attempt's.
 
@@ -334,7 +336,7 @@ def _push(
     remote = [name for name in names if names_a_registry(name)]
     if not remote or result.image is None:
         return None
-    with client_for(work) as client:
+    with client_for(work, asks, writer.status) as client:
         for name in remote:
             work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
             about = annotations_of(work.claim.run.source, result.image.config)

@@ -18,8 +18,8 @@ import msgspec
 
 from builder.cacheio.used import UsedCache
 from core.digests import Digest
-from core.trust import Domain
 from pipelines.model import Claim
+from pipelines.owning.policies import RunAsks
 
 _MOST_BYTES: Final = 256 << 20
 _log = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ class CacheExport(msgspec.Struct, frozen=True):
     """One run's part of the shared cache.
 
     claim: the attempt's; its token opens the registry.
-    domain: for whom the run was.
+    asks: the run, as policies look at it: for whom it was, and of what.
     place: the name in the registry that the export is written to.
     near: names of the run's image, which have its layers already.
     used: what is to be written.
     """
 
     claim: Claim
-    domain: Domain
+    asks: RunAsks
     place: str
     near: tuple[str, ...]
     used: UsedCache

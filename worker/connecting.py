@@ -12,6 +12,7 @@ from core.reach import Reach
 from core.settings import RegistrySettings
 from pipelines.addresses import plain_registries
 from pipelines.model import Claim
+from pipelines.owning.policies import RunAsks
 from pipelines.service import Service
 from pipelines.sources.git import reach
 from registry.client import Client, ClientConfig, RetryPolicy
@@ -35,9 +36,16 @@ def bounds_of(settings: WorkerSettings) -> Reach:
 
 
 def client_of(
-    claim: Claim, service: Service, settings: WorkerSettings, *, cancelled: threading.Event, insist: Insist
+    claim: Claim,
+    asks: RunAsks,
+    service: Service,
+    settings: WorkerSettings,
+    *,
+    cancelled: threading.Event,
+    insist: Insist,
+    tell: Callable[[str], object],
 ) -> Client:
-    """A client with the log-ins of the run's project.
+    """A client with the log-ins of the run's project that are for the run. tell: see ``RunCredentials``.
 
     It reaches what the run may reach, and the service's own registry, wherever that is and by any of its names.
     """
@@ -48,7 +56,7 @@ def client_of(
 
     found = RunCredentials(
         claim, service.grants, service.logins, registries=registries, answers_as_ours=answers_as_ours,
-        docker_config=config.docker_config,
+        docker_config=config.docker_config, asks=asks, tell=tell,
     )  # fmt: skip
     client = Client(config, credentials=lambda domain: insist(lambda: found.find(domain)), cancelled=cancelled)
     return client

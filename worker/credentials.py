@@ -1,6 +1,7 @@
 """The log-in that an attempt uses at a registry: its own token at the service's, elsewhere what its project was given.
 
 The log-ins of the worker's own docker configuration count only where an administrator gave them to the project by name.
+Which of the project's runs have what it was given says a policy, as of secrets.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.model import Claim
-from pipelines.owning.grants import Grants
+from pipelines.owning.grants import ALL, Grants
+from pipelines.owning.policies import RunAsks, refusal
 from pipelines.sealing.logins import Logins
 from registry.credentials import Credentials, CredentialStore
 
@@ -20,6 +22,8 @@ class RunCredentials:
     registries: the names of the service's own registry, HOST[:PORT].
     answers_as_ours: whether a host speaks as a registry of Shiplap's; called only for ``registries``.
     docker_config: the worker's own configuration.
+    asks: the run, as policies look at it.
+    tell: is told once of each log-in that the project was given, and this run has not.
     """
 
     def __init__(
@@ -31,6 +35,8 @@ class RunCredentials:
         registries: frozenset[str],
         answers_as_ours: Callable[[str], bool],
         docker_config: Path,
+        asks: RunAsks,
+        tell: Callable[[str], object],
     ) -> None:
         self._claim = claim
         self._grants = grants
@@ -38,17 +44,32 @@ class RunCredentials:
         self._registries = registries
         self._answers_as_ours = answers_as_ours
         self._docker_config = docker_config
+        self._asks = asks
+        self._tell = tell
+        self._told: set[str] = set()
 
     def find(self, domain: str) -> Credentials | None:
         """None: ask the registry anonymously. Raises SecretError, CredentialsError, DatabaseUnreachableError."""
         run = self._claim.run
         if not run.is_trusted:
             return None
-        if self._grants.has(run.project, "login", domain):
+        if self._is_given(domain):
             stored = self._logins.reveal(domain)
             return Credentials(*stored) if stored is not None else CredentialStore(self._docker_config).get(domain)
         if domain in self._registries and self._answers_as_ours(domain):
             return Credentials(f"run-{run.number}", self._claim.token)
-        if self._grants.has(run.project, "login", "*"):
+        if self._is_given(ALL):
             return CredentialStore(self._docker_config).get(domain)
         return None
+
+    def _is_given(self, name: str) -> bool:
+        """Whether the project was given the log-in, and the run is one of those that it is for."""
+        policies = self._grants.policies(self._claim.run.project, "login", name)
+        reasons = [refusal(policy, self._asks) for policy in policies]
+        if not policies or not all(reasons):
+            return bool(policies)
+        if name not in self._told:
+            self._told.add(name)
+            what = "the worker's own log-ins are" if name == ALL else f"the log-in to {name} is"
+            self._tell(f"{what} not for this run: {reasons[0]}")
+        return False

@@ -120,7 +120,7 @@ class Exporter:
         """Lease what the export reads, from now on; what was pruned before is left out."""
         with contextlib.ExitStack() as undo:
             store = undo.enter_context(Store.open(self._settings.service.root))
-            store.act_for(export.domain)
+            store.act_for(export.asks.domain)
             lease(store, export.used)
             undo.pop_all()
         return Waiting(export, store, time.monotonic() + CACHE_S)
@@ -161,7 +161,10 @@ class Exporter:
             self._current = None
 
     def _client(self, export: CacheExport, stopped: threading.Event) -> Client:
-        return client_of(export.claim, self._service, self._settings, cancelled=stopped, insist=lambda ask: ask())
+        return client_of(
+            export.claim, export.asks, self._service, self._settings,
+            cancelled=stopped, insist=lambda ask: ask(), tell=_log.info,
+        )  # fmt: skip
 
     def _drop(self, waiting: Waiting, why: str) -> None:
         waiting.store.close()

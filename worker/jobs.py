@@ -28,6 +28,7 @@ from core.references import Reference
 from core.settings import FetchSettings
 from core.trust import Domain
 from pipelines.errors import DeniedError, InvalidRequestError
+from pipelines.owning.policies import RunAsks
 from pipelines.projects.defaultnames import behind_branch
 from pipelines.projects.tags import TagFacts, image_names
 from pipelines.runs.artifacts import KEPT_S, Left
@@ -83,8 +84,9 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     domain = domain_of(claim.run)
     assert domain is not None, "planning has settled it"
     work.store.act_for(domain)
-    caches = caches_of(work, domain, basis.plan.file)
-    sifted = _secrets(work, domain, basis)
+    asks = _asks(work, domain, basis)
+    caches = caches_of(work, asks, basis.plan.file)
+    sifted = _secrets(work, asks, basis)
     leavings = Leavings.of(work)
     options = SourceOptions(basis.plan.history, basis.plan.submodules, basis.plan.lfs)
     with fetched(work, ref=basis.plan.ref, commit=basis.plan.commit) as commit:
@@ -100,7 +102,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         bring(work, domain, given.outputs, used_images(planned.job, given.images), basis.late_at)
-        tools = _tools(work, writer, domain, basis)
+        tools = _tools(work, writer, asks, basis)
         keep = None if leavings is None else leavings.keep
         tools = tools._replace(caches=caches, keep=keep, entrance=partial(Entrances, work))
         outcome = execute(planned, given, tools)
@@ -129,11 +131,15 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
     return done._replace(failed_files=leavings.still_kept(), failed_until=leavings.until)
 
 
-def _secrets(work: Work, domain: Domain, basis: JobBasis) -> Sifted:
+def _asks(work: Work, domain: Domain, basis: JobBasis) -> RunAsks:
+    branch, tag = named_by(basis.plan.ref)
+    return run_asks(work.claim.run, domain, branch, tag, pipeline_name(basis.plan.file))
+
+
+def _secrets(work: Work, asks: RunAsks, basis: JobBasis) -> Sifted:
     """What the run's jobs get of the secrets that they ask for, and why they do not get the others."""
-    plan, wanted = basis.plan, basis.plan.secrets
-    branch, tag = named_by(plan.ref)
-    sifted = work.held.sifted(run_asks(work.claim.run, domain, branch, tag, pipeline_name(plan.file)))
+    wanted = basis.plan.secrets
+    sifted = work.held.sifted(asks)
     if wanted is None:
         return sifted
     return Sifted({name: value for name, value in sifted.values.items() if name in wanted}, sifted.refused)
@@ -166,22 +172,22 @@ def _keep(work: Work, outcome: JobOutcome, basis: JobBasis) -> None:
         work.store.kept.keep(name, [each.layer], until=time.time() + each.keep_s)
 
 
-def _tools(work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> JobTools:
-    service, run = work.resources.service, work.claim.run
+def _tools(work: Work, writer: LogWriter, asks: RunAsks, basis: JobBasis) -> JobTools:
+    service, run, domain = work.resources.service, work.claim.run, asks.domain
     return JobTools(
         work.store,
         work.resources.launcher(),
         monitor=writer,
         cancelled=work.keeper.stopped,
         killed=work.keeper.killed,
-        connect=lambda: client_for(work),
+        connect=lambda: client_for(work, asks, writer.status),
         masked=masked_of(work.held, basis.plan.secrets),
         fingerprint=service.secrets.fingerprint,
         domain=domain,
         privacy=privacy_of(run.source),
         limits=work.resources.limits,
         pins=_Pins(work),
-        publisher=_Publisher(work, writer, domain, basis) if is_trusted(work.claim) else _NoPublisher(),
+        publisher=_Publisher(work, writer, asks, basis) if is_trusted(work.claim) else _NoPublisher(),
         access=SourceAccess(reach=bounds_of(work.resources.settings), bounds=FetchSettings.from_environ()),
     )
 
@@ -220,10 +226,11 @@ class _NoPublisher:
 class _Publisher:
     """Names and pushes what ``build`` jobs make, with the rights of the run's project."""
 
-    def __init__(self, work: Work, writer: LogWriter, domain: Domain, basis: JobBasis) -> None:
+    def __init__(self, work: Work, writer: LogWriter, asks: RunAsks, basis: JobBasis) -> None:
         self._work = work
         self._writer = writer
-        self._domain = domain
+        self._asks = asks
+        self._domain = asks.domain
         self._basis = basis
         self._has_tags = False
 
@@ -268,7 +275,7 @@ class _Publisher:
         if not remote or result.image is None:
             return ""
         about = annotations_of(work.claim.run.source, result.image.config)
-        with client_for(work) as client:
+        with client_for(work, self._asks, self._writer.status) as client:
             for name in remote:
                 work.keeper.insist(lambda: work.resources.service.claims.renew(work.claim))
                 digest = str(push(name, work.store, client=client, image=result.image, annotations=about).digest)

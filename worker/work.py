@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from core.trust import Privacy, of_user
 from images.store import Store
 from pipelines.errors import DeniedError
 from pipelines.model import Claim, GitSource, Source
+from pipelines.owning.policies import RunAsks
 from pipelines.projects.repositories import repository_key
 from pipelines.runs.domains import run_asks
 from pipelines.sealing.vault import Held
@@ -121,14 +123,19 @@ def remote_called(work: Work, url: str) -> GitRemote:
     return name_of(url, repositories(work.resources.service.settings), served_of(work))
 
 
-def client_for(work: Work) -> Client:
-    """A client for registries, with the rights of the run's project, for as long as the attempt goes on."""
+def client_for(work: Work, asks: RunAsks, tell: Callable[[str], object]) -> Client:
+    """A client for registries, with the rights of the run's project, for as long as the attempt goes on.
+
+    asks: the run. tell: of log-ins that are not for it.
+    """
     return client_of(
         work.claim,
+        asks,
         work.resources.service,
         work.resources.settings,
         cancelled=work.keeper.stopped,
         insist=work.keeper.insist,
+        tell=tell,
     )
 
 

@@ -41,11 +41,12 @@ def command() -> None:
 def add(root: str | None, /, *, project: str, kind: str, name: str, push: bool, **policy: tuple[str, ...]) -> None:
     """Give it to a project; '*' gives it to all.
 
-    A secret may have a policy for these projects, in place of its own ('shiplap secret policy').
+    A policy says which of the project's runs get a secret, in place of its own ('shiplap secret policy'), or a login;
+    without one, that is for protected branches and tags.
 
     \b
     shiplap grant add web secret NPM_TOKEN
-    shiplap grant add web login ghcr.io
+    shiplap grant add web login ghcr.io --branches '**'
     shiplap grant add '*' image 'base/*'
     """
     with Client(required_server(host_option(), root)) as client:
@@ -73,7 +74,7 @@ def ls(root: str | None, *, project: str, as_json: bool) -> None:
 def _rights(grant: Mapping[str, Any]) -> str:
     if grant.get("may_push"):
         return "pull, push"
-    return policy_text(grant["policy"]) if grant.get("policy") else ""
+    return policy_text(grant["policy"]) if grant.get("policy") or grant["kind"] == "login" else ""
 
 
 @command.command("rm")
@@ -92,9 +93,22 @@ def remove(root: str | None, *, project: str, kind: str, name: str) -> None:
 @click.option("-u", "--username", metavar="USER", required=True, help="The user's name there.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--for", "given", metavar="NAME", multiple=True, help="Give it to this project; * is all.")
+@policy_options
 @click.pass_obj
-def login(root: str | None, *, registry: str, username: str, password_stdin: bool, given: tuple[str, ...]) -> None:
+def login(
+    root: str | None,
+    /,
+    *,
+    registry: str,
+    username: str,
+    password_stdin: bool,
+    given: tuple[str, ...],
+    **policy: tuple[str, ...],
+) -> None:
     """Store a login to a registry elsewhere, for the projects that it is given to.
+
+    What is given by --for is for runs of protected branches and tags, unless a policy says more. One that was given
+    before keeps its policy.
 
     Without a stored one, a project that was given the login of a registry has the one that the worker's own docker
     configuration has for it.
@@ -102,13 +116,18 @@ def login(root: str | None, *, registry: str, username: str, password_stdin: boo
     \b
     shiplap grant login ghcr.io -u robot --password-stdin --for web < TOKEN
     """
+    if any(policy.values()) and not given:
+        raise CommandError("a policy is of what a project is given", hint="--for PROJECT says which")
     password = _password(registry, from_stdin=password_stdin)
     server = required_server(host_option(), root)
     require_private(server, "a password")
     with Client(server) as client:
         client.call("PUT", f"/logins/{segment(registry)}", {"username": username, "password": password})
         for project in given:
-            client.call("PUT", "/grants", {"project": project, "kind": "login", "name": registry})
+            body: dict[str, Any] = {"project": project, "kind": "login", "name": registry}
+            if any(policy.values()):
+                body["policy"] = policy_of(policy)
+            client.call("PUT", "/grants", body)
 
 
 @command.command("logins")

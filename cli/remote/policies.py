@@ -1,4 +1,4 @@
-"""The options of a secret's policy: which runs get it. Each is a member of the API's ``Policy``."""
+"""The options of a policy: which runs get a secret, or a login. Each is a member of the API's ``Policy``."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ A grant is for one project, or for all (``*``), and of a kind:
 
 secret: a secret of the service, by its name. A policy of the grant counts in place of the secret's own.
 login: a log-in to a registry elsewhere, HOST[:PORT]: the stored one, else the one in the worker's own docker
-configuration. ``*``: all that the worker has, but none for the service's own registry.
+configuration. ``*``: all that the worker has, but none for the service's own registry. A policy of the grant says
+which runs have it.
 image: repositories of the service's registry, as a pattern (``base/*``); for pulling, or for pushing, too.
 bare: bare repositories beside the service, by the project that they belong to.
 """
@@ -28,6 +29,7 @@ from pipelines.schema import grants, projects
 Kind: TypeAlias = Literal["secret", "login", "image", "bare"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 ALL: Final = "*"
+_WITH_POLICY: Final = frozenset(("secret", "login"))
 
 _NAMES: Final[dict[Kind, re.Pattern[str]]] = {
     "secret": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),
@@ -49,7 +51,7 @@ class Grant(msgspec.Struct, frozen=True):
     project: ``*`` for all.
     kind, name: see the module.
     may_push: for images: pushing, too, not only pulling.
-    policy: for secrets: which of the project's runs get it; one that says nothing leaves that to the secret's own.
+    policy: which of the project's runs get it. Of secrets one that says nothing leaves that to the secret's own.
     """
 
     project: str
@@ -91,6 +93,12 @@ class Grants:
         with self._database.write() as connection:
             if not connection.execute(delete(grants).where(_is(grant))).rowcount:
                 raise NotFoundError(f"project {grant.project} was given no {grant.kind} {grant.name[:100]}")
+
+    def policies(self, project: str, kind: Kind, name: str) -> tuple[Policy, ...]:
+        """By which policies the project was given exactly this name, alone or with all others; none: it was not."""
+        with self._database.read() as connection:
+            given = _rows(connection, (project, ALL))
+        return tuple(grant.policy for grant in given if (grant.kind, grant.name) == (kind, name))
 
     def has(self, project: str, kind: Kind, name: str) -> bool:
         """Whether the project was given this, alone or with all others."""
@@ -140,8 +148,8 @@ def _check(grant: Grant) -> None:
         raise InvalidRequestError(f"invalid {grant.kind} {grant.name[:100]!r}", hint=_HINTS[grant.kind])
     if grant.may_push and grant.kind != "image":
         raise InvalidRequestError(f"a {grant.kind} is not pushed to", hint="only images are")
-    if grant.policy != SILENT and grant.kind != "secret":
-        raise InvalidRequestError(f"a {grant.kind} has no policy", hint="only secrets have")
+    if grant.policy != SILENT and grant.kind not in _WITH_POLICY:
+        raise InvalidRequestError(f"a {grant.kind} has no policy", hint="only secrets and log-ins have")
     check_policy(grant.policy)
 
 

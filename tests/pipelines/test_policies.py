@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import create_engine, text, update
 
@@ -19,6 +20,7 @@ from pipelines.owning.grants import Grant
 from pipelines.owning.policies import SILENT, Policy, PolicyEvent, RunAsks, check_policy, refusal, told
 from pipelines.schema import secrets
 from pipelines.service import Service
+from tests.toolkit.service import FOR_ALL
 
 MAIN, BRANCH, ANN, FORK = protected("app"), of_branch("app", "feature/x"), of_user("app", "ann"), of_fork("app", 7)
 PUSH, TAG = RunAsks(MAIN, "push", "main"), RunAsks(MAIN, "tag", tag="v1")
@@ -122,8 +124,9 @@ def test_policy_of_a_grant_counts_in_place_of_the_secret_s_own(service: Service)
     assert [grant.policy for grant in service.grants.list(project="web")] == [
         Policy((), ("cron",)), Policy((), ("tag",)),
     ]  # fmt: skip
-    with pytest.raises(InvalidRequestError, match="a login has no policy"):
-        service.grants.give(Grant("app", "login", "ghcr.io", policy=Policy(("main",))))
+    for grant in (Grant("app", "image", "base/*"), Grant("app", "bare", "app")):
+        with pytest.raises(InvalidRequestError, match=f"a {grant.kind} has no policy"):
+            service.grants.give(msgspec.structs.replace(grant, policy=Policy(("main",))))
 
 
 def test_fork_gets_nothing_whatever_policies_say(service: Service) -> None:
@@ -233,7 +236,7 @@ def check_migrated(service: Service) -> None:
         ("*", "secret", "shared"): policy(*by_hand),
         ("plain", "secret", "shared"): policy(*by_hand),
         ("web", "secret", "shared"): policy("push", "manual", "cron", "sent"),
-        ("web", "login", "npm"): SILENT,
+        ("web", "login", "npm"): FOR_ALL,
     }
     own = [info.policy for info in service.secrets.list(project="app")]
     for each in (*own, *(grant.policy for grant in service.grants.list())):

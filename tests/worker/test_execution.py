@@ -19,6 +19,7 @@ from images.records import CacheRecord
 from pipelines.accounts.runtokens import CACHE_S, RunTokens
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, ContextSource, RunRequest, RunResult
+from pipelines.owning.policies import RunAsks
 from pipelines.runs.claims import Claims
 from pipelines.runs.faults import pause_s
 from pipelines.runs.logwriter import LogWriter
@@ -128,7 +129,9 @@ LEFT = UsedCache(
 
 def leaving(work: Work, writer: LogWriter, plan: Callable[[Pipelined], Done]) -> Done:
     """A build that leaves something for the shared cache."""
-    export = CacheExport(work.claim, of_branch("app", "x"), "ci:5000/cache/app:x", ("ci:5000/app",), LEFT)
+    export = CacheExport(
+        work.claim, RunAsks(of_branch("app", "x"), "push", "x"), "ci:5000/cache/app:x", ("ci:5000/app",), LEFT
+    )
     return Done(RunResult(executed=2), export)
 
 
@@ -143,7 +146,7 @@ def test_what_a_run_leaves_is_handed_over_and_its_token_writes_the_cache_alone(
     assert run.state == "succeeded"
     export = receive(ends[0])
     assert export is not None
-    assert (export.used, export.domain, export.claim.number) == (LEFT, of_branch("app", "x"), run.number)
+    assert (export.used, export.asks.domain, export.claim.number) == (LEFT, of_branch("app", "x"), run.number)
     assert isinstance(next(iter(export.used.elsewhere)), DiffID)
     rights = service.run_tokens.log_in(export.claim.token)
     assert rights is not None
@@ -184,7 +187,7 @@ def test_nobody_waits_for_one_who_does_not_take(ends: tuple[socket.socket, socke
     claim = service.claims.take("w", ())
     assert claim is not None
     outlet = Outlet(ends[1])
-    export = CacheExport(claim, of_branch("app", "x"), "ci:5000/cache/app:x", (), LEFT)
+    export = CacheExport(claim, RunAsks(of_branch("app", "x"), "push", "x"), "ci:5000/cache/app:x", (), LEFT)
     taken = 0
     while outlet.offer(export):
         taken += 1

@@ -22,6 +22,7 @@ from images.records import CacheRecord
 from images.store import Store
 from pipelines.metrics import snapshot
 from pipelines.model import Claim, ContextSource, RunRequest, RunResult
+from pipelines.owning.policies import RunAsks
 from pipelines.service import Service
 from tests.toolkit.bounds import stretched
 from tests.toolkit.ports import free_port
@@ -74,7 +75,7 @@ def succeeded(service: Service) -> Claim:
 
 
 def left_by(claim: Claim, registry: str, tag: str = "protected-1", used: UsedCache = NOTHING) -> CacheExport:
-    return CacheExport(claim, protected("app"), f"{registry}/cache/app:{tag}", (), used)
+    return CacheExport(claim, RunAsks(protected("app"), "push", "main"), f"{registry}/cache/app:{tag}", (), used)
 
 
 @pytest.fixture

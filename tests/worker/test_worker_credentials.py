@@ -11,17 +11,21 @@ from urllib.request import Request, urlopen
 import pytest
 
 from core.settings import ServiceSettings
+from core.trust import of_branch, of_fork, protected
 from pipelines.logs.lines import decode_line
 from pipelines.model import BuildOptions, GitSource, Project, RunRequest
 from pipelines.owning.grants import Grant
+from pipelines.owning.policies import Policy, RunAsks
 from pipelines.service import Service
 from registry.credentials import Credentials
-from tests.toolkit.service import Workforce, finished, upload
+from tests.toolkit.service import FOR_ALL, Workforce, finished, upload
 from tests.web.processes import WebProcess
 from worker.credentials import RunCredentials
 
 OURS = "ci.example:5000"
 PUBLIC = "ci.example"
+TOLD: list[str] = []
+"""What runs were told of log-ins that are not for them."""
 
 
 @pytest.fixture
@@ -39,7 +43,12 @@ def docker_config(directory: Path, *registries: str) -> Path:
     return directory
 
 
-def credentials(service: Service, directory: Path, *, trusted: bool = True, ours: bool = True) -> RunCredentials:
+MAIN = RunAsks(protected("web"), "push", "main")
+
+
+def credentials(
+    service: Service, directory: Path, *, trusted: bool = True, ours: bool = True, asks: RunAsks = MAIN
+) -> RunCredentials:
     """Of a run of project ``web``, on a worker that is logged in to three registries itself."""
     service.runs.submit(RunRequest(GitSource("https://git.example/x", trusted=trusted), "web"))
     claim = service.claims.take("worker-1", ())
@@ -51,6 +60,8 @@ def credentials(service: Service, directory: Path, *, trusted: bool = True, ours
         registries=frozenset((OURS, PUBLIC)),
         answers_as_ours=lambda _: ours,
         docker_config=docker_config(directory, OURS, "ghcr.io", "quay.io"),
+        asks=asks,
+        tell=TOLD.append,
     )
 
 
@@ -65,6 +76,30 @@ def test_log_ins_of_the_worker_are_no_projects_unless_given(service: Service, tm
     assert found.find("quay.io") is None
     service.logins.put("ghcr.io", "robot", "stored")
     assert found.find("ghcr.io") == Credentials("robot", "stored")
+
+
+def test_log_in_is_for_the_runs_that_its_policy_names(service: Service, tmp_path: Path) -> None:
+    """One that says nothing is for protected branches and tags; what refuses one leaves the others."""
+    topic = MAIN._replace(domain=of_branch("web", "topic"), branch="topic")
+    found = credentials(service, tmp_path / "docker", asks=topic)
+    TOLD.clear()
+    for registry in ("ghcr.io", OURS, "*"):
+        service.grants.give(Grant("web", "login", registry))
+    assert [found.find("ghcr.io"), found.find("ghcr.io"), found.find("quay.io")] == [None] * 3
+    own = found.find(OURS)
+    assert own is not None
+    assert own.username == "run-1", "its token, as without a grant"
+    why = "not for this run: it is for protected branches and tags; "
+    why += "this run is of branch topic (event push), without a pipeline"
+    assert [
+        f"{what} {why}"
+        for what in ("the log-in to ghcr.io is", "the worker's own log-ins are", f"the log-in to {OURS} is")
+    ] == TOLD, "each once"
+    service.grants.give(Grant("*", "login", "ghcr.io", policy=Policy(("topic",), ("push",))))
+    assert found.find("ghcr.io") == Credentials("worker", "own")
+    fork = MAIN._replace(domain=of_fork("web", 7))
+    service.grants.give(Grant("*", "login", "ghcr.io", policy=FOR_ALL))
+    assert credentials(service, tmp_path / "docker", asks=fork, trusted=False).find("ghcr.io") is None
 
 
 def test_log_ins_that_all_have_are_not_the_services_own(service: Service, tmp_path: Path) -> None:

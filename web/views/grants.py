@@ -42,8 +42,9 @@ class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: ``*`` for all.
     kind: secret, login, image or bare.
     may_push: of images, besides pulling.
-    policy: of secrets: which runs get it, in place of the secret's own policy. Without it, that of the same grant
-    stays; a new one leaves it to the secret's own.
+    policy: of secrets and log-ins: which runs get it. A secret's counts in place of the secret's own. Without it, that
+    of the same grant stays; a new one of a secret leaves it to the secret's own, and a log-in is for protected branches
+    and tags.
     """
 
     project: GrantedProject

@@ -2,7 +2,7 @@
 
 So every secret stays what it was: for whoever names it in a run by hand, and in what they send; and for the pushes,
 tags and pull requests of a project whose list had its name. Only secrets that are stored from now on, and say nothing,
-are for protected branches and tags alone.
+are for protected branches and tags alone. A log-in that a project was given stays for all its runs, too.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def upgrade() -> None:
     for project, name in given:
         if project == "*":
             _give_by_name(connection, name, hooks, {*own, *given})
+    for project, name in _keys(connection, "SELECT project, name FROM grants WHERE kind = 'login'"):
+        _set(connection, "logins", project, name, _ORDER)
     for project, hook in hooks.items():
         left = {member: value for member, value in hook.items() if member not in _LISTS}
         if left != hook:
@@ -75,5 +77,6 @@ def _set(connection: Connection, table: str, project: str, name: str, events: Se
     query = {
         "secrets": "UPDATE secrets SET policy = :policy WHERE project = :project AND name = :name",
         "grants": "UPDATE grants SET policy = :policy WHERE project = :project AND name = :name AND kind = 'secret'",
+        "logins": "UPDATE grants SET policy = :policy WHERE project = :project AND name = :name AND kind = 'login'",
     }[table]
     connection.execute(sa.text(query), {"project": project, "name": name, "policy": _policy(events)})
