@@ -28,6 +28,7 @@ SCRIPT_BUDGET_MS: Final = 8.0
 _STATIC: Final = Path(__file__).resolve().parents[1] / "web" / "static"
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 _BATCH_S: Final = 0.05
+_PATIENCE_MS: Final = 300_000  # a bound against hanging
 _WORDS: Final = ("cart::adds_line", "orders::pages", "prices::tax_table", "search::prefix", "mail::renders")
 _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>log</title>
 <link rel="stylesheet" href="/static/app.css"><link rel="stylesheet" href="/static/run.css">
@@ -178,6 +179,7 @@ def measure(count: int, per_s: int, frames: int) -> dict[str, Any]:
     with lines(count, per_s) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1366, "height": 850})
+        page.set_default_timeout(_PATIENCE_MS)
         page.goto(address)
         page.wait_for_function("document.querySelectorAll('.l').length > 20")
         page.wait_for_timeout(1000)  # lines come
