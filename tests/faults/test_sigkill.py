@@ -17,7 +17,7 @@ from tests.toolkit.bounds import stretched
 from tests.toolkit.host import HostState, adopting_orphans, children, wait_until_gone
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
-_KILLS = int(os.environ.get("SHIPLAP_KILLS", "25"))  # 50 were asked for
+_KILLS = int(os.environ.get("SHIPLAP_BUILD_KILLS", "25"))  # 50 were asked for
 _LAST_ROUND = 1_000_000
 _DOCKERFILE = f"""
 FROM {BUSYBOX_NAME} AS left
