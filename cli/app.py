@@ -16,6 +16,7 @@ from core.release import described
 
 _COMMANDS = {
     "build": LazyCommand("cli.commands.build", "Build an image from a Dockerfile."),
+    "build history": LazyCommand("cli.commands.build_history.group", "Look at the builds that were made here."),
     **CONTAINER_COMMANDS,
     "inspect": LazyCommand("cli.commands.inspect", "Show all about containers, images and volumes, as JSON."),
     "events": LazyCommand("cli.commands.events", "Show what happens to containers, and to volumes and networks."),
@@ -47,6 +48,7 @@ _COMMANDS = {
     "context": LazyCommand("cli.commands.context.group", "Manage the build services that this user works with."),
     "web": LazyCommand("cli.commands.web", "Serve the API, log streams and the registry, without a worker."),
     "worker": LazyCommand("cli.commands.worker", "Build what is queued, without serving anything."),
+    "workers": LazyCommand("cli.commands.workers", "List the workers of a build service, and what they do."),
     "migrate": LazyCommand("cli.commands.migrate", "Bring the service's database to the schema of this version."),
     "backup": LazyCommand("cli.commands.backup", "Save what a service knows: runs, logs, projects, tokens, secrets."),
     "restore": LazyCommand("cli.commands.restore", "Make a service what it was when FILE was saved."),

@@ -25,7 +25,7 @@ All data is below one directory: `/var/lib/shiplap` for root, `~/.local/share/sh
 `--root DIR` before the command, or `SHIPLAP_ROOT`, chooses another. `--host` before the command,
 `SHIPLAP_HOST`, or a context that is in use chooses a build service:
 [which commands ask it](service.md#building-on-it). [Settings](settings.md) has all environment
-variables. `image ls` and its like take `--json`.
+variables. `image ls` and its like take `--json` and [`--format`](containers.md#look).
 """
 
 _SHORT_FORMS: Final = """\
@@ -38,6 +38,7 @@ _MORE: Final[Mapping[str, str]] = {
     "build": "More: [the language](dockerfile.md), [outputs and platforms](outputs.md),\n"
     "[the build cache](cache.md), [build checks](checks.md), [when a build fails](debugging.md),\n"
     "[limits of steps](security.md#limits), [building on a service](service.md#building-on-it).",
+    "build history": "More: [what earlier builds were](debugging.md#what-earlier-builds-were).",
     "run": "More: [containers](containers.md), [limits](security.md#limits).",
     "pull": "More: [registries](registry.md).",
     "push": "More: [registries](registry.md).",

@@ -31,7 +31,8 @@ class LazyCommand(NamedTuple):
 class LazyGroup(Group):
     """A group whose commands are imported when they are called.
 
-    lazy: the commands by name, in the order of the help.
+    lazy: the commands by name, in the order of the help. A name may be two words, of which the first is a command, too:
+    then this one is meant where something follows the second.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:
@@ -55,6 +56,8 @@ class LazyGroup(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if len(args) > (1 if ctx.resilient_parsing else 2) and " ".join(args[:2]) in self.lazy:
+            args = [" ".join(args[:2]), *args[2:]]
         if args and args[0] not in self.lazy and not args[0].startswith("-"):
             raise click.UsageError(f"no such command: {args[0]!r}{aside(suggestion(args[0], self.lazy))}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
@@ -66,7 +69,7 @@ class LazyGroup(Group):
         commands = [
             CompletionItem(name, help=entry.summary)
             for name, entry in self.lazy.items()
-            if name.startswith(incomplete) and not entry.hidden
+            if name.startswith(incomplete) and not entry.hidden and " " not in name
         ]
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 

@@ -23,7 +23,7 @@ refused: it would work on this machine's data, so it is refused.
 """
 
 _SERVICE: Final = {
-    "build": "", "login": "", "logout": "",
+    "build": "", "login": "", "logout": "", "workers": "",
     "runs": "ls show jobs logs watch open outputs shell approve refuse cancel retry",
     "secret": "ls policy rm set",
     "token": "add ls rm", "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
@@ -32,6 +32,7 @@ _SERVICE: Final = {
 }  # fmt: skip
 _THIS_MACHINE: Final = {
     "doctor": "", "engine": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
+    "build history": "ls inspect logs rm",
     "context": "ls add use rm", "registry": "serve", "system": "dial-stdio",
     "ci": "run why lint graph convert schema",
     "project hook": "script",

@@ -2,33 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 import click
 
-from cli.progress.text import cell_width, harmless
+from cli.progress.text import cell_text, cell_width, cut
 
 if TYPE_CHECKING:
     from images.summary import Image
 
+_LEAST: Final = 8
+"""Cells of a column below which nothing is cut off it."""
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 3) -> str:
-    """Columns as wide as their widest cell; the last one is not padded. Ends without a newline."""
-    cells = [[harmless(cell, colours=False) for cell in row] for row in (header, *rows)]
+_WHOLE: Final = frozenset({"NAME", "NAMES", "ID", "IMAGE ID", "CONTAINER ID", "TAG", "DIGEST", "VOLUME NAME"})
+"""Columns of what people copy."""
+
+_STATES: Final = frozenset({"STATE", "STATUS", "OUTCOME"})
+_RED, _GREEN, _AMBER, _BLUE, _VIOLET = (f"\x1b[{number}m" for number in range(31, 36))
+_DIM: Final = "\x1b[2m"
+_RESET: Final = "\x1b[0m"
+_COLOURS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("succeeded", "up", "idle", "completed"), _GREEN),
+    **dict.fromkeys(("failed", "dead", "lost"), _RED),
+    **dict.fromkeys(("queued", "blocked", "waiting", "warnings", "paused", "restarting", "draining"), _AMBER),
+    **dict.fromkeys(("running", "busy"), _BLUE),
+    **dict.fromkeys(("error",), _VIOLET),
+    **dict.fromkeys(("cancelled", "skipped", "reused", "left", "created"), _DIM),
+}
+"""By the first word of a state."""
+
+_STEERING: Final = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
+
+
+class Looks(NamedTuple):
+    """How a table may look where it is printed.
+
+    columns: of the terminal; None: nothing is cut off.
+    colours: whether there may be any.
+    """
+
+    columns: int | None = None
+    colours: bool = False
+
+
+PLAIN: Final = Looks()
+"""As a file or another program gets it: whole, and without colours."""
+
+
+def looks_of(sink: TextIO, environ: Mapping[str, str] = os.environ) -> Looks:
+    """How a table may look on ``sink``: plain unless it is a terminal that can do more."""
+    if not sink.isatty() or environ.get("TERM", "dumb") == "dumb":
+        return PLAIN
+    try:
+        columns = os.get_terminal_size(sink.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return Looks(columns or None, not environ.get("NO_COLOR"))
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 3, least: int = 0, looks: Looks = PLAIN
+) -> str:
+    """Columns as wide as their widest cell; the last one is not padded. Ends without a newline.
+
+    gap: cells of a terminal between two columns. least: the width of a column that is not the last one.
+    looks: where it is printed. What does not fit is cut off the widest columns, but never off the first one, or off
+    names: a part of a name is of no use.
+    """
+    cells = [[cell_text(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(cell_width, column)) for column in zip(*cells, strict=True)]
+    widths = [*(max(width, least) for width in widths[:-1]), *widths[-1:]]
+    if looks.columns is not None:
+        widths = _fitting(cells[0], widths, looks.columns, gap)
     lines = []
-    for row in cells:
-        padded = [cell + " " * (width - cell_width(cell) + gap) for cell, width in zip(row, widths, strict=True)]
-        lines.append("".join(padded).rstrip())
+    for number, row in enumerate(cells):
+        texts = [cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+        blanks = [width - cell_width(text) + gap for text, width in zip(texts, widths, strict=True)]
+        if looks.colours:
+            texts = [_coloured(text, name if number else "") for text, name in zip(texts, cells[0], strict=True)]
+        lines.append("".join(text + " " * blank for text, blank in zip(texts, blanks, strict=True)).rstrip())
     return "\n".join(lines)
 
 
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool = False) -> None:
+    """Print a table on standard output, as wide as that is and in colours where it has some.
+
+    whole: nothing is cut off.
+    """
+    looks = looks_of(sys.stdout)
+    looks = looks._replace(columns=None) if whole else looks
+    click.echo(table(header, rows, looks=looks), color=looks.colours or None)
+
+
+def _fitting(header: Sequence[str], widths: Sequence[int], columns: int, gap: int) -> list[int]:
+    """The widths with which a line has at most so many columns, as far as that can be."""
+    least = [
+        width if not position or name in _WHOLE else min(width, max(cell_width(name), _LEAST))
+        for position, (name, width) in enumerate(zip(header, widths, strict=True))
+    ]
+    found = [max(low, min(width, columns)) for low, width in zip(least, widths, strict=True)]
+    for _ in range(sum(found) + gap * (len(found) - 1) - columns):
+        wide = [position for position, low in enumerate(least) if found[position] > low]
+        if not wide:
+            break
+        found[max(wide, key=found.__getitem__)] -= 1
+    return found
+
+
+def _coloured(text: str, name: str) -> str:
+    """A cell in its colour. name: of its column; "" for a cell of the header."""
+    if not text:
+        return text
+    if not name:
+        return f"{_DIM}{text}{_RESET}"
+    colour = _state_colour(text) if name in _STATES else ""
+    return f"{colour}{text}{_RESET}" if colour else text
+
+
+def _state_colour(text: str) -> str:
+    if "unhealthy" in text:
+        return _RED
+    word = text.partition(" ")[0].rstrip(":,").casefold()
+    if word == "exited":
+        return _DIM if text.casefold().startswith("exited (0)") else _RED
+    return _COLOURS.get(word, "")
+
+
 def print_json(value: Any) -> None:
-    """One JSON document, indented, on standard output."""
+    """One JSON document, indented, on standard output.
+
+    Characters that could steer a terminal are written as JSON's escapes, which are the same text.
+    """
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(_STEERING.sub(_escaped, json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    import json
+
+    return json.dumps(match[0])[1:-1]
 
 
 def age(seconds: float) -> str:

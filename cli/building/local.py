@@ -20,6 +20,8 @@ from builder.request.request import BuildRequest
 from cli.building.cache import CacheOptions, read_cache_options
 from cli.building.call import answer
 from cli.building.debug import DebugOptions, read_debug_options
+from cli.building.described import asked_for
+from cli.building.recording import Recorder
 from cli.building.report import BuildReport, metadata_document
 from cli.building.secrets import read_secrets
 from cli.building.sources import open_build_contexts, read_access, read_entitlements
@@ -65,6 +67,7 @@ def build_locally(asked: BuildArguments) -> int:
     def connect() -> Client:
         return open_client(asked.root, asked.insecure, cancelled)
 
+    recorder: Recorder | None = None
     try:
         with ExitStack() as stack:
             store = stack.enter_context(Store.open(settings.root))
@@ -72,6 +75,9 @@ def build_locally(asked: BuildArguments) -> int:
             if asked.call is not None:
                 return answer(asked.call, request, store, connect)
             asked.files.remove_stale()
+            recorder = Recorder(settings.root, asked_for(asked), time.time() - (time.monotonic() - began))
+            recorder.masking(request.secrets.values())
+            report.record(recorder)
             stack.enter_context(report)
             files = ContextFiles(request, store)
             result: BuildResult | RecalledResult | None = recall(request, store, report, files)
@@ -79,15 +85,31 @@ def build_locally(asked: BuildArguments) -> int:
                 # Imported only now: most builds change nothing, and do not need it.
                 from cli.building.steps import Ended, LocalBuild, build_steps
 
+                recorder.open_log()
                 ended = build_steps(
                     LocalBuild(request, store, files, settings, wanted.debugging, report, cancelled, connect)
                 )
                 if isinstance(ended, Ended):
+                    state = "cancelled" if ended.exit_code > 1 else "error"
+                    recorder.end(state, report.steps(), time.monotonic() - began, error=report.error)
                     return ended.exit_code
                 result = ended
     except (ShiplapError, OSError) as error:
-        return report.ended_by(error)
-    _tell(result, asked, wanted, report, time.monotonic() - began)
+        code = report.ended_by(error)
+        if recorder is not None:
+            recorder.end("error", report.steps(), time.monotonic() - began, error=report.error)
+        return code
+    duration_s = time.monotonic() - began
+    _tell(result, asked, wanted, report, duration_s)
+    recorder.end(
+        "completed",
+        report.steps(),
+        duration_s,
+        ref=result.id,
+        image=str(result.config_digest),
+        executed=result.executed,
+        cached=result.cached,
+    )
     return 0
 
 

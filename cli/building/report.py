@@ -16,6 +16,7 @@ from core.references import Reference
 
 if TYPE_CHECKING:
     from builder.request.request import Output
+    from cli.building.recording import Recorder
     from core.digests import Digest
     from images.oci import Descriptor
 
@@ -73,8 +74,17 @@ class BuildReport(Closing):
         display = open_display(mode, sink)
         self._pump = Pump(display) if display else None
         self._next = self._pump or NullMonitor()
+        self._recorder: Recorder | None = None
+        self.error = ""
+        """Why there is no image, as it was printed; "" as long as nothing was wrong."""
+
+    def record(self, recorder: Recorder) -> None:
+        """From now on, let it know what is told."""
+        self._recorder = recorder
 
     def emit(self, event: Event) -> None:
+        if self._recorder is not None:
+            self._recorder.emit(event)
         if isinstance(event, StepFinished):
             self._ends[event.id] = event
         elif isinstance(event, BuildPlanned):
@@ -127,11 +137,12 @@ class BuildReport(Closing):
 
     def failed(self, error: Exception) -> None:
         """Print why there is no image, and the end of the failed step's output unless all of it was shown."""
+        self.error = describe(error)
         if self._mode == "json":
             hint = getattr(error, "hint", None)
-            self._write_json({"event": "error", "message": str(error), "hint": hint, "text": describe(error)})
+            self._write_json({"event": "error", "message": str(error), "hint": hint, "text": self.error})
             return
-        text = describe(error)
+        text = self.error
         tail = getattr(error, "output_tail", b"")
         if tail and self._mode != "plain":
             text = _tail_text(tail, error) + text

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.containers.command import container_command
-from cli.containers.formats import shown
 from cli.containers.opening import opened
+from cli.listing import shown
 
 
 @container_command("diff")

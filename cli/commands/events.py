@@ -10,10 +10,10 @@ import click
 
 from cli.containers.command import container_command
 from cli.containers.filters import filter_option, read_filters
-from cli.containers.formats import shown
 from cli.containers.opening import opened
 from cli.containers.times import fixed_time
 from cli.gotemplate import Template
+from cli.listing import shown
 
 
 @container_command("events")

@@ -15,7 +15,7 @@ from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.policies import policy_of, policy_options, policy_text
 from cli.remote.servers import require_private, required_server
-from cli.table import print_json, rfc3339, table
+from cli.table import print_json, print_table, rfc3339
 
 _MAX_PASSWORD_BYTES = 64 << 10
 _KINDS = click.Choice(("secret", "login", "image", "bare"))
@@ -68,7 +68,7 @@ def ls(root: str | None, *, project: str, as_json: bool) -> None:
         print_json(grants)
         return
     rows = [(grant["project"], grant["kind"], grant["name"], _rights(grant)) for grant in grants]
-    click.echo(table(("PROJECT", "KIND", "NAME", "RIGHTS"), rows))
+    print_table(("PROJECT", "KIND", "NAME", "RIGHTS"), rows)
 
 
 def _rights(grant: Mapping[str, Any]) -> str:
@@ -141,7 +141,7 @@ def logins(root: str | None, *, as_json: bool) -> None:
         print_json(found)
         return
     rows = [(item["registry"], item["username"], rfc3339(int(item["created_at"]))) for item in found]
-    click.echo(table(("REGISTRY", "USER", "STORED"), rows))
+    print_table(("REGISTRY", "USER", "STORED"), rows)
 
 
 @command.command("logout")

@@ -8,9 +8,9 @@ from typing import Any, Final
 import click
 
 from cli.containers.command import container_command
-from cli.containers.formats import shown
 from cli.containers.inspecting import template_of
 from cli.containers.opening import opened
+from cli.listing import shown
 from cli.progress.text import size_text
 
 _LINES: Final = (

@@ -8,9 +8,9 @@ import click
 
 from cli.containers.command import container_command
 from cli.containers.filters import filter_option, read_filters
-from cli.containers.formats import format_option
 from cli.containers.opening import opened
 from cli.containers.rows import CONTAINERS, container_row
+from cli.listing import format_option
 from cli.options import json_option
 from cli.table import print_json
 
@@ -58,4 +58,4 @@ def command(
         return
     listing = CONTAINERS._replace(table=(*CONTAINERS.table, "Size")) if size else CONTAINERS
     rows = [container_row(document, no_trunc=no_trunc) for document in documents]
-    click.echo(listing.lines(rows, form, quiet=quiet), nl=False)
+    listing.print(rows, form, quiet=quiet, whole=no_trunc)

@@ -15,7 +15,7 @@ from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.policies import policy_of, policy_options, policy_text
 from cli.remote.servers import require_private, required_server
-from cli.table import print_json, rfc3339, table
+from cli.table import print_json, print_table, rfc3339
 
 _MAX_BYTES = 500 << 10
 _project_option = click.option("--project", metavar="NAME", default="", help="Of this project, not of the service.")
@@ -104,7 +104,7 @@ def ls(root: str | None, *, project: str, as_json: bool) -> None:
         print_json(secrets)
         return
     rows = [(each["name"], rfc3339(int(each["created_at"])), policy_text(each["policy"])) for each in secrets]
-    click.echo(table(("NAME", "STORED", "FOR"), rows))
+    print_table(("NAME", "STORED", "FOR"), rows)
 
 
 @command.command("rm")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli.containers.command import container_command
-from cli.containers.formats import Row, format_option
 from cli.containers.opening import opened
 from cli.containers.statistics import STATISTICS, statistics_row
+from cli.listing import Row, format_option
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -40,7 +40,8 @@ def command(root: str | None, *, names: Sequence[str], every: bool, no_stream: b
             time.sleep(_EACH_S)
             rows = table.rows()
             is_live = not no_stream and sys.stdout.isatty()
-            click.echo((_ANEW if is_live else "") + STATISTICS.lines(rows, form), nl=False)
+            click.echo(_ANEW if is_live else "", nl=False, color=is_live)
+            STATISTICS.print(rows, form, whole=no_trunc)
             if no_stream:
                 return
 

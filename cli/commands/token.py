@@ -13,7 +13,7 @@ from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
-from cli.table import age, print_json, rfc3339, table
+from cli.table import age, print_json, print_table, rfc3339
 
 _DAY_S = 86400.0
 
@@ -90,7 +90,7 @@ def ls(root: str | None, *, as_json: bool) -> None:
         )
         for token in tokens
     ]
-    click.echo(table(("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "USED"), rows))
+    print_table(("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "USED"), rows)
 
 
 @command.command("rm")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 
 from cli.containers.command import container_command
-from cli.containers.formats import aligned, shown
 from cli.containers.opening import opened
+from cli.listing import aligned, shown
 
 _LEAST = 20  # cells of a column, as docker's
 

@@ -14,7 +14,7 @@ from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
-from cli.table import age, print_json, table
+from cli.table import age, print_json, print_table
 
 _ROLES = click.Choice(("guest", "viewer", "member", "admin"))
 _MAX_PASSWORD_BYTES = 4096
@@ -69,7 +69,7 @@ def ls(root: str | None, *, as_json: bool) -> None:
         )
         for user in users
     ]
-    click.echo(table(("NAME", "ROLE", "SIGNS IN BY", "SIGNED IN"), rows))
+    print_table(("NAME", "ROLE", "SIGNS IN BY", "SIGNED IN"), rows)
 
 
 @command.command("passwd")

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from cli.containers.formats import Listing, Row, ellipsis
 from cli.containers.times import local
+from cli.listing import Listing, Row, ellipsis
 from cli.progress.text import one_line, size_text
 from cli.table import age, created_time, stated_time
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 import click
 
 from cli.containers.command import WrongTemplateError
-from cli.containers.formats import shown
+from cli.containers.gostructs import as_structures
 from cli.errors import describe
 from cli.gotemplate import Template, TemplateRunError
 from cli.gotemplate.errors import TemplateSyntaxError
 from cli.gotemplate.running import NO_VALUE
 from cli.guarding import say
+from cli.listing import shown
 from cli.table import print_json
 from core.errors import ShiplapError
 
@@ -31,7 +32,7 @@ _OWN_NAMES: Final = frozenset({
 
 def inspected(template: str, document: Mapping[str, Any]) -> str:
     """What a template makes of a document. Raises TemplateError."""
-    return Template(template, missing=_missing).run(document)
+    return Template(template, missing=_missing).run(as_structures(document))
 
 
 def _missing(data: Mapping[str, Any], name: str, place: str) -> Any:
@@ -78,6 +79,6 @@ def print_inspected(names: Sequence[str], find: Callable[[str], dict[str, Any]],
 
 def _shown(template: Template, document: Mapping[str, Any]) -> str:
     try:
-        return shown(template.run(document))
+        return shown(template.run(as_structures(document)))
     except TemplateRunError as error:
         raise TemplateRunError(f"template parsing error: {error.message}", hint=error.hint) from error

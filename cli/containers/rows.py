@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cli.containers.formats import Listing, Row, ellipsis, label_of
 from cli.containers.times import local
+from cli.listing import Listing, Row, ellipsis, label_of
 from cli.progress.text import size_text
 from cli.table import age
 from core.gotext import quote

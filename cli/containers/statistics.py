@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cli.containers.formats import Listing, Row
+from cli.listing import Listing, Row
 from cli.progress.text import size_text
 
 _SHORT: Final = 12

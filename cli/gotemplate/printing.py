@@ -14,6 +14,37 @@ _WIDEST: Final = 10_000
 _NOT_GOS: Final = {True: "true", False: "false", None: "<nil>"}
 
 
+class Struct(dict[str, Any]):
+    """A map that is a structure in Go: printed by its fields, in their order, without their names.
+
+    fields: each with what it is where the map lacks it, or has nil.
+    said: what it says of itself where Go's type does that; "" for the fields.
+    """
+
+    def __init__(self, members: Mapping[str, Any], fields: Sequence[tuple[str, Any]], said: str = "") -> None:
+        super().__init__(members)
+        self._fields = fields
+        self._said = said
+
+    def text(self, *, named: bool = False) -> str:
+        """``%v``; ``%+v``, where named."""
+        if self._said:
+            return self._said
+        values = [(name, self[name] if self.get(name) is not None else zero) for name, zero in self._fields]
+        return "{" + " ".join(f"{name}:{text_of(value)}" if named else text_of(value) for name, value in values) + "}"
+
+
+class TypedMap(dict[str, Any]):
+    """A map whose nil values are those of a type, which ``zero`` is printed for."""
+
+    def __init__(self, members: Mapping[str, Any], zero: Any) -> None:
+        super().__init__(members)
+        self._zero = zero
+
+    def text(self) -> str:
+        return text_of({name: self._zero if value is None else value for name, value in self.items()})
+
+
 def text_of(value: Any) -> str:
     """``%v``: a map is ``map[a:1 b:2]``, a list ``[1 2]``, nil ``<nil>``."""
     if value is None or isinstance(value, bool):
@@ -22,6 +53,8 @@ def text_of(value: Any) -> str:
         return value
     if isinstance(value, float):
         return _float(value)
+    if isinstance(value, Struct | TypedMap):
+        return value.text()
     if isinstance(value, Mapping):
         return "map[" + " ".join(f"{text_of(key)}:{text_of(value[key])}" for key in sorted(value)) + "]"
     if isinstance(value, Sequence):
@@ -81,7 +114,7 @@ def _verb(verb: str, value: Any, flags: str, precision: int | None) -> str:
     if verb in "vs" and not (verb == "s" and (value is None or isinstance(value, bool | int | float))):
         if verb == "v" and "#" in flags and isinstance(value, str):
             return quote(value)
-        text = text_of(value)
+        text = value.text(named="+" in flags) if isinstance(value, Struct) else text_of(value)
         return text if precision is None or not isinstance(value, str) else text[:precision]
     if verb == "T":
         return kind_of(value)

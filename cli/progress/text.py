@@ -17,7 +17,9 @@ _CONTROL = re.compile(
     r"|\x1b[ -/]*[0-~]"  # two-character escapes: reset, character sets
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_TURNING = re.compile("[\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+_BREAKS = dict.fromkeys(map(ord, "\n\t\u2028\u2029"), " ")
 _RESETS = ("\x1b[0m", "\x1b[m")
 
 
@@ -92,6 +94,23 @@ def harmless(text: str, *, colours: bool = True) -> str:
 
 def _keep_colour(match: re.Match[str]) -> str:
     return match[0] if _COLOUR.fullmatch(match[0]) else ""
+
+
+def cell_text(text: str) -> str:
+    """Text that a stranger may have chosen, as a cell of a table has it: one line of characters that are printable.
+
+    Control characters, whole sequences of them, marks that turn the direction of text, and halves of characters are
+    left out; line ends and tabs become spaces.
+    """
+    if text.isprintable():
+        return text
+    cleaned = harmless(text, colours=False).translate(_BREAKS)
+    return "".join(letter for letter in cleaned if letter.isprintable())
+
+
+def unturned(text: str) -> str:
+    """The text without marks that are not seen: those that turn its direction, and halves of characters."""
+    return text if text.isascii() else _TURNING.sub("", text)
 
 
 def one_line(text: str) -> str:

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
-from cli.remote.wording import printable, took
-from cli.table import table
-from pipelines.endings import ended
+from cli.listing import Row
+from cli.progress.text import cell_text, cut
+from cli.remote.rows import JOBS, job_row
+from cli.table import PLAIN, Looks
 
-
-def jobs_table(jobs: Sequence[dict[str, Any]], now: float) -> str:
-    """Jobs as a table. now: seconds since the epoch."""
-    rows = [(str(job["place"]), job["name"], job["state"], took(job, now), job["worker"], job_why(job)) for job in jobs]
-    return table(("JOB", "NAME", "STATE", "TOOK", "WORKER", "WHY"), rows)
+_STEP_CELLS: Final = 40
 
 
-def job_why(job: dict[str, Any]) -> str:
-    """Why a job waits, runs or ended as it did, in a line; "" where its state says it."""
-    told = printable(job["reason"].partition("\n")[0])
-    if job["state"] == "waiting":
-        return f"for {', '.join(job['needs'])}"
-    if job["state"] == "running":
-        return f"being {ended('cancelled', told)}" if told else _again(job)
-    if job["state"] == "reused":
-        return told or f"the result of run {printable(job['reused_from'])}"
-    if job["is_flaky"]:
-        return f"flaky: at attempt {job['attempt']}"
-    allowed = "allowed to fail" if job["may_fail"] and job["state"] == "failed" else ""
-    entered = "somebody had a shell in it" if job.get("was_entered") else ""
-    return ": ".join(filter(None, (entered, allowed, told)))
+def jobs_table(
+    jobs: Sequence[dict[str, Any]],
+    now: float,
+    looks: Looks = PLAIN,
+    steps: Mapping[int, Sequence[dict[str, Any]]] = MappingProxyType({}),
+) -> str:
+    """Jobs as a table. Ends without a newline.
+
+    now: seconds since the epoch. looks: where it is printed. steps: those that stand below their jobs, by the places
+    of these.
+    """
+    rows = []
+    for job in jobs:
+        rows.append(job_row(job, now))
+        rows += [_step_row(step, now) for step in steps.get(job["place"], ())]
+    return JOBS.lines(rows, looks=looks).removesuffix("\n")
 
 
-def _again(job: dict[str, Any]) -> str:
-    return f"attempt {job['attempt']}" if job["attempt"] > 1 else ""
+def _step_row(step: dict[str, Any], now: float) -> Row:
+    begun = step["started_at"]
+    seconds = step["duration_s"] or (0.0 if begun is None else max(0.0, now - begun))
+    why = (step["reason"] or "").partition("\n")[0]
+    named = f"└ {cut(cell_text(step['name']), _STEP_CELLS)}"
+    return {
+        **dict.fromkeys(JOBS.headers, ""), "Name": named, "State": step["state"], "Took": f"{seconds:.1f}s", "Why": why,
+    }  # fmt: skip

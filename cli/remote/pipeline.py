@@ -18,6 +18,7 @@ from cli.remote.jobfollowing import JobsFollower
 from cli.remote.jobs import is_of_pipeline
 from cli.remote.jobstable import jobs_table
 from cli.remote.servers import Server
+from cli.table import looks_of
 from pipelines.logs.lines import LogLine
 
 _WORST: Final = ("cancelled", "error", "failed", "warnings", "succeeded")
@@ -59,7 +60,8 @@ def show_pipelines(
     for found, follower in zip(ended, followers.values(), strict=True):
         pipeline = harmless(runs[found["number"]], colours=False)
         title = "" if is_alone else f"run {found['number']}, pipeline {pipeline}: {found['state']}\n"
-        sink.write(f"\n{title}{jobs_table(list(filter(is_of_pipeline, follower.jobs)), time.time())}\n")
+        jobs = list(filter(is_of_pipeline, follower.jobs))
+        sink.write(f"\n{title}{jobs_table(jobs, time.time(), looks_of(sink))}\n")
     sink.flush()
     return min(ended, key=lambda found: _WORST.index(found["state"]))
 

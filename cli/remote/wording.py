@@ -76,3 +76,23 @@ def title_text(run: dict[str, Any]) -> str:
 def printable(text: str) -> str:
     """Text that others wrote, without what could steer a terminal."""
     return "".join(letter for letter in text if letter.isprintable())
+
+
+def job_why(job: dict[str, Any]) -> str:
+    """Why a job waits, runs or ended as it did, in a line; "" where its state says it."""
+    told = printable(job["reason"].partition("\n")[0])
+    if job["state"] == "waiting":
+        return f"for {', '.join(job['needs'])}"
+    if job["state"] == "running":
+        return f"being {ended('cancelled', told)}" if told else _again(job)
+    if job["state"] == "reused":
+        return told or f"the result of run {printable(job['reused_from'])}"
+    if job["is_flaky"]:
+        return f"flaky: at attempt {job['attempt']}"
+    allowed = "allowed to fail" if job["may_fail"] and job["state"] == "failed" else ""
+    entered = "somebody had a shell in it" if job.get("was_entered") else ""
+    return ": ".join(filter(None, (entered, allowed, told)))
+
+
+def _again(job: dict[str, Any]) -> str:
+    return f"attempt {job['attempt']}" if job["attempt"] > 1 else ""

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cli.containers.formats import aligned
 from cli.containers.inspecting import inspected
 from cli.containers.rows import CONTAINERS, container_row, ports_text
 from cli.errors import CommandError
 from cli.gotemplate import Template, TemplateError, TemplateRunError, TemplateSyntaxError
+from cli.listing import aligned
 from tests.toolkit.dockercli import FakeDaemon, fake_daemon
 
 _HOUR = 3600
@@ -138,8 +138,22 @@ INSPECTED: dict[str, Any] = {
         "Cmd": ["sh", "-c", "true"],
         "Image": "busybox",
         "Tty": False,
+        "Hostname": "h",
+        "ExposedPorts": {"80/tcp": {}},
+        "Volumes": None,
     },
-    "HostConfig": {"Memory": 536870912, "Binds": ["a:/b"], "NanoCpus": 0, "PortBindings": {}},
+    "HostConfig": {
+        "Memory": 536870912,
+        "Binds": ["a:/b"],
+        "NanoCpus": 0,
+        "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
+        "Ulimits": [{"Name": "nofile", "Hard": 100, "Soft": 50}],
+        "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm"}],
+        "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 10}],
+    },
+    "GraphDriver": {"Data": {"LowerDir": "/x"}, "Name": "overlay2"},
     "NetworkSettings": {
         "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "90/tcp": None},
         "Networks": {"bridge": {"IPAddress": "172.17.0.2", "Gateway": "172.17.0.1"}},
@@ -174,6 +188,11 @@ TEMPLATES = [
     "{{html `<a>`}} {{js `'`}} {{urlquery `a b`}} {{print 1 2 `x` 3}}",
     "{{- .Name -}}  x  {{- /* a comment */ -}}  y",
     "{{range .Mounts}}a{{else}}b{{end}} {{split .Name `/`}}",
+    "{{.HostConfig.RestartPolicy}} {{json .HostConfig.RestartPolicy}} {{print .HostConfig.LogConfig}}",
+    "{{.HostConfig.PortBindings}} {{.HostConfig.Ulimits}} {{.HostConfig.Devices}} {{.HostConfig.BlkioDeviceReadBps}}",
+    '{{printf "%+v %v" .HostConfig.RestartPolicy .HostConfig.RestartPolicy}} {{len .HostConfig.RestartPolicy.Name}}',
+    "{{.NetworkSettings.Ports}} {{.Mounts}} {{range .Mounts}}{{.}}{{end}} {{.GraphDriver}}",
+    "{{.State}} {{.Config}} {{.Config.ExposedPorts}} {{json .Config.ExposedPorts}}",
     "{{1}} {{1.5}} {{`raw`}} {{\"a\\tb\"}} {{'a'}} {{true}} {{0x10}}",
 ]  # fmt: skip
 

@@ -162,7 +162,7 @@ def test_run_is_watched_on_a_terminal(clone: Clone) -> None:
     run, _ = clone.push(**{f"job{number}": "run: 'true'" for number in range(12)}, last="run: sleep 3")
     terminal, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
-    process = clone.shiplap.start("runs", "watch", str(run), stdout=theirs)
+    process = clone.shiplap.start("runs", "watch", str(run), stdout=theirs, env={"TERM": "xterm", "NO_COLOR": "1"})
     os.close(theirs)
     said = read_until(terminal, f"run {run}: succeeded".encode()).decode()
     assert process.wait(stretched(60)) == 0
@@ -170,8 +170,10 @@ def test_run_is_watched_on_a_terminal(clone: Clone) -> None:
     shown = Terminal(columns=60, lines=8)
     shown.write(said)
     assert "… and 9 more" in shown.text
+    assert max(map(len, shown.text.splitlines())) <= 60
     assert shown.text.count("STATE") == 1, "each is written over the one before"
     assert re.search(r"\n14 +last +running", said.replace("\r", "")), "what runs stands before what is done"
+    assert re.search(r"\n +└ sleep 3 +running", said.replace("\r", "")), "with its step"
 
 
 def test_address_of_a_run_and_of_a_job(clone: Clone) -> None:
@@ -188,6 +190,14 @@ def test_runs_are_listed_by_branch_starter_and_words(clone: Clone) -> None:
     clone.ended(run)
     first = clone.shiplap.json("runs", "ls", "--json", "--branch", "main", "-n", "1")[0]
     assert first["number"] == run
+    form = "{{.Number}} {{.State}} {{.Branch}} {{.URL}}"
+    assert clone.run("ls", "-n", "1", "--format", form) == f"{run} succeeded main {clone.url}/runs/{run}\n"
+    assert clone.run("ls", "-q", "-n", "1") == f"{run}\n"
+    assert clone.run("jobs", "--format", "table {{.Name}}\\t{{.State}}", run).split()[-2:] == ["one", "succeeded"]
+    assert clone.shiplap("project", "ls", "--format", "{{json .Name}}").stdout.splitlines()[0] == '"app"'
+    assert clone.shiplap("workers", "--format", "{{.State}} {{.Slots}}").stdout.startswith(("idle 0/", "busy "))
+    wrong = clone.shiplap("runs", "ls", "--format", "{{.Titel}}", check=False)
+    assert (wrong.returncode, "can't evaluate field Titel in type run" in wrong.stderr) == (1, True)
     assert clone.shiplap.json("runs", "ls", "--json", "--branch", "mai") == []
     by = first["trigger"]["by"]
     assert first in clone.shiplap.json("runs", "ls", "--json", "--by", by)

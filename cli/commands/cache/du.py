@@ -11,7 +11,7 @@ from cli.commands.cache.filters import parse_filters
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.store import open_store
-from cli.table import print_json, table
+from cli.table import print_json, print_table
 
 
 @click.command("du")
@@ -51,4 +51,4 @@ def command(root: str | None, *, filters: Sequence[str], as_json: bool) -> None:
         (title, str(of["count"]), *(size_text(of[f"{what}_bytes"]) for what in ("size", "shared", "reclaimable")))
         for title, of in (*kinds.items(), ("total", total))
     ]
-    click.echo(table(("TYPE", "COUNT", "SIZE", "SHARED", "RECLAIMABLE"), rows))
+    print_table(("TYPE", "COUNT", "SIZE", "SHARED", "RECLAIMABLE"), rows)

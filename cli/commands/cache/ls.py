@@ -12,7 +12,7 @@ from cli.commands.cache.filters import parse_filters
 from cli.options import json_option
 from cli.progress.text import cut, one_line, size_text
 from cli.store import open_store
-from cli.table import age, print_json, rfc3339, table
+from cli.table import age, print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
     from images.cacheuse import CacheItem
@@ -46,7 +46,7 @@ def command(root: str | None, *, filters: Sequence[str], quiet: bool, no_trunc: 
     else:
         now = time.time()
         header = ("ID", "TYPE", "STEP", "CREATED", "LAST USED", "SIZE", "SHARED", "IN USE")
-        click.echo(table(header, [_row(item, now, no_trunc=no_trunc) for item in items]))
+        print_table(header, [_row(item, now, no_trunc=no_trunc) for item in items], whole=no_trunc)
 
 
 def _row(item: CacheItem, now: float, *, no_trunc: bool) -> tuple[str, ...]:

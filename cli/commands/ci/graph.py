@@ -19,7 +19,7 @@ from cli.errors import CommandError, describe
 from cli.jobs.parts import parts_here, top_of
 from cli.options import json_option
 from cli.progress.text import harmless
-from cli.table import print_json, table
+from cli.table import print_json, print_table
 
 
 @click.command("graph")
@@ -70,7 +70,7 @@ def _print(planned: Plan) -> None:
     if planned.jobs:
         rows = [(job.name, _kind(job.job), ", ".join(job.needs), ", ".join(_services(job.job))) for job in planned.jobs]
         columns = 4 if any(row[-1] for row in rows) else 3
-        click.echo(table(("JOB", "DOES", "NEEDS", "SERVICES")[:columns], [row[:columns] for row in rows]))
+        print_table(("JOB", "DOES", "NEEDS", "SERVICES")[:columns], [row[:columns] for row in rows])
     else:
         click.echo(f"nothing is run: {harmless(planned.reason, colours=False)}")
     for name, reason in planned.left_out.items():

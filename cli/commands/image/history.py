@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.containers.command import container_command
-from cli.containers.formats import format_option
 from cli.containers.imagerows import HISTORY, history_rows
+from cli.listing import format_option
 from cli.options import json_option
 from cli.progress.text import cut, one_line, size_text
 from cli.store import open_store
-from cli.table import age, print_json, stated_time, table
+from cli.table import age, print_json, print_table, stated_time
 
 if TYPE_CHECKING:
     from images.images import HistoryEntry
@@ -46,10 +46,10 @@ def command(root: str | None, *, name: str, quiet: bool, no_trunc: bool, human: 
         click.echo(image.id if no_trunc else image.id.short)
     elif form or not human:
         rows = list(history_rows(image, entries, no_trunc=no_trunc, human=human))
-        click.echo(HISTORY.lines(rows, form), nl=False)
+        HISTORY.print(rows, form, whole=no_trunc)
     else:
         header = ("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT")
-        click.echo(table(header, list(_rows(image, entries, no_trunc=no_trunc))))
+        print_table(header, list(_rows(image, entries, no_trunc=no_trunc)), whole=no_trunc)
 
 
 def _rows(image: Image, entries: Sequence[HistoryEntry], *, no_trunc: bool) -> Iterator[tuple[str, ...]]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.containers.filters import filter_option, read_filters
-from cli.containers.formats import format_option
 from cli.containers.imagerows import IMAGES, WITH_DIGESTS, image_rows
+from cli.listing import format_option
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.store import open_store
-from cli.table import age, created_time, print_json, rfc3339, table
+from cli.table import age, created_time, print_json, print_table, rfc3339
 from core.references import Reference
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def command(
         if (form or digests) and not quiet:
             chosen = [image._replace(names=tuple(filter(None, _names(image, name)))) for image in images]
             shown = [image for image in chosen if image.names or name is None]
-            lines = listing.lines(image_rows(store, shown, no_trunc=no_trunc), form)
-            click.echo(lines, nl=False)
+            listing.print(image_rows(store, shown, no_trunc=no_trunc), form, whole=no_trunc)
             return
     if as_json:
         print_json([_document(image) for image in images if any(True for _ in _names(image, name))])
@@ -83,7 +82,7 @@ def command(
     if len(names) > len(set(names)):  # a name stands for several platforms
         header = (*header[:3], "PLATFORM", *header[3:])
         rows = [(*row[:3], str(image.config.platform), *row[3:]) for row, (image, _) in zip(rows, found, strict=True)]
-    click.echo(table(header, rows))
+    print_table(header, rows, whole=no_trunc)
 
 
 def _names(image: Image, pattern: str | None) -> Iterator[Reference | None]:

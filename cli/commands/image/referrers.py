@@ -10,7 +10,7 @@ import click
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.registry import insecure_option
-from cli.table import print_json, table
+from cli.table import print_json, print_table
 from core.references import Reference
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def command(root: str | None, *, name: str, artifact_type: str, as_json: bool, i
         print_json({"subject": subject, "referrers": [_document(entry) for entry in found]})
         return
     rows = [(e.digest, e.artifact_type, size_text(e.size), e.annotations.get(_CREATED, "")) for e in found]
-    click.echo(table(("DIGEST", "ARTIFACT TYPE", "SIZE", "CREATED"), rows))
+    print_table(("DIGEST", "ARTIFACT TYPE", "SIZE", "CREATED"), rows)
 
 
 def _document(entry: Descriptor) -> dict[str, Any]:

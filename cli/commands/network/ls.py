@@ -8,9 +8,9 @@ import click
 
 from cli.containers.command import container_command
 from cli.containers.filters import filter_option, read_filters
-from cli.containers.formats import format_option
 from cli.containers.opening import opened
 from cli.containers.rows import NETWORKS, network_row
+from cli.listing import format_option
 from cli.options import json_option
 from cli.table import print_json
 
@@ -34,4 +34,4 @@ def command(root: str | None, *, quiet: bool, no_trunc: bool, filters: Sequence[
         print_json(networks)
         return
     rows = [network_row(each, no_trunc=no_trunc) for each in sorted(networks, key=lambda one: one["Name"])]
-    click.echo(NETWORKS.lines(rows, form, quiet=quiet), nl=False)
+    NETWORKS.print(rows, form, quiet=quiet, whole=no_trunc)

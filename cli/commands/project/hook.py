@@ -14,7 +14,7 @@ from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import require_private, required_server
-from cli.table import age, print_json, table
+from cli.table import age, print_json, print_table
 
 
 @click.group("hook", cls=Group)
@@ -85,7 +85,7 @@ def ls(root: str | None, *, project: str, last: int, as_json: bool) -> None:
         )
         for one in deliveries
     ]  # fmt: skip
-    click.echo(table(("DELIVERY", "EVENT", "OUTCOME", "STATUS", "CAME", "WHAT"), rows))
+    print_table(("DELIVERY", "EVENT", "OUTCOME", "STATUS", "CAME", "WHAT"), rows)
 
 
 @command.command("show")
@@ -126,7 +126,7 @@ def approvals(root: str | None, *, project: str, as_json: bool) -> None:
          one["trigger"].get("title", ""))
         for one in waiting
     ]  # fmt: skip
-    click.echo(table(("APPROVAL", "PULL REQUEST", "COMMIT", "BY", "TITLE"), rows))
+    print_table(("APPROVAL", "PULL REQUEST", "COMMIT", "BY", "TITLE"), rows)
 
 
 @command.command("approve")

@@ -6,29 +6,26 @@ from typing import Any
 
 import click
 
+from cli.listing import format_option
 from cli.options import json_option
 from cli.remote.choice import host_option
 from cli.remote.http import Client
+from cli.remote.rows import PROJECTS, project_row
 from cli.remote.servers import required_server
-from cli.table import print_json, table
+from cli.table import print_json
 
 
 @click.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
+@format_option
 @json_option
 @click.pass_obj
-def command(root: str | None, *, as_json: bool) -> None:
+def command(root: str | None, *, quiet: bool, form: str, as_json: bool) -> None:
     """List projects."""
+    PROJECTS.check(form)
     with Client(required_server(host_option(), root)) as client:
         projects: list[dict[str, Any]] = client.call("GET", "/projects")["projects"]
     if as_json:
         print_json(projects)
         return
-    rows = [(project["name"], *_told(project)) for project in projects]
-    click.echo(table(("PROJECT", "FORGE", "WEBHOOK", "STATUSES", "REPOSITORY"), rows))
-
-
-def _told(project: dict[str, Any]) -> tuple[str, str, str, str]:
-    hook = project.get("hook", {})
-    webhook = "yes" if project.get("has_webhook_secret") else "no"
-    statuses = "yes" if project.get("has_status_token") else "no"
-    return hook.get("forge", "") or "-", webhook, statuses, hook.get("repository", "") or "-"
+    PROJECTS.print(map(project_row, projects), form, quiet=quiet)

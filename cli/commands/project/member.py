@@ -9,7 +9,7 @@ from cli.places import Group
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
-from cli.table import print_json, table
+from cli.table import print_json, print_table
 
 _ROLES = click.Choice(("read", "build", "maintain"))
 _token_option = click.option("--token", "is_token", is_flag=True, help="WHO is the id of a robot's token.")
@@ -36,7 +36,7 @@ def ls(root: str | None, *, project: str, as_json: bool) -> None:
         print_json(members)
         return
     rows = [(member["kind"], member["subject"], member["name"], member["role"]) for member in members]
-    click.echo(table(("KIND", "WHO", "NAME", "ROLE"), rows))
+    print_table(("KIND", "WHO", "NAME", "ROLE"), rows)
 
 
 @command.command("set")

@@ -7,7 +7,7 @@ import click
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.store import open_store
-from cli.table import print_json, rfc3339, table
+from cli.table import print_json, print_table, rfc3339
 
 
 @click.command("ls")
@@ -28,10 +28,10 @@ def command(root: str | None, *, repository: str | None, as_json: bool) -> None:
                 print_json([{"name": r.name, "tags": r.tags, "size": r.size_bytes} for r in repositories])
                 return
             rows = [(r.name, str(r.tags), size_text(r.size_bytes)) for r in repositories]
-            click.echo(table(("REPOSITORY", "TAGS", "SIZE"), rows))
+            print_table(("REPOSITORY", "TAGS", "SIZE"), rows)
             return
         tags = list_tags(store, repository)
     if as_json:
         print_json([{"name": t.name, "digest": t.digest, "updated": rfc3339(t.updated_at)} for t in tags])
         return
-    click.echo(table(("TAG", "DIGEST", "UPDATED"), [(t.name, t.digest, rfc3339(t.updated_at)) for t in tags]))
+    print_table(("TAG", "DIGEST", "UPDATED"), [(t.name, t.digest, rfc3339(t.updated_at)) for t in tags])

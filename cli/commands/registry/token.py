@@ -8,7 +8,7 @@ from cli.commands.registry.admin import parse_right, users_of
 from cli.options import json_option
 from cli.places import Group
 from cli.store import open_store
-from cli.table import print_json, rfc3339, table
+from cli.table import print_json, print_table, rfc3339
 
 _DAY_S = 86400.0
 
@@ -55,7 +55,7 @@ def ls(root: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip((name.lower() for name in header), row, strict=True)) for row in rows])
     else:
-        click.echo(table(header, rows))
+        print_table(header, rows)
 
 
 @command.command("rm")

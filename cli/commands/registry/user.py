@@ -11,7 +11,7 @@ from cli.errors import CommandError
 from cli.options import json_option
 from cli.places import Group
 from cli.store import open_store
-from cli.table import print_json, table
+from cli.table import print_json, print_table
 
 
 @click.group("user", cls=Group)
@@ -101,7 +101,7 @@ def ls(root: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([{"name": name, "rights": given} for name, given in rights.items()])
     else:
-        click.echo(table(("USER", "RIGHTS"), [(name, " ".join(given)) for name, given in rights.items()]))
+        print_table(("USER", "RIGHTS"), [(name, " ".join(given)) for name, given in rights.items()])
 
 
 def _user(name: str) -> str:

@@ -13,7 +13,7 @@ from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.outputs import named, outputs_of, save
 from cli.remote.servers import required_server
-from cli.table import print_json, table
+from cli.table import print_json, print_table
 from cli.unpacking import place_of
 
 _DAY_S = 86400
@@ -65,7 +65,7 @@ def _print(found: list[dict[str, object]]) -> None:
         )
         for output in found
     ]
-    click.echo(table(("JOB", "NAME", "FILES", "SIZE", "KEPT FOR"), rows))
+    print_table(("JOB", "NAME", "FILES", "SIZE", "KEPT FOR"), rows)
 
 
 def _left(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,7 +18,7 @@ from cli.remote.jobs import is_of_pipeline, known_jobs
 from cli.remote.jobstable import jobs_table
 from cli.remote.servers import required_server
 from cli.remote.wording import dockerfile_hint, outcome, repeats, source_text, took
-from cli.table import age, print_json, rfc3339, table
+from cli.table import age, looks_of, print_json, print_table, rfc3339
 from pipelines.logs.lines import LogLine
 from pipelines.logs.tail import last_output
 
@@ -39,9 +40,11 @@ def command(root: str | None, *, run: int, as_json: bool) -> None:
     now = time.time()
     click.echo(harmless("\n".join(_facts(shown, now)), colours=False))
     if jobs:
-        click.echo("\n" + jobs_table(jobs, now))
+        looks = looks_of(sys.stdout)
+        click.echo("\n" + jobs_table(jobs, now, looks), color=looks.colours or None)
     if steps:
-        click.echo("\n" + table(("LINE", "STEP", "STATE", "TOOK", "SIZE", "LOG"), [_row(step) for step in steps]))
+        click.echo()
+        print_table(("LINE", "STEP", "STATE", "TOOK", "SIZE", "LOG"), [_row(step) for step in steps])
     error = (shown["result"] or {}).get("error")
     if tail:
         click.echo("\n" + "\n".join(tail))

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from cli.containers.command import container_command
-from cli.containers.formats import Listing, Row, format_option
 from cli.containers.imagerows import IMAGES
 from cli.containers.opening import opened
 from cli.containers.rows import CONTAINERS, VOLUMES, container_row, volume_row
+from cli.listing import Listing, Row, format_option
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.table import age, print_json
@@ -57,7 +57,7 @@ def command(root: str | None, *, verbose: bool, form: str, as_json: bool) -> Non
         print_json(usage)
         return
     if not verbose:
-        click.echo(_USAGE.lines(_rows(usage), form), nl=False)
+        _USAGE.print(_rows(usage), form)
         return
     columns = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
     cache = usage["BuildCache"]
@@ -69,7 +69,9 @@ def command(root: str | None, *, verbose: bool, form: str, as_json: bool) -> Non
         (f"Build cache usage: {size_text(_bytes(cache, 'Size'))}", _CACHE, map(_cache_row, cache)),
     ):  # fmt: skip
         colon = "" if listing is _CACHE else ":"
-        click.echo(f"{title}{colon}\n\n{listing.lines(rows)}")
+        click.echo(f"{title}{colon}\n")
+        listing.print(rows)
+        click.echo()
 
 
 def _rows(usage: Mapping[str, Any]) -> list[Row]:

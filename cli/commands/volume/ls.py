@@ -8,9 +8,9 @@ import click
 
 from cli.containers.command import container_command
 from cli.containers.filters import filter_option, read_filters
-from cli.containers.formats import format_option
 from cli.containers.opening import opened
 from cli.containers.rows import VOLUMES, volume_row
+from cli.listing import format_option
 from cli.options import json_option
 from cli.table import print_json
 
@@ -33,4 +33,4 @@ def command(root: str | None, *, quiet: bool, filters: Sequence[str], form: str,
         print_json(volumes)
         return
     rows = [volume_row(volume) for volume in sorted(volumes, key=lambda one: one["Name"])]
-    click.echo(VOLUMES.lines(rows, form, quiet=quiet), nl=False)
+    VOLUMES.print(rows, form, quiet=quiet)

@@ -1,18 +1,22 @@
-"""``--format`` of docker's listings: ``table``, ``table TEMPLATE``, ``json``, or a Go template for each line.
+"""``--format`` of listings, as docker's: ``table``, ``table TEMPLATE``, ``json``, or a Go template for each line.
 
-A ``Listing`` says what lines there can be of one kind of thing. What stands in lines comes from containers, so control
-characters do not reach a terminal.
+A ``Listing`` says what lines there can be of one kind of thing. What stands in lines comes from containers, and from
+whoever pushes. So nothing of it steers a terminal.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+import click
+
 from cli.declared import Option
 from cli.gotemplate import FUNCTIONS, HEADER_FUNCTIONS, Template, TemplateError, TemplateRunError
-from cli.progress.text import cell_width, harmless
+from cli.progress.text import cell_text, cell_width, harmless, unturned
+from cli.table import PLAIN, Looks, looks_of, table
 
 Row: TypeAlias = dict[str, Any]
 """What a template sees of one thing: texts by name, and functions that it may call, as docker's ``Label``."""
@@ -30,17 +34,27 @@ class Listing(NamedTuple):
     table: the columns without ``--format``.
     short: what ``--quiet`` prints.
     type_name: docker's word for the kind, in errors.
+    least: cells of a column with its gap; 0 for tables that docker has not, whose lines end without blanks.
     """
 
     headers: Mapping[str, str]
     table: Sequence[str]
     short: str
     type_name: str
+    least: int = _LEAST
 
-    def lines(self, rows: Iterable[Row], form: str = "", *, quiet: bool = False) -> str:
+    def print(self, rows: Iterable[Row], form: str = "", *, quiet: bool = False, whole: bool = False) -> None:
+        """Print ``lines`` on standard output, as it may look there. whole: nothing is cut off. Raises TemplateError."""
+        looks = looks_of(sys.stdout)
+        if sys.stdout.isatty():
+            rows = map(_harmless_row, rows)
+        text = self.lines(rows, form, quiet=quiet, looks=looks._replace(columns=None) if whole else looks)
+        click.echo(text, nl=False, color=looks.colours or None)
+
+    def lines(self, rows: Iterable[Row], form: str = "", *, quiet: bool = False, looks: Looks = PLAIN) -> str:
         """The text for these rows; it ends in a line end unless it is empty. Raises TemplateError.
 
-        form: the value of ``--format``; empty: the table.
+        form: the value of ``--format``; empty: the table. looks: of a table.
         """
         if quiet:
             return "".join(f"{row[self.short]}\n" for row in rows)
@@ -49,12 +63,17 @@ class Listing(NamedTuple):
         if is_table:
             self._parsed(template)
             text = Template(template, HEADER_FUNCTIONS, self._missing).run(self._header()) + "\n"
+            rows = map(_harmless_row, rows)
         body = self._parsed(template)
         try:
             text += "".join(body.run(row) + "\n" for row in rows)
         except TemplateRunError as error:
             raise TemplateRunError(f"failed to execute template: {error.message}", hint=error.hint) from error
-        return shown(aligned(text) if is_table else text)
+        if not is_table:
+            return shown(text)
+        if looks == PLAIN and self.least:
+            return aligned(text, self.least)
+        return _looking(text, self.least, looks)
 
     def check(self, form: str) -> None:
         """Raise TemplateError for a field that there is not, also where there are no rows."""
@@ -93,6 +112,31 @@ class Listing(NamedTuple):
         )
 
 
+def _harmless_row(row: Row) -> Row:
+    return {name: _harmless_value(value) for name, value in row.items()}
+
+
+def _harmless_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return cell_text(value)
+    if not callable(value):
+        return value
+
+    @functools.wraps(value)
+    def method(*arguments: Any) -> Any:
+        return _harmless_value(value(*arguments))
+
+    return method
+
+
+def _looking(text: str, least: int, looks: Looks) -> str:
+    """A table whose cells end in tabs, for a terminal; as ``aligned`` has it, where lines differ in their cells."""
+    header, *rows = [line.split("\t") for line in text.removesuffix("\n").split("\n")]
+    if any(len(row) != len(header) for row in rows):
+        return aligned(text, least)
+    return table(header, rows, gap=_GAP, least=max(0, least - _GAP), looks=looks) + "\n"
+
+
 def label_header(name: str) -> str:
     """What docker writes above ``{{.Label "com.example.two-words"}}``: ``two words``."""
     return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
@@ -124,8 +168,8 @@ def _align(lines: Sequence[list[str]], column: int, least: int) -> None:
 
 
 def shown(text: str) -> str:
-    """The text as it may reach standard output: without control characters when that is a terminal."""
-    return harmless(text) if sys.stdout.isatty() else text
+    """The text as it may reach standard output: when that is a terminal, without characters that steer it."""
+    return unturned(harmless(text)) if sys.stdout.isatty() else text
 
 
 def ellipsis(text: str, length: int) -> str:

@@ -1,0 +1,1 @@
+"""``shiplap build history``: what builds on this machine were. A module for each command."""
