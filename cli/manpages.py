@@ -11,6 +11,10 @@ from cli.lazy import LazyGroup
 from core.release import described
 
 _SECTION = 1
+_ESCAPES = str.maketrans({
+    "\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti", '"': "\\(dq",
+})  # fmt: skip
+"""Characters for which troff has others that look better in prose, and that no shell takes."""
 
 
 class ManPage(NamedTuple):
@@ -90,6 +94,8 @@ def _page_name(context: click.Context) -> str:
 
 
 def _text(text: str) -> str:
-    """A line that man takes for nothing else."""
-    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    """A line that man takes for nothing else: its characters as they are, whatever the encoding of the page."""
+    escaped = text.translate(_ESCAPES)
+    if not escaped.isascii():
+        escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_each_command_has_a_page_that_says_what_its_help_says(shiplap: Shiplap, 
         stdout=subprocess.PIPE, text=True, timeout=stretched(60), check=False,
     ).stdout  # fmt: skip
     assert [line for line in complaints.splitlines() if "missing date" not in line] == []
+    groff: list[str | Path] = ["groff", "-man", "-Tutf8", "-ww", "-z", *sorted(place.iterdir())]
+    done = subprocess.run(groff, stderr=subprocess.PIPE, text=True, timeout=stretched(60), check=True)
+    assert done.stderr == ""
+    build = subprocess.run(
+        ["man", "-M", place.parent, "shiplap-build"], stdout=subprocess.PIPE, text=True, check=True,
+        timeout=stretched(60), env={**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"},
+    ).stdout  # fmt: skip
+    assert "SHIPLAP-BUILD(1)" in build
+    assert "shiplap build -o type=oci,dest=app.tar ." in build
+    assert "'-' for a tar" in " ".join(build.split())
     for command, shown in zip(listed, _shown([place / _file(command) for command in listed]), strict=True):
         assert command.summary.rstrip(".") in shown
         options = [line.split()[0].rstrip(",") for line in command.help.splitlines() if line.startswith("  -")]

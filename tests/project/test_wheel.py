@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -65,6 +66,15 @@ def test_wheel_holds_the_rooms_with_their_data_and_no_tests(wheel: Path) -> None
     data = {str(path.relative_to(_CHECKOUT)) for path in files if path.suffix not in {".py", ".pyc"}}
     assert any(name.endswith(".lark") for name in data)
     assert data <= set(names)
+
+
+def test_man_finds_the_pages_of_a_command_in_the_path(installed: Callable[..., str]) -> None:
+    place = Path(installed("info", "--format", "{{.DockerRootDir}}").strip()).parent / "venv"
+    found = subprocess.run(
+        ["man", "-w", "shiplap-build-history-ls"], env={"PATH": f"{place}/bin:{os.environ['PATH']}"}, check=True,
+        stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    assert found == f"{place}/share/man/man1/shiplap-build-history-ls.1\n"
 
 
 def test_upgrade_in_the_same_checkout_takes_nothing_of_the_earlier_version(wheel: Path) -> None:
