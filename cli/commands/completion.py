@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from cli.completion.scripts import SCRIPTS
+
+_PATIENCE_S: Final = 3.0
+"""Seconds after which nobody waits any more: for a disk, or a server, that does not answer."""
 
 
 @click.command("completion")
@@ -26,9 +31,14 @@ def command(ctx: click.Context, shell: str, line: str | None, breaks: str) -> No
     if line is None:
         click.echo(SCRIPTS[shell], nl=False)
         return
-    from cli.completion.words import answers
+    from cli.completion.deadline import at_most
 
-    root = ctx.find_root().command
-    assert isinstance(root, click.Group)
-    for answer in answers(root, line, breaks):
-        click.echo(answer)
+    def answer() -> None:
+        from cli.completion.words import answers
+
+        root = ctx.find_root().command
+        assert isinstance(root, click.Group)
+        for found in answers(root, line, breaks):
+            click.echo(found)
+
+    at_most(_PATIENCE_S, answer)

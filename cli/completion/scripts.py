@@ -17,7 +17,9 @@ _shiplap_complete() {
         case $kind in
             dir) compopt -o dirnames ;;
             file) compopt -o default ;;
-            plain) COMPREPLY+=("$word") ;;
+            plain)
+                COMPREPLY+=("$word")
+                [[ $word == *[:=,] ]] && compopt -o nospace ;;
         esac
     done < <("$1" completion bash --line "${COMP_LINE:0:COMP_POINT}" --breaks "$COMP_WORDBREAKS" 2>/dev/null)
 }
@@ -29,15 +31,21 @@ _ZSH: Final = r"""#compdef shiplap
 # Or write it to a file _shiplap in a directory of $fpath.
 _shiplap() {
     local kind word rest
-    local -a found
+    local -a found open
     while IFS=$'\t' read -r kind word rest; do
         case $kind in
             dir) _path_files -/ ;;
             file) _path_files ;;
-            plain) found+=("${word//:/\\:}${rest:+:$rest}") ;;
+            plain)
+                if [[ $word == *[:=,] ]]; then
+                    open+=("${word//:/\\:}${rest:+:$rest}")
+                else
+                    found+=("${word//:/\\:}${rest:+:$rest}")
+                fi ;;
         esac
     done < <("${(Q)words[1]}" completion zsh --line "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)
     (( $#found )) && _describe -V shiplap found
+    (( $#open )) && _describe -V shiplap open -S ''
 }
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
     _shiplap "$@"

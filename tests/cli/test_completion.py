@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import shlex
+import socket
+import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,9 +27,11 @@ from tests.toolkit.terminals import read_until
 _BREAKS: Final = " \t\n\"'><=;|&(:"
 """As bash has them."""
 _SHELLS: Final = {
-    "bash": (["bash", "--norc", "-i"], "source <(shiplap completion bash)"),
-    "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -u -D; source <(shiplap completion zsh)"),
+    "bash": (["bash", "--norc", "-i"], "source <(shiplap completion bash)", "$?"),
+    "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -u -D; source <(shiplap completion zsh)", "$?"),
+    "fish": (["fish", "--no-config", "-i"], "shiplap completion fish | source", "$status"),
 }
+"""How each is started without the user's files, what makes it ready, and what a command's end is called."""
 
 
 def with_the_command(shiplap: Shiplap, directory: Path) -> dict[str, str]:
@@ -38,21 +45,24 @@ class Typist:
     """Somebody at a terminal with a shell in it."""
 
     def __init__(self, shell: str, shiplap: Shiplap, directory: Path) -> None:
-        program, ready = _SHELLS[shell]
+        program, ready, self.status = _SHELLS[shell]
         environment = with_the_command(shiplap, directory)
         self._terminal, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
         self._process = subprocess.Popen(
-            program, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=directory, start_new_session=True
+            ["setsid", "--ctty", *program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=directory
         )
         os.close(theirs)
-        self.type(f"{ready}; echo all ready | tr a-z A-Z\n")
+        self.type(f"{ready}; echo all ready | tr a-z A-Z\r")
         self.wait_for("ALL READY")
 
     def type(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())
 
     def wait_for(self, text: str) -> None:
-        read_until(self._terminal, text.encode())
+        """Wait until it has come. Fails the test when an error of ours comes before it."""
+        said = read_until(self._terminal, text.encode())
+        assert b"error:" not in said, said
 
     def close(self) -> None:
         self._process.kill()
@@ -64,9 +74,9 @@ class Typist:
 def test_tab_key_completes_commands_and_names(base_store: Shiplap, tmp_path: Path, shell: str) -> None:
     typist = Typist(shell, base_store, tmp_path)
     try:
-        typist.type("shiplap image hist\t--help\n")
+        typist.type("shiplap image hist\t--help\r")
         typist.wait_for("Usage: shiplap image history")
-        typist.type("shiplap image history --no-trunc debian:tr\t; echo status $status$? | tr a-z A-Z\n")
+        typist.type(f"shiplap image history --no-trunc debian:tr\t; echo status {typist.status} | tr a-z A-Z\r")
         typist.wait_for("STATUS 0")
     finally:
         typist.close()
@@ -97,6 +107,12 @@ def words(shiplap: Shiplap, line: str, *, shell: str = "fish") -> list[str]:
         ("shiplap --root /nowhere runs l", ["ls", "logs"]),
         ("shiplap runs logs --fo", ["--follow"]),
         ("shiplap build --progress p", ["plain"]),
+        ("shiplap run --restart u", ["unless-stopped"]),
+        ("shiplap run --restart=u", ["unless-stopped"]),
+        ("shiplap run --cap-drop NET_R", ["NET_RAW"]),
+        ("shiplap run --network h", ["host"]),
+        ("shiplap ps --format t", ["table"]),
+        ("shiplap cp ", ["file"]),
         ("shiplap build --file ", ["file"]),
         ("shiplap build ", ["dir"]),
         ("shiplap nonsense ", []),
@@ -119,6 +135,41 @@ def test_nothing_is_made_by_who_only_asks(shiplap: Shiplap) -> None:
     assert not shiplap.root.exists()
 
 
+@pytest.mark.parametrize("damage", ["garbage", "locked"])
+def test_database_that_cannot_be_read_leaves_the_prompt_alone(shiplap: Shiplap, damage: str) -> None:
+    shiplap("image", "ls")
+    if damage == "garbage":
+        (shiplap.root / "store.db").write_bytes(b"no database at all" * 1000)
+    else:
+        (shiplap.root / "store.db").unlink()
+        os.mkfifo(shiplap.root / "store.db")
+    asked = ("completion", "bash", "--line", "shiplap rmi ")
+    assert shiplap(*asked, check=False).stdout == ""
+
+
+def test_stages_of_the_dockerfile(shiplap: Shiplap, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch AS first\nFROM first AS second\nFROM second\n")
+    assert words(shiplap, "shiplap build --target ") == ["first", "second"]
+    (tmp_path / "other").write_text("FROM scratch AS third\n")
+    assert words(shiplap, "shiplap build --file other --target ") == ["third"]
+    (tmp_path / "Dockerfile").write_bytes(b"\xff\xfe FORM")
+    assert words(shiplap, "shiplap build --target ") == []
+
+
+def test_server_that_never_answers_is_not_waited_for(shiplap: Shiplap) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        assert words(shiplap, f"shiplap --host {url} runs show ") == []
+
+
+def test_what_hangs_is_ended_by_the_kernel() -> None:
+    code = "import time; from cli.completion.deadline import at_most; at_most(0.1, lambda: time.sleep(1e6)); print(7)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=stretched(60), check=True
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
 def test_bash_gets_what_comes_after_a_break_and_words_that_stand_for_themselves(base_store: Shiplap) -> None:
     assert words(base_store, "shiplap image history debian:t", shell="bash") == ["trixie-slim"]
     assert words(base_store, "shiplap image history 'debian:t", shell="bash") == ["debian:trixie-slim"]
@@ -139,6 +190,12 @@ def test_containers_are_offered_by_what_can_be_done_with_them(containers: Shipla
     assert sorted(words(containers, "shiplap rm tab")) == ["tab-made", "tab-up"]
     assert words(containers, "shiplap rename tab-made tab") == []
     assert words(containers, "shiplap unpause tab") == []
+
+
+def test_names_of_this_machine_are_not_offered_for_another(base_store: Shiplap) -> None:
+    assert words(base_store, "shiplap rmi debian") == ["debian:trixie-slim"]
+    assert words(base_store, "shiplap --host http://127.0.0.1:1 rmi debian") == []
+    assert words(base_store, "shiplap --host local rmi debian") == ["debian:trixie-slim"]
 
 
 def test_jobs_of_this_repository(shiplap: Shiplap, tmp_path: Path) -> None:
@@ -178,6 +235,8 @@ def test_runs_and_projects_of_a_server(shiplap: Shiplap, tmp_path: Path) -> None
         shiplap("--host", url, "build", tmp_path / "context")
         assert words(shiplap, f"shiplap --host {url} project show ") == ["app", "default"]
         assert words(shiplap, f"shiplap --host {url} runs show ") == ["1"]
+        assert words(shiplap, f"shiplap --host {url} runs logs 1 --step load") == ["load Dockerfile"]
+        assert words(shiplap, f"shiplap --host {url} build --project d") == ["default"]
         assert words(shiplap, "shiplap --host http://127.0.0.1:1 runs show ") == []
     finally:
         process.terminate()
