@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from containers.errors import ContainerError, KeeperError, StateError
+from containers.errors import ContainerError, KeeperError, NetworkError, StateError
 from containers.keeper import protocol
 from containers.switch import open_switch
 from core.cancellation import check
@@ -22,7 +22,7 @@ from engine.keepers import Keepers
 from engine.making import checked_name
 from engine.networks import DEFAULT, Networks
 from engine.places import Places
-from engine.records import NetworkRow, Records, Row
+from engine.records import EndpointRow, NetworkRow, Records, Row
 from engine.removing import Remover
 from engine.state import State, note_failure, read
 from engine.times import NEVER
@@ -229,7 +229,7 @@ class Lifecycle:
         """
         row, state = self._found(ref)
         place = self._networks.place(row, network, Fields(settings, "EndpointConfig"))
-        if state.has_process:
+        if state.is_up:
             known = self._networks.found(network)
             try:
                 with open_switch(str(self._places.run), denied=self._denied) as switch:
@@ -256,19 +256,24 @@ class Lifecycle:
             raise NotFoundError(f"endpoint {ref} not found") from error
         known = self._networks.found(network)
         place = next((each for each in self._records.endpoints_of(row.id) if each.network == known.id), None)
+        # Its place goes last: until then nobody else gets its address, also when this process is killed.
+        if place is not None and state.is_up:
+            self._unplug(row, place, known, force=force)
         self._networks.take_away(row, known)
-        if state.has_process:
-            try:
-                patience_s = _FORCED_S if force else _END_S
-                with self._ended_is_fine(), self._keepers.connect(row.id, patience_s) as keeper:
-                    keeper.ask("disconnect", {"network": known.id}, timeout_s=patience_s)
-            except (ContainerError, TimeoutError):
-                if not force:
-                    raise
-                if place is not None:
-                    with open_switch(str(self._places.run), denied=self._denied) as switch:
-                        switch.detach(wiring.port_of(place, known))
         self._networks.note(known.id, "disconnect", row.id)
+
+    def _unplug(self, row: Row, place: EndpointRow, network: NetworkRow, *, force: bool) -> None:
+        """Take its interface away. force: see ``disconnect``. Raises ContainerError, TimeoutError."""
+        try:
+            patience_s = _FORCED_S if force else _END_S
+            with self._ended_is_fine(), self._keepers.connect(row.id, patience_s) as keeper:
+                keeper.ask("disconnect", {"network": network.id}, timeout_s=patience_s)
+        except (ContainerError, TimeoutError) as error:
+            # One who was killed behind this very question left a place that the keeper knows no more.
+            if not force and not isinstance(error, NetworkError):
+                raise
+            with open_switch(str(self._places.run), denied=self._denied) as switch:
+                switch.detach(wiring.port_of(place, network))
 
     def forget(self, network: NetworkRow) -> None:
         """Take the bridge of a network away that is none any more."""

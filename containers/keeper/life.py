@@ -214,14 +214,19 @@ class Life:
         self.spec["limits"] = limits
 
     def connect(self, endpoint: dict[str, Any]) -> None:
-        """Connect it to another network. Raises ContainerError."""
-        self.guest  # noqa: B018 - raises
+        """Connect it to another network; one that waits for its restart has it then. Raises ContainerError."""
+        self._check_goes_on()
         self._place.add(endpoint)
 
     def disconnect(self, network: str) -> None:
-        """Take it out of a network. Raises ContainerError."""
-        self.guest  # noqa: B018 - raises
+        """Take it out of a network, also while it waits for its restart. Raises ContainerError."""
+        self._check_goes_on()
         self._place.remove(network)
+
+    def _check_goes_on(self) -> None:
+        """Raise StateError for one that has ended, or has not begun."""
+        if self.is_over:
+            raise StateError("the container is not running")
 
     def namespaces(self, names: list[str]) -> tuple[dict[str, Any], dict[str, int]]:
         """See ``Place.namespaces``. Raises StateError."""

@@ -145,12 +145,13 @@ class Wiring:
 
     def remove(self, network: str) -> None:
         """Take a running container out of a network. Raises NetworkError when it is not in it."""
-        endpoint = self._endpoints.pop(network, None)
+        endpoint = self._endpoints.get(network)
         if endpoint is None:
             raise NetworkError(f"the container is not connected to the network {network[:12]}")
         if self._netns >= 0:
             self._detach(endpoint)
-            self._update_names()
+        del self._endpoints[network]
+        self._update_names()
 
     def close(self) -> None:
         """Give everything back."""

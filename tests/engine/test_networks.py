@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -25,7 +27,7 @@ from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NetworkNotFoundError, NotDoneError
 from engine.fields import Fields
 from tests.engine.test_life import create, output
-from tests.toolkit.bounds import eventually
+from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.ports import free_port
 
 _SERVER = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nroot' | nc -l -p 80; done"
@@ -304,6 +306,66 @@ def test_a_published_port_answers_and_names_are_known(living: Engine) -> None:
     for name in ("web", "client", "stranger", "second"):
         living.remove(name)
     living.networks.remove("mine")
+
+
+_DYING: str = """
+import os, signal, sys
+from pathlib import Path
+from engine.engine import Engine
+from engine.networks import Networks
+from engine.places import Places
+
+real = Networks.take_away
+
+def dying(self, *arguments):
+    if sys.argv[1] == "after":
+        real(self, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Networks.take_away = dying
+with Engine(Places(Path(sys.argv[2]), Path(sys.argv[3]))) as engine:
+    engine.disconnect("mine", "one")
+"""
+"""An engine that is killed right before, or right after, a container's place is nobody's any more."""
+
+
+def test_address_is_free_only_once_nobody_has_it_whoever_is_killed(living: Engine) -> None:
+    network(living, "mine", IPAM={"Config": [{"Subnet": "10.97.0.0/24"}]})
+    create(living, "one", "sleep", "1000", host={"NetworkMode": "bridge"})
+    living.start("one")
+    pid = living.inspect("one")["State"]["Pid"]
+    places = [str(living.places.root), str(living.places.run)]
+    for when in ("before", "after"):
+        living.connect("mine", "one")
+        assert "eth1" in Path(f"/proc/{pid}/net/dev").read_text()
+        done = subprocess.run([sys.executable, "-c", _DYING, when, *places], check=False, timeout=stretched(60))
+        assert done.returncode == -signal.SIGKILL
+        has_place = "mine" in living.inspect("one")["NetworkSettings"]["Networks"]
+        assert has_place == (when == "before")
+        assert "eth1" not in Path(f"/proc/{pid}/net/dev").read_text(), "the address was, or is, somebody else's"
+        if has_place:
+            living.disconnect("mine", "one")
+    living.remove("one", force=True)
+    living.remove_network("mine")
+
+
+def test_container_that_waits_for_its_restart_leaves_a_network_and_comes_into_one(living: Engine) -> None:
+    network(living, "mine")
+    network(living, "other")
+    create(living, "again", "sh", "-c", "sleep 0.1; exit 1",
+           host={"NetworkMode": "mine", "RestartPolicy": {"Name": "always"}})  # fmt: skip
+    living.start("again")
+    eventually(lambda: living.inspect("again")["State"]["Status"] == "restarting")
+    living.disconnect("mine", "again")
+    living.connect("other", "again")
+    eventually(lambda: living.inspect("again")["RestartCount"] > 3)
+    assert set(living.inspect("again")["NetworkSettings"]["Networks"]) == {"other"}
+    keeper = living.keepers.connect(living.inspect("again")["Id"])
+    with keeper as asked, pytest.raises(NetworkError):
+        asked.ask("disconnect", {"network": living.networks.inspect("mine")["Id"]})
+    living.remove("again", force=True)
+    for name in ("mine", "other"):
+        living.remove_network(name)
 
 
 def test_a_running_container_comes_into_a_network_and_leaves_it(
