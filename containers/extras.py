@@ -11,6 +11,7 @@ All is data in the spec's member ``extras``, a dictionary that is empty for who 
     call_filter  a filter of system calls in place of ours, as BPF
     call_flags   what that is loaded with, as seccomp(2) has it
     no_shm       there is no /dev/shm
+    marks        empty files that are there unless the root has them
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from containers.hierarchies import Hierarchy
+
+DOCKERS_MARKS: Final = ("/.dockerenv",)
+"""What docker's containers have, and by which programs know that they are in one."""
 
 _OURS_V2: Final = ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control")
 """Of a control group, what belongs to who it was delegated to. cgroup-v2.rst, "Model of Delegation"."""

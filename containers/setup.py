@@ -112,7 +112,7 @@ def _finish(channel: _socket.socket) -> None:
     places = _write_etc(spec, order, hostname, address)
     _mount_layers(trees[: order["layer_trees"]])
     places.update(_extra_mounts(spec, order, trees))
-    root = _mount_root(order, places)
+    root = _mount_root(order, places, spec["extras"].get("marks") or ())
     for name in ("sys", "proc", "dev"):
         places = {f"/{name}": syscalls.open_tree(syscalls.AT_FDCWD, name, 0), **places}
     made: list[stubs.Stub] = []
@@ -269,11 +269,14 @@ def _restrict(tree: int, attributes: int) -> None:
     syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attributes=attributes | hard)
 
 
-def _mount_root(order: Any, places: dict[str, int]) -> int:
-    """Mount the root filesystem; a descriptor of it. places: what will be mounted in it, where."""
+def _mount_root(order: Any, places: dict[str, int], marks: tuple[str, ...]) -> int:
+    """Mount the root filesystem; a descriptor of it.
+
+    places: what will be mounted in it, where. marks: empty files that are there, too.
+    """
     files = [path for path, tree in places.items() if not stat.S_ISDIR(os.fstat(tree).st_mode)]
     directories = [path for path in places if path not in files]
-    mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], files))
+    mounts.execute(mounts.plan_stubs([*_SYSTEM_DIRECTORIES, *directories], [*files, *marks]))
     layers, upper = order["root"]
     _overlay(layers, upper, "root", ["../stubs"], durable=order["durable"])
     return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -116,6 +116,7 @@ class ContainerSpec(NamedTuple):
     reaper: as ``init``, but as docker's ``--init``: it ends with the command, which alone gets the signals.
     durable: the upper outlives the container, and may be mounted again.
     no_new_privileges: set-user-ID programs and file capabilities give nothing.
+    marks: empty files that are there unless the root has them, and that no upper directory shows.
     """
 
     layers: tuple[RootLayer, ...]
@@ -142,6 +143,7 @@ class ContainerSpec(NamedTuple):
     reaper: bool = False
     durable: bool = False
     no_new_privileges: bool = False
+    marks: tuple[str, ...] = ()
 
 
 class ExitStatus(NamedTuple):
@@ -199,7 +201,7 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "reaper": spec.reaper,
         "durable": spec.durable,
         "no_new_privileges": spec.no_new_privileges,
-        "extras": {},
+        "extras": {"marks": spec.marks} if spec.marks else {},
     }
 
 

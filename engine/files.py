@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from containers.errors import KeeperError, StateError
+from containers.extras import DOCKERS_MARKS
 from core.digests import Digest
 from core.references import Reference
 from engine import locking, spec
@@ -84,7 +85,7 @@ class Files:
         self._note(row, "extract-to-dir")
 
     def export(self, ref: str, sink: BinaryIO) -> None:
-        """Write a tar of its root file system, without what is mounted on it."""
+        """Write a tar of its root file system, without what is mounted on it, and with docker's marks."""
         row = self._records.container(ref)
         document = spec.read(self._places.container(row.id))
         with self._store() as store, Views(store.tmp, self._denied_networks) as views:
@@ -92,6 +93,12 @@ class Files:
             try:
                 writer = TarWriter(sink)
                 write_tree(view, writer)
+                for mark in DOCKERS_MARKS:
+                    name = mark.removeprefix("/")
+                    with contextlib.suppress(FileNotFoundError):
+                        os.stat(name, dir_fd=view, follow_symlinks=False)
+                        continue
+                    writer.file(name.encode(), 0o755, 0, 0, int(row.created_ns // 1_000_000_000), 0, b"")
                 writer.close()
             finally:
                 os.close(view)

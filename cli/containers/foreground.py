@@ -15,6 +15,7 @@ from cli.limits import container_limits, resource_limits, shm_bytes
 from cli.options import env_file, environ, host_pairs, pairs
 from cli.run_spec import command_line, environment, working_directory
 from cli.store import open_store
+from containers.extras import DOCKERS_MARKS
 from containers.launcher import Launcher
 from containers.limits import MEMORY_ABOVE
 from containers.spec import ContainerSpec
@@ -70,6 +71,7 @@ def run_and_forget(
             limits=container_limits(options),
             ulimits=resource_limits(options["ulimits"]),
             shm_bytes=shm_bytes(options["shm_size"]),
+            marks=DOCKERS_MARKS,
         )
         status = in_foreground(launcher, spec, interactive=options["interactive"])
     if status.message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from containers.errors import ContainerError
+from containers.extras import DOCKERS_MARKS
 from containers.limits import DEFAULT_SHM_BYTES
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
         "durable": True,
         "segment": "",
         "no_new_privileges": bool(process.get("no_new_privileges")),
-        "extras": _extras({**(spec.get("extras") or {}), **({"no_shm": True} if spec.get("ipc") == "none" else {})}),
+        "extras": {**_extras(spec), "marks": DOCKERS_MARKS},
     }
 
 
@@ -101,9 +102,11 @@ def exec_to_wire(spec: dict[str, Any], asked: dict[str, Any], every_capability: 
     }
 
 
-def _extras(extras: dict[str, Any]) -> dict[str, Any]:
+def _extras(spec: dict[str, Any]) -> dict[str, Any]:
     """As ``containers.extras`` has them; in ``spec.json`` the filter is text."""
-    found = dict(extras)
+    found = dict(spec.get("extras") or {})
+    if spec.get("ipc") == "none":
+        found["no_shm"] = True
     if found.get("call_filter"):
         found["call_filter"] = base64.b64decode(found["call_filter"])
     return found

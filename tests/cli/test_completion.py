@@ -235,7 +235,7 @@ def test_runs_and_projects_of_a_server(shiplap: Shiplap, tmp_path: Path) -> None
         shiplap("--host", url, "build", tmp_path / "context")
         assert words(shiplap, f"shiplap --host {url} project show ") == ["app", "default"]
         assert words(shiplap, f"shiplap --host {url} runs show ") == ["1"]
-        assert words(shiplap, f"shiplap --host {url} runs logs 1 --step load") == ["load Dockerfile"]
+        assert "[2/2] COPY Dockerfile /" in words(shiplap, f"shiplap --host {url} runs logs 1 --step ")
         assert words(shiplap, f"shiplap --host {url} build --project d") == ["default"]
         assert words(shiplap, "shiplap --host http://127.0.0.1:1 runs show ") == []
     finally:

@@ -170,7 +170,7 @@ def test_volumes_are_part_of_what_is_copied_and_not_of_what_is_exported(living: 
     exported.seek(0)
     with tarfile.open(fileobj=exported) as tar:
         names = {entry.name for entry in tar}
-    assert {"own", "bin/sh"} <= names
+    assert {"own", "bin/sh", ".dockerenv"} <= names
     assert not {"data/x", "bin/cat", "proc/self"} & names
 
 

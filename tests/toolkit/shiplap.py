@@ -72,9 +72,9 @@ class Shiplap:
             raise AssertionError(f"shiplap {words} exited {result.returncode}\n--- stdout\n{out}\n--- stderr\n{err}")
         return subprocess.CompletedProcess(result.args, result.returncode, out, err)
 
-    def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Start and return at once; the caller waits or kills. options: as Popen's."""
-        return subprocess.Popen([*COMMAND, *map(str, args)], env=self.environment(None), **options)
+    def start(self, *args: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+        """Start and return at once; the caller waits or kills. env: more variables. options: as Popen's."""
+        return subprocess.Popen([*COMMAND, *map(str, args)], env=self.environment(env), **options)
 
     def environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         """The environment that commands get: this process's, this root, no colours."""
