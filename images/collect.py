@@ -113,8 +113,8 @@ class Collector:
         _remove_blobs(connection, blobs, made)
         return made
 
-    def prune(self, *, all_unused: bool, cache: bool, until: float | None) -> PruneReport:
-        """See ImageStore.prune."""
+    def prune(self, *, all_unused: bool, cache: bool, until: float | None, indexed: bool) -> PruneReport:
+        """See ImageStore.prune. indexed: layers can be: what a step wrote goes, for its layer has it."""
         before = _FOREVER if until is None else until
 
         def plan(connection: sqlite3.Connection) -> _Plan:
@@ -134,6 +134,8 @@ class Collector:
             _remove_layers(connection, _column(connection, "SELECT diff_id FROM garbage_layers"), made)
             connection.execute(_UNUSED_ORIGINS)
             made.snapshots += _column(connection, _UNUSED_FLAT_SNAPSHOTS)
+            if indexed:
+                made.snapshots += _column(connection, _UNUSED_UPPERS, before)
             connection.executemany("DELETE FROM snapshots WHERE path = ?", [(path,) for path in made.snapshots])
             _remove_blobs(connection, _column(connection, "SELECT digest FROM garbage_blobs"), made)
             return made
@@ -158,6 +160,16 @@ class Collector:
             _remove_layers(connection, garbage, made)
             _remove_blobs(connection, blobs, made)
             made.lines += garbage
+            return made
+
+        return self._carry_out(plan, sweep=False)
+
+    def remove_uppers(self, *, before: float) -> PruneReport:
+        """Remove what steps wrote before this time where the layer has it and is mounted instead, unless it is used."""
+
+        def plan(connection: sqlite3.Connection) -> _Plan:
+            made = _Plan(snapshots=_column(connection, _UNUSED_UPPERS, before))
+            connection.executemany("DELETE FROM snapshots WHERE path = ?", [(path,) for path in made.snapshots])
             return made
 
         return self._carry_out(plan, sweep=False)
@@ -314,6 +326,10 @@ _UNUSED_MEMOS: Final = (  # what the last build was made of is small, and tells 
 _MEMO_OF: Final = "DELETE FROM memo WHERE kind = ? AND key = ?"
 _OLD_GARBAGE_BLOBS: Final = "SELECT digest FROM garbage_blobs JOIN blobs USING (digest) WHERE created_at < ?"
 _UNUSED_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE created_at < ?"
+_UNUSED_UPPERS: Final = (
+    "SELECT i.path FROM idle_snapshots i JOIN snapshots s USING (key)"
+    " WHERE s.kind = 'upper' AND i.created_at < ? AND EXISTS (SELECT 1 FROM blobs b WHERE b.digest = i.diff_id)"
+)
 _UNUSED_FLAT_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE diff_id IS NULL"
 
 

@@ -12,6 +12,7 @@ Format: Linux, fs/erofs/erofs_fs.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import logging
@@ -203,6 +204,35 @@ def check_mountable(image: str, tar: str) -> None:
                     raise _kernel_error(f"mounting {image}")
         finally:
             os.close(fd)
+
+
+def works(path: str) -> bool:
+    """Whether this host indexes layers and mounts the index. path: for files, removed again, to try it with."""
+    tar, image = f"{path}.tar", f"{path}.erofs"
+    try:
+        _try(tar, image)
+    except (ErofsError, OSError) as error:  # a full disk is one, too
+        _log.info("layers cannot be indexed here: %s", error)
+        return False
+    finally:
+        for each in (tar, image, f"{image}.log"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(each)
+    return True
+
+
+def _try(tar: str, image: str) -> None:
+    """Index a layer of one file. Raises ErofsError, OSError."""
+    import io
+    import tarfile
+
+    with tarfile.open(tar, "w", format=tarfile.GNU_FORMAT) as archive:
+        member = tarfile.TarInfo("tried")
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    Indexer(tar, image).wait()
+    correct(image, marks=False, directories=())
+    check_mountable(image, tar)
 
 
 def _kernel_error(what: str) -> ErofsError:

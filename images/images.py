@@ -276,14 +276,17 @@ class ImageStore:
     def prune(self, *, all_unused: bool = False, cache: bool = False, until: float | None = None) -> PruneReport:
         """Remove images without a name, and everything that nothing refers to.
 
+        Of layers that steps left, what was written goes where the layer's tar can be mounted instead of it.
+
         all_unused: named images that no living process uses too.
         cache: the build cache, its mounts and mirrors of repositories, too.
         until: only what was made (cache: last used) before this time, in seconds since the epoch.
         """
         from images.collect import Collector
+        from images.erofs import works
 
         report = Collector(self._root, self._database, self._session).prune(
-            all_unused=all_unused, cache=cache, until=until
+            all_unused=all_unused, cache=cache, until=until, indexed=works(self._session.new_path())
         )
         if not cache:
             return report

@@ -197,6 +197,18 @@ class Store(Closing):
 
         return Collector(self.root, self.database, self._session).remove_blobs(before=before)
 
+    def remove_uppers(self, *, before: float) -> int:
+        """Remove what steps wrote before this time, in seconds since the epoch; the bytes that this frees.
+
+        Only where a layer's tar can be mounted instead, and what no living process uses.
+        """
+        from images.collect import Collector
+        from images.erofs import works
+
+        if not works(self._session.new_path()):
+            return 0
+        return Collector(self.root, self.database, self._session).remove_uppers(before=before).freed_bytes
+
     def close(self) -> None:
         """End the session: its leases and temporary files vanish. A second call does nothing."""
         if self._closed:

@@ -98,7 +98,7 @@ class Heart:
                 self._swept_at = now
                 swept = sweep(self._service, time.time())
                 _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
-                self._settle_kept()
+                self._settle_store()
         except (DatabaseUnreachableError, QueueUnreachableError) as error:
             _log.warning("the reaper waits: %s", error)
 
@@ -120,10 +120,11 @@ class Heart:
                 _log.warning("the host's store cannot be opened: %s", error)
         return self._host
 
-    def _settle_kept(self) -> None:
+    def _settle_store(self) -> None:
         try:
             with Store.open(self._service.settings.root) as store:
                 settle_kept(self._service.database, store.kept, time.time())
+                store.remove_uppers(before=time.time() - _SWEEP_S)
         except ShiplapError as error:  # a full disk, say; an hour later it is done
             _log.warning("what runs made is kept longer: %s", error)
 

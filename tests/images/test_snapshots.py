@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import pytest
 
 from core.digests import DiffID
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
+from images import erofs
 from images.erofs import Indexer
 from images.errors import InvalidLayerError, MissingBlobError
+from images.records import CacheRecord
 from images.store import Store
 
 pytestmark = pytest.mark.usefixtures("privileged")
@@ -356,6 +359,34 @@ def test_a_second_upper_of_the_same_layer_stays_for_its_session_only(tmp_path: P
         assert os.path.exists(f"{uppers[1].path}/fs/made")
     assert os.path.exists(f"{uppers[0].path}/fs/made")
     assert not os.path.exists(uppers[1].path)
+
+
+@pytest.mark.parametrize("pruned", [True, False])
+@pytest.mark.parametrize("works", [True, False])
+def test_prune_lets_go_what_a_step_wrote_where_its_layer_can_be_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool, pruned: bool
+) -> None:
+    """Not what a living session has; and where layers are unpacked anyway, nothing would be won."""
+    if not works:
+        monkeypatch.setattr(erofs, "works", lambda path: False)
+    with Store.open(tmp_path) as store, Store.open(tmp_path) as cleaner:
+        diff_id = layer(store, entry("made", data=b"by a step"))
+        upper = store.snapshots.new_upper()
+        Path(upper.path, "fs", "made").write_bytes(b"by a step")
+        store.snapshots.adopt(upper, diff_id, ())
+        store.cache.put(CacheRecord("key", "op", diff_id, 1.0, 0.5, "RUN make"))
+        cleaner.images.prune()
+        assert cleaner.remove_uppers(before=time.time() + 1) == 0
+        assert os.path.exists(f"{upper.path}/fs/made")
+    with Store.open(tmp_path) as store:
+        assert store.remove_uppers(before=time.time() - 3600) == 0
+        if pruned:
+            store.images.prune()
+        else:
+            assert (store.remove_uppers(before=time.time() + 1) > 0) is works
+        assert os.path.exists(upper.path) is not works
+        (lower,) = store.snapshots.lowers([diff_id])
+        assert isinstance(lower, ErofsLayer if works else DirectoryLayer)
 
 
 def test_an_upper_without_changes_is_no_layer_to_mount(store: Store) -> None:
