@@ -4,6 +4,7 @@ Errors that users can cause have no traceback, unless ``SHIPLAP_DEBUG=1`` asks f
 
 (ShiplapError)
 └── CommandError
+CommandEnded
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 class CommandError(ShiplapError):
     """A command cannot do what its arguments ask."""
+
+
+class CommandEnded(Exception):
+    """The command ends now, with this exit code, and has nothing to say: whoever asked for it knows why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def is_users(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from cli.errors import describe, is_users, silence_output
+from cli.errors import CommandEnded, describe, is_users, silence_output
 from core.errors import ShiplapError
 
 
@@ -21,6 +21,8 @@ def guarded(command: Callable[[], object]) -> int:
         result = command()
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except CommandEnded as end:
+        return end.code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `shiplap image ls | head`: whoever read has seen enough
@@ -46,6 +48,11 @@ def for_each(names: Iterable[str], act: Callable[[str], None]) -> int:
             say(describe(error))
             code = 1
     return code
+
+
+def tell(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(f"{text}\n")
 
 
 def say(text: str) -> None:

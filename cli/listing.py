@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import click
 
-from cli.declared import Option
 from cli.gotemplate import FUNCTIONS, HEADER_FUNCTIONS, Template, TemplateError, TemplateRunError
+from cli.options import FORMAT
 from cli.progress.text import cell_text, cell_width, harmless, unturned
 from cli.table import PLAIN, Looks, looks_of, table
 
@@ -179,5 +179,4 @@ def ellipsis(text: str, length: int) -> str:
 
 def format_option(command: _Decorated) -> _Decorated:
     """``--format`` for listings."""
-    text = "table, json, 'table TEMPLATE' or a Go template."
-    return Option(("--format",), text, metavar="FORM", default="", dest="form")(command)
+    return FORMAT(command)

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
 
+_PLAIN = {
+    "build": "cli.commands.build",
+    "exec": "cli.containers.execing",
+    "run": "cli.containers.run",
+    "push": "cli.commands.push",
+    "pull": "cli.commands.pull",
+    "image ls": "cli.commands.image.ls",
+    "image rm": "cli.commands.image.rm",
+    "image tag": "cli.commands.image.tag",
+    "images": "cli.commands.image.ls",
+    "rmi": "cli.commands.image.rm",
+    "tag": "cli.commands.image.tag",
+}
+"""Commands that take no click for a plain line: modules with a ``declared_command``, by the command's words."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``shiplap`` and return its exit code. None: use the process's own arguments, and end the process."""
@@ -60,14 +75,23 @@ def _caught(asked: Sequence[str]) -> int:
 def _run(asked: Sequence[str]) -> int:
     from cli.declared import read_plain
 
-    plain = read_plain(asked, {"build": "cli.commands.build"})
-    if plain is None:
+    plain = read_plain(asked, _PLAIN)
+    if plain is None or not _is_for_here(plain.words):
         from cli.app import run
 
         return run(asked)
     from cli.guarding import guarded
 
     return guarded(plain.run)
+
+
+def _is_for_here(words: str) -> bool:
+    """Whether nothing chooses a service, for which the command may be refused (``cli.places``). A build asks itself."""
+    if words == "build":
+        return True
+    from cli.remote.choice import may_be_chosen
+
+    return not may_be_chosen()
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

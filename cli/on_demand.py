@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import click
+from cli.guarding import say
 
 if TYPE_CHECKING:
     from images.layers import Origin
@@ -34,7 +34,7 @@ class LayersOnDemand:
             if threading.current_thread() is threading.main_thread():
                 stack.enter_context(cancelling(cancelled, at_once=client.close))
             names = dict.fromkeys(origins[0].repository for origins in wanted)
-            click.echo(f"fetching {_count(wanted)} from {', '.join(names)}", err=True)
+            say(f"fetching {_count(wanted)} from {', '.join(names)}")
             display = stack.enter_context(transfers_on_stderr())
             RegistryLayers(self._store, client).fetch(wanted, display)
 

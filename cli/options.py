@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cli.declared import Option
 from cli.errors import CommandError
@@ -101,9 +101,23 @@ def duration(text: str, option: str) -> float:
     return int(number) * _UNITS_S[unit]
 
 
+JSON: Final = Option(("--json",), "Print JSON instead of a table.", dest="as_json", flag=True)
+"""For commands that print a table."""
+
+FORMAT: Final = Option(
+    ("--format",), "table, json, 'table TEMPLATE' or a Go template.", metavar="FORM", default="", dest="form"
+)
+"""For listings: what ``cli.listing`` reads."""
+
+
+def filter_of(*names: str) -> Option:
+    """``--filter`` for listings, under these names: what ``cli.containers.filters`` reads."""
+    return Option(names, "Only those; repeatable.", metavar="NAME=VALUE", dest="filters", multiple=True)
+
+
 def json_option(command: _Decorated) -> _Decorated:
-    """``--json`` for commands that print a table."""
-    return Option(("--json",), "Print JSON instead of a table.", dest="as_json", flag=True)(command)
+    """``JSON`` for a click command."""
+    return JSON(command)
 
 
 def environ() -> Mapping[str, str]:

@@ -31,9 +31,8 @@ def insecure_option(command: _Decorated) -> _Decorated:
     return INSECURE(command)
 
 
-def progress_option(command: _Decorated) -> _Decorated:
-    """``--progress``: a bar for each layer on a terminal, else lines."""
-    return Option(("--progress",), "[default: auto]", choices=("auto", "plain", "tty"), default="auto")(command)
+PROGRESS: Final = Option(("--progress",), "[default: auto]", choices=("auto", "plain", "tty"), default="auto")
+"""A bar for each layer on a terminal, else lines."""
 
 
 def client_config(root: str | None, insecure: Sequence[str]) -> ClientConfig:

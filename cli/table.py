@@ -8,8 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
-import click
-
 from cli.progress.text import cell_text, cell_width, cut
 
 if TYPE_CHECKING:
@@ -95,7 +93,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, whole: 
     """
     looks = looks_of(sys.stdout)
     looks = looks._replace(columns=None) if whole else looks
-    click.echo(table(header, rows, looks=looks), color=looks.colours or None)
+    sys.stdout.write(f"{table(header, rows, looks=looks)}\n")
 
 
 def _fitting(header: Sequence[str], widths: Sequence[int], columns: int, gap: int) -> list[int]:
@@ -139,7 +137,7 @@ def print_json(value: Any) -> None:
     """
     import json
 
-    click.echo(_STEERING.sub(_escaped, json.dumps(value, indent=2, ensure_ascii=False)))
+    sys.stdout.write(_STEERING.sub(_escaped, json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
 def _escaped(match: re.Match[str]) -> str:

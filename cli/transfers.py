@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from cli.errors import CommandEnded
 from cli.guarding import say
 from cli.registry import open_client, transfers_on_stderr
 from cli.store import open_store
@@ -82,6 +83,4 @@ def transferring(root: str | None, insecure: Sequence[str], progress: str, *, qu
         except TransferCancelledError:
             if received.number is None:
                 raise
-            import click
-
-            raise click.exceptions.Exit(received.exit_code) from None
+            raise CommandEnded(received.exit_code) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +37,8 @@ def fill(store: Store, view: int, target: str, volume: Path) -> None:
 
 
 def _copy(source: int, data: Path, scratch: Path) -> None:
+    import tempfile  # 10 ms, and few containers have something to be filled
+
     with tempfile.TemporaryFile(dir=scratch) as tar:
         writer = TarWriter(tar)
         write_tree(source, writer)

@@ -6,7 +6,6 @@ listed, and nothing more is known of them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sqlite3
@@ -16,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from containers.addresses import mac_for, pack, pack_mac
 from containers.errors import NetworkError
+from core.smallhash import sha256
 from engine import subnets
 from engine.errors import (
     ConflictError,
@@ -408,7 +408,7 @@ def _checked_mac(text: str) -> str:
 def _nameless(name: str, driver: str) -> dict[str, Any]:
     return {
         "Name": name,
-        "Id": hashlib.sha256(name.encode()).hexdigest(),  # of those that have no row
+        "Id": sha256(name.encode()).hexdigest(),  # of those that have no row
         "Created": text_of(0),
         "Scope": "local",
         "Driver": driver,

@@ -14,7 +14,6 @@ RUN/nursery.sock, k/ID.sock, due/ID, events/N.jsonl, ids/N, root (the path of RO
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -22,6 +21,7 @@ from typing import NamedTuple, Self
 from core.files import make_directory, write_atomically
 from core.namespaces import is_initial
 from core.settings import runtime_directory
+from core.smallhash import sha256
 
 _SOCKET_DIGITS = 16  # a socket's path has 107 bytes
 _RUN_DIGITS = 12
@@ -40,7 +40,7 @@ class Places(NamedTuple):
     @classmethod
     def of(cls, root: Path) -> Self:
         """The places of a root, for this user."""
-        name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:_RUN_DIGITS]
+        name = sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:_RUN_DIGITS]
         if os.geteuid() == 0 and is_initial():
             return cls(root, _RUN / "shiplap" / name)
         users = runtime_directory() or (_RUN if os.access(_RUN, os.W_OK) else None)

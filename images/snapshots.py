@@ -15,7 +15,6 @@ Other keys are ``upper:`` or ``flat:`` and a chain ID.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import stat
@@ -28,6 +27,7 @@ from core.digests import ChainID, DiffID, chain_id
 from core.files import storage_errors
 from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
+from core.smallhash import sha256
 from images.database import Database
 from images.erofs import (
     BrokenProgramError,
@@ -441,7 +441,7 @@ def _key(diff_id: DiffID, parents: Mapping[bytes, DirectoryMetadata]) -> str:
         for path, m in sorted(parents.items())
         if (m.mode, m.uid, m.gid, m.xattrs) != (0o755, 0, 0, ())
     ]
-    return f"{diff_id}+{hashlib.sha256(repr(special).encode()).hexdigest()[:16]}" if special else diff_id
+    return f"{diff_id}+{sha256(repr(special).encode()).hexdigest()[:16]}" if special else diff_id
 
 
 def _is_there(layer: RootLayer | None) -> bool:

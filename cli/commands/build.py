@@ -12,7 +12,7 @@ from cli.building.local import build_locally
 from cli.building.outputs import OUTPUT_OPTIONS
 from cli.building.queue import QUEUE_OPTIONS
 from cli.building.sources import SOURCE_OPTIONS
-from cli.declared import Command, Option
+from cli.declared import Argument, Command, Option
 from cli.limits import STEP_OPTIONS
 from cli.progress.choose import MODES
 from cli.registry import INSECURE
@@ -82,4 +82,4 @@ def build_image(root: str | None, /, **values: Any) -> int:
     return build_locally(asked)
 
 
-declared_command: Final = Command("build", "context", _OPTIONS, build_image)
+declared_command: Final = Command("build", (Argument("context", "CONTEXT"),), _OPTIONS, build_image)

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
-import click
-
-from cli.guarding import for_each
-from cli.registry import insecure_option, progress_option
+from cli.declared import Argument, Command, Option
+from cli.guarding import for_each, tell
+from cli.registry import INSECURE, PROGRESS
 from cli.transfers import transferring
 from core.platforms import Platform
 from core.references import Reference
 
-
-@click.command("pull")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
-    "--platform",
-    metavar="OS/ARCH[/VARIANT]|all",
-    help="Which of an image's platforms; all brings the whole index.  [default: this host's]",
+_OPTIONS: Final = (
+    Option(
+        ("--platform",),
+        "Which of an image's platforms; all brings the whole index.  [default: this host's]",
+        metavar="OS/ARCH[/VARIANT]|all",
+    ),
+    Option(("-q", "--quiet"), "Print only the name in full.", flag=True),
+    PROGRESS,
+    INSECURE,
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print only the name in full.")
-@progress_option
-@insecure_option
-@click.pass_obj
-def command(
-    root: str | None, *, names: Sequence[str], platform: str | None, quiet: bool, progress: str, insecure: Sequence[str]
+
+
+def fetch(
+    root: str | None,
+    /,
+    *,
+    names: Sequence[str],
+    platform: str | None,
+    quiet: bool,
+    progress: str,
+    insecure: Sequence[str],
 ) -> int:
     """Fetch images from their registries.
 
@@ -41,13 +47,16 @@ def command(
     if platform:
         wanted = "all" if platform == "all" else Platform.parse(platform)
 
-    def fetch(name: str) -> None:
+    def fetch_one(name: str) -> None:
         reference = Reference.parse(name).with_default_tag()
         with transferring(root, insecure, progress, quiet=quiet) as transfer:
             pulled = pull(reference, transfer.store, client=transfer.client, platform=wanted, monitor=transfer.display)
             transfer.display.message(f"Digest: {pulled.digest}")
             done = "Downloaded newer image for" if pulled.fresh else "Image is up to date for"
             transfer.display.message(f"Status: {done} {reference.familiar}")
-        click.echo(str(reference))
+        tell(str(reference))
 
-    return for_each(names, fetch)
+    return for_each(names, fetch_one)
+
+
+declared_command: Final = Command("pull", (Argument("names", "NAME...", many=True),), _OPTIONS, fetch)

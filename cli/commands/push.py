@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
-import click
-
-from cli.guarding import for_each
-from cli.registry import insecure_option, progress_option
+from cli.declared import Argument, Command, Option
+from cli.guarding import for_each, tell
+from cli.registry import INSECURE, PROGRESS
 from cli.transfers import transferring
 from core.platforms import Platform
 from core.references import Reference
 
-
-@click.command("push")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
-    "--compression",
-    type=click.Choice(("gzip", "zstd")),
-    help="Of layers.  [default: an image that was pulled goes as it came; gzip for others]",
+_OPTIONS: Final = (
+    Option(
+        ("--compression",),
+        "Of layers.  [default: an image that was pulled goes as it came; gzip for others]",
+        choices=("gzip", "zstd"),
+    ),
+    Option(("--platform",), "Of an image for several, only this one.", metavar="OS/ARCH[/VARIANT]"),
+    Option(("-q", "--quiet"), "Print only the name in full.", flag=True),
+    PROGRESS,
+    INSECURE,
 )
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Of an image for several, only this one.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only the name in full.")
-@progress_option
-@insecure_option
-@click.pass_obj
-def command(
+
+
+def send(
     root: str | None,
+    /,
     *,
     names: Sequence[str],
     compression: Literal["gzip", "zstd"] | None,
@@ -48,7 +48,7 @@ def command(
 
     wanted = Platform.parse(platform) if platform else None
 
-    def send(name: str) -> None:
+    def send_one(name: str) -> None:
         reference = Reference.parse(name).with_default_tag()
         with transferring(root, insecure, progress, quiet=quiet) as transfer:
             push(
@@ -60,6 +60,9 @@ def command(
                 monitor=transfer.display,
             )
         if quiet:
-            click.echo(str(reference))
+            tell(str(reference))
 
-    return for_each(names, send)
+    return for_each(names, send_one)
+
+
+declared_command: Final = Command("push", (Argument("names", "NAME...", many=True),), _OPTIONS, send)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-import click
+from cli.options import filter_of
 
-from cli.containers.command import WrongOptionError
-from cli.declared import Option
+FILTER: Final = filter_of("-f", "--filter")
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -19,6 +18,10 @@ def read_filters(values: Sequence[str]) -> dict[str, list[str]]:
     for text in values:
         name, equals, value = text.partition("=")
         if not equals:
+            import click
+
+            from cli.containers.command import WrongOptionError
+
             raise WrongOptionError(
                 f'invalid argument "{text}" for "-f, --filter" flag: bad format of filter (expected name=value)',
                 click.get_current_context(silent=True),
@@ -29,13 +32,9 @@ def read_filters(values: Sequence[str]) -> dict[str, list[str]]:
 
 def filter_option(command: _Decorated) -> _Decorated:
     """``--filter`` for listings."""
-    return _option("-f", "--filter")(command)
+    return FILTER(command)
 
 
 def prune_filter_option(command: _Decorated) -> _Decorated:
     """``--filter`` where ``-f`` is ``--force``."""
-    return _option("--filter")(command)
-
-
-def _option(*names: str) -> Option:
-    return Option(names, "Only those; repeatable.", metavar="NAME=VALUE", dest="filters", multiple=True)
+    return filter_of("--filter")(command)

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Literal
 
-import click
-
 from cli.attach import in_foreground, window_size
 from cli.containers.images import ready_image
+from cli.guarding import say
 from cli.limits import container_limits, resource_limits, shm_bytes
 from cli.options import env_file, environ, host_pairs, pairs
 from cli.run_spec import command_line, environment, working_directory
@@ -75,16 +74,16 @@ def run_and_forget(
         )
         status = in_foreground(launcher, spec, interactive=options["interactive"])
     if status.message:
-        click.echo(f"error: {status.message}", err=True)
+        say(f"error: {status.message}")
     for limit in status.exceeded:
         what = f"the container ran into its limit of {limit}"
         if limit == MEMORY_ABOVE:
             what = "memory ran out, of this machine or of the control groups above: the kernel ended a process"
-        click.echo(f"warning: {what}", err=True)
+        say(f"warning: {what}")
     return status.code
 
 
 def _warn_of_platform(image: str, platform: Platform) -> None:
     host = Platform.host()
     if platform != host:
-        click.echo(f"warning: {image} is for {platform}, this host is {host}", err=True)
+        say(f"warning: {image} is for {platform}, this host is {host}")

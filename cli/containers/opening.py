@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from cli.errors import describe
-from cli.guarding import say
+from cli.guarding import say, tell
 from cli.store import as_root
 from core.errors import ShiplapError
 from core.settings import Settings
@@ -89,7 +87,7 @@ def _tried(act: Callable[[str], object], name: str) -> ShiplapError | NoMatterEr
 
 def _told(name: str, error: ShiplapError | NoMatterError | None) -> int:
     if error is None:
-        click.echo(name)
+        tell(name)
         return 0
     if isinstance(error, NoMatterError):
         if error.error is not None:
@@ -112,6 +110,8 @@ def confirm(warning: str, *, force: bool) -> None:
     """Ask as docker's ``prune`` does. Raises Abort for a no, CommandError where nobody can answer."""
     import sys
 
+    import click
+
     from cli.errors import CommandError
 
     if force:
@@ -124,4 +124,4 @@ def confirm(warning: str, *, force: bool) -> None:
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
-        click.echo(line)
+        tell(line)

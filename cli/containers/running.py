@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import click
-
 from cli.containers.attaching import Streams, attached
 from cli.containers.body import create_body
 from cli.containers.making import Made, made
+from cli.guarding import tell
 from core.errors import ShiplapError
 
 
@@ -22,7 +21,7 @@ def run_detached(
     with made(root, image, body, options, insecure) as created:
         with _removed_when_it_fails(created, options):
             created.engine.start(created.id)
-        click.echo(created.id)
+        tell(created.id)
     return 0
 
 

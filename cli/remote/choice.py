@@ -18,11 +18,16 @@ def host_option() -> str | None:
     return str(host) if host is not None else None
 
 
+def may_be_chosen(host: str | None = None) -> bool:
+    """Whether there is anything that could choose a server: the option, the environment, or this user's contexts."""
+    settings = RemoteSettings.from_environ(host=host)
+    return bool(settings.host) or (settings.config / "contexts.json").exists()
+
+
 def chosen_server() -> str | None:
     """The URL of the server that builds go to; None: they run here."""
     host = host_option()
-    settings = RemoteSettings.from_environ(host=host)
-    if not settings.host and not (settings.config / "contexts.json").exists():
+    if not may_be_chosen(host):
         return None
     from cli.remote.servers import chosen_url
 

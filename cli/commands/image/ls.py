@@ -5,14 +5,12 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import click
-
-from cli.containers.filters import filter_option, read_filters
-from cli.containers.imagerows import IMAGES, WITH_DIGESTS, image_rows
-from cli.listing import format_option
-from cli.options import json_option
+from cli.containers.filters import FILTER, read_filters
+from cli.declared import Argument, Command, Option
+from cli.guarding import tell
+from cli.options import FORMAT, JSON
 from cli.progress.text import size_text
 from cli.store import open_store
 from cli.table import age, created_time, print_json, print_table, rfc3339
@@ -22,18 +20,20 @@ if TYPE_CHECKING:
     from images.summary import Image
 
 
-@click.command("ls")
-@click.argument("name", metavar="[NAME[:TAG]]", required=False)
-@click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
-@click.option("--no-trunc", is_flag=True, help="Print IDs in full.")
-@click.option("--digests", is_flag=True, help="With what registries call them.")
-@click.option("-a", "--all", "show_all", is_flag=True, hidden=True, help="As docker's; all images are always listed.")
-@filter_option
-@format_option
-@json_option
-@click.pass_obj
-def command(
+_OPTIONS: Final = (
+    Option(("-q", "--quiet"), "Print only IDs.", flag=True),
+    Option(("--no-trunc",), "Print IDs in full.", flag=True),
+    Option(("--digests",), "With what registries call them.", flag=True),
+    Option(("-a", "--all"), "As docker's; all images are always listed.", dest="show_all", flag=True, hidden=True),
+    FILTER,
+    FORMAT,
+    JSON,
+)
+
+
+def list_images(
     root: str | None,
+    /,
     *,
     name: str | None,
     quiet: bool,
@@ -43,7 +43,7 @@ def command(
     filters: Sequence[str],
     form: str,
     as_json: bool,
-) -> None:
+) -> int:
     """List images.
 
     NAME selects by name, with * and ? as wildcards. An image for several platforms has a line for each. Filters are
@@ -54,8 +54,10 @@ def command(
     """
     del show_all
     wanted = read_filters(filters)
-    listing = WITH_DIGESTS if digests else IMAGES
-    listing.check(form)
+    if form:
+        from cli.containers.imagerows import IMAGES  # templates take 10 ms to load
+
+        IMAGES.check(form)
     with open_store(root) as store:
         images = store.images.list()
         if wanted:
@@ -63,19 +65,22 @@ def command(
 
             images = matching(store, images, wanted)
         if (form or digests) and not quiet:
+            from cli.containers.imagerows import IMAGES, WITH_DIGESTS, image_rows
+
             chosen = [image._replace(names=tuple(filter(None, _names(image, name)))) for image in images]
             shown = [image for image in chosen if image.names or name is None]
+            listing = WITH_DIGESTS if digests else IMAGES
             listing.print(image_rows(store, shown, no_trunc=no_trunc), form, whole=no_trunc)
-            return
+            return 0
     if as_json:
         print_json([_document(image) for image in images if any(True for _ in _names(image, name))])
-        return
+        return 0
     found = [(image, reference) for image in images for reference in _names(image, name)]
     if quiet:
         ids = dict.fromkeys(str(image.id) if no_trunc else image.id.short for image, _ in found)
         if ids:
-            click.echo("\n".join(ids))
-        return
+            tell("\n".join(ids))
+        return 0
     header: tuple[str, ...] = ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")
     rows = list(_rows(found, no_trunc=no_trunc, now=time.time()))
     names = [reference for _, reference in found if reference]
@@ -83,6 +88,7 @@ def command(
         header = (*header[:3], "PLATFORM", *header[3:])
         rows = [(*row[:3], str(image.config.platform), *row[3:]) for row, (image, _) in zip(rows, found, strict=True)]
     print_table(header, rows, whole=no_trunc)
+    return 0
 
 
 def _names(image: Image, pattern: str | None) -> Iterator[Reference | None]:
@@ -114,3 +120,6 @@ def _document(image: Image) -> dict[str, Any]:
         "created": rfc3339(created_time(image)),
         "size_bytes": image.size_bytes,
     }
+
+
+declared_command: Final = Command("ls", (Argument("name", "[NAME[:TAG]]", optional=True),), _OPTIONS, list_images)

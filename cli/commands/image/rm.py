@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-import click
-
-from cli.guarding import for_each
+from cli.declared import Argument, Command, Option
+from cli.guarding import for_each, tell
 from cli.store import open_store
 
+_FORCE: Final = Option(("-f", "--force"), "Given an ID, remove the image with all its names.", flag=True)
 
-@click.command("rm")
-@click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Given an ID, remove the image with all its names.")
-@click.pass_obj
-def command(root: str | None, *, names: Sequence[str], force: bool) -> int:
+
+def remove(root: str | None, /, *, names: Sequence[str], force: bool) -> int:
     """Remove names, and images that have none left."""
     with open_store(root) as store:
 
-        def remove(name: str) -> None:
+        def take(name: str) -> None:
             for line in store.images.remove(name, force=force):
-                click.echo(line)
+                tell(line)
 
-        return for_each(names, remove)
+        return for_each(names, take)
+
+
+declared_command: Final = Command("rm", (Argument("names", "IMAGE...", many=True),), (_FORCE,), remove)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import click
+from typing import Final
 
+from cli.declared import Argument, Command
 from cli.options import image_name
 from cli.store import open_store
 
 
-@click.command("tag")
-@click.argument("source", metavar="IMAGE")
-@click.argument("target", metavar="NAME[:TAG]")
-@click.pass_obj
-def command(root: str | None, *, source: str, target: str) -> None:
+def tag(root: str | None, /, *, source: str, target: str) -> int:
     """Give an image another name.
 
     A name that another image has moves to this one.
@@ -24,3 +21,7 @@ def command(root: str | None, *, source: str, target: str) -> None:
     with open_store(root) as store:
         index = store.images.indexes.find(source)
         store.images.tag(name, index.digest if index else store.images.resolve(source).id)
+    return 0
+
+
+declared_command: Final = Command("tag", (Argument("source", "IMAGE"), Argument("target", "NAME[:TAG]")), (), tag)
