@@ -7,8 +7,6 @@ a CA, ``NAME.cert`` with ``NAME.key`` is the client's own.
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +17,9 @@ from urllib.parse import urlsplit
 from core.errors import SettingsError
 from core.fetchable import PORTS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each of them takes 10 ms, and most commands need no TLS
+    import ssl
+
     from cryptography import x509
 
 SYSTEM_CERTIFICATES: Final = Path("/etc/docker/certs.d")
@@ -40,6 +40,8 @@ def certificate_places(docker_config: Path, root: Path) -> tuple[Path, ...]:
 
 def load_certificates(context: ssl.SSLContext, directory: Path) -> None:
     """Believe what ``certs.d/HOST/`` has. Raises SettingsError for a file that cannot be used."""
+    import ssl
+
     try:
         names = sorted(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -61,6 +63,8 @@ def any_host_context(ca_file: Path | str | None = None) -> ssl.SSLContext:
     Certificates are judged as git, curl and docker judge them. Contexts that Python 3.13 and urllib3 make by themselves
     have X509_STRICT, too, which refuses a CA without ``keyUsage``, as ``openssl req -x509`` makes it.
     """
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_file is None:
         context.load_default_certs()
@@ -71,6 +75,8 @@ def any_host_context(ca_file: Path | str | None = None) -> ssl.SSLContext:
 
 def client_context(host: str, places: Sequence[Path]) -> ssl.SSLContext:
     """To speak to HOST[:PORT]: the system's CAs, and those that ``places`` have for it. Raises SettingsError."""
+    import ssl
+
     context = any_host_context()
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as docker: any certificate in *.crt is a root
     for place in places:
@@ -93,6 +99,9 @@ def shown_certificate(address: str, port: int, name: str) -> Shown | None:
 
     name: the server's name, as the handshake gives it to the server.
     """
+    import socket
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -146,6 +155,8 @@ def trust_hint_for(
 
 def tls_cause(error: BaseException) -> ssl.SSLError | None:
     """The error of TLS that led to ``error``, if one did: urllib3 wraps it, once or twice."""
+    import ssl
+
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, ssl.SSLError):
         wrapped = (getattr(seen, "reason", None), *seen.args)

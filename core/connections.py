@@ -1,11 +1,13 @@
-"""What everything that talks HTTP through urllib3 needs: connections that can be ended, proxies, reasons for people."""
+"""What everything that talks HTTP needs: connections that can be ended, proxies, reasons for people."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import weakref
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import socket
 
 NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 """OpenSSL's words for a peer that does not speak TLS: the ``reason`` of an ssl.SSLError."""
@@ -30,6 +32,8 @@ class OpenSockets:
 
     def shut_down(self) -> None:
         """End them all; whoever waits for one gets an error."""
+        import socket
+
         for connected in list(self._sockets):
             with contextlib.suppress(OSError):  # it has ended already
                 connected.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
 """The client of the distribution protocol: pull, push, login.
 
 A ``Client`` is opened for a command and passed to the functions. What goes over the network goes through a
-``Transport`` (http.py), so that tests can put any fault there; urllib3 is imported at the first request.
+``Transport`` (http.py), so that tests can put any fault there.
 
     config = ClientConfig.load(RegistrySettings.from_environ(), store.root)
     with Client(config) as client:

@@ -12,7 +12,7 @@ from core.closing import Closing
 from core.references import Reference
 from registry import OURS_HEADER
 from registry.client.auth import Authenticator, Scopes
-from registry.client.config import ClientConfig, Endpoint
+from registry.client.config import ClientConfig, Endpoint, is_loopback
 from registry.client.failures import failure
 from registry.client.http import BodySource, Request, Response, Transport, origin, read_limited, redacted
 from registry.client.retrying import RetryPolicy, Tries, check_cancelled
@@ -29,7 +29,7 @@ _NO_ANSWER_OF_REGISTRIES: Final = frozenset({400, 404, 405, 410, 501})  # to GET
 class Client(Closing):
     """What a command needs to talk to registries: connections, tokens, policy. Thread-safe; a context manager.
 
-    transport: the network; urllib3's when None.
+    transport: the network; an ``HttpTransport`` when None.
     credentials: looks up those of a domain; docker's config when None.
     cancelled: once set, whatever runs ends with TransferCancelledError.
     """
@@ -44,9 +44,9 @@ class Client(Closing):
         cancelled: threading.Event | None = None,
     ) -> None:
         if transport is None:
-            from registry.client.transport import Urllib3Transport
+            from registry.client.transport import HttpTransport
 
-            transport = Urllib3Transport(config)
+            transport = HttpTransport(config)
         self.config = config
         self.cancelled = cancelled or threading.Event()
         self._transport = transport
@@ -149,6 +149,8 @@ class Client(Closing):
     def _probe(self, endpoint: Endpoint) -> str:
         """Find the scheme that the registry speaks, without telling it anything; hear its challenge on the way."""
         *others, last = [f"{scheme}://{endpoint.host}{endpoint.prefix}" for scheme in endpoint.schemes]
+        if others and is_loopback(endpoint.host) and (answer := self._plain_answer(last)) is not None:
+            return self._heard(endpoint, last, answer)
         for base in others:
             try:
                 return self._ping(endpoint, base)
@@ -156,8 +158,25 @@ class Client(Closing):
                 continue  # some hang up on TLS that they do not speak
         return self._ping(endpoint, last)
 
+    def _plain_answer(self, base: str) -> Response | None:
+        """What a port of this machine answers to plain HTTP, if that is what it speaks: TLS takes 20 ms to load.
+
+        None: servers of TLS hang up, answer 400, or send us to where they speak it.
+        """
+        try:
+            response = self._send(Request("GET", f"{base}/v2/"))
+        except UnreachableError:
+            return None
+        if response.status in (200, 401):
+            return response
+        response.close()
+        return None
+
     def _ping(self, endpoint: Endpoint, base: str) -> str:
-        response = self._send(Request("GET", f"{base}/v2/"))
+        return self._heard(endpoint, base, self._send(Request("GET", f"{base}/v2/")))
+
+    def _heard(self, endpoint: Endpoint, base: str, response: Response) -> str:
+        """The base, after what it answered to ``GET /v2/`` has been noted."""
         response.close()
         status, headers = response.status, response.headers
         if status == 200 and (headers.get("Content-Type") or "").startswith("text/html"):

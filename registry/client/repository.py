@@ -301,11 +301,15 @@ class BlobReader:
                 raise InvalidResponseError(f"{self._what}: asked for bytes from {self._at}, got another range")
             return response
         left = self._at  # the server knows no ranges, and began anew
-        while left:
-            data = response.read(min(left, _SKIP_BYTES))
-            if not data:
-                raise UnreachableError(f"{self._what}: ended early", connected=True)
-            left -= len(data)
+        try:
+            while left:
+                data = response.read(min(left, _SKIP_BYTES))
+                if not data:
+                    raise UnreachableError(f"{self._what}: ended early", connected=True)
+                left -= len(data)
+        except BaseException:
+            response.close()
+            raise
         return response
 
 

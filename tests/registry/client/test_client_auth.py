@@ -270,10 +270,11 @@ def test_only_an_alert_about_the_certificate_is_taken_for_the_wish_for_one(
         host = f"127.0.0.1:{listener.getsockname()[1]}"
 
         def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(1 << 16)
-                connection.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+            for _ in ("plain HTTP, which a port of this machine is asked first", "TLS"):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
 
         server = threading.Thread(target=answer)
         server.start()
