@@ -203,7 +203,7 @@ def test_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bug_shows_its_traceback_and_where_to_report() -> None:
     code = (
         "import sys, cli.app; from cli.main import main; cli.app.shiplap.main = lambda *a, **k: 1 // 0; "
-        "sys.argv[1:] = ['image', 'ls']; main()"
+        "sys.argv[1:] = ['image', 'history']; main()"
     )
     result = python("-c", code)
     assert result.returncode == 1
