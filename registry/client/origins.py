@@ -177,7 +177,7 @@ class Origin:
             return connection
 
     def failed(self, error: OSError | ProtocolError) -> RegistryError:
-        """What is said when a connection broke; a client's certificate, for instance, is asked for after the handshake."""
+        """What is said when a connection broke: a client's certificate may be asked for after the handshake."""
         if self._tls is not None:
             return self._tls.translated(error)
         return UnreachableError(f"the connection to {self._netloc} broke: {reason(error)}", connected=True)
