@@ -50,7 +50,7 @@ _STORE: Final = {
     "system": "df prune info events",
     "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
     "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du rm prune", "registry": "ls gc",
-    "image": "ls inspect history attestations referrers tag rm load save import prune verify",
+    "image": "ls inspect history diff attestations referrers tag rm load save import prune verify",
     "registry user": "add grant ls password revoke rm", "registry token": "create ls rm",
 }  # fmt: skip
 

@@ -65,6 +65,8 @@ runs = Table(
     Column("before", String(64), nullable=False, default="", server_default=""),  # the branch's commit until a push
     Column("held", Text, nullable=False, default="", server_default=""),  # see pipelines.hooks.ownpulls
     Column("is_counted", Boolean, nullable=False, default=False, server_default=false()),  # see pipelines.runs.rollups
+    Column("commit", String(64), nullable=False, default="", server_default=""),  # that it is of, as far as it is known
+    Index("runs_by_commit", "project", "commit"),
     Index("runs_by_branch", "project", "branch", "number"),
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
@@ -250,6 +252,20 @@ output_tokens = Table(
     Column("project", String(100), nullable=False),  # whose images it reads, too; empty: none
     Column("expires_at", Float, nullable=False),
     Index("output_tokens_by_job", "job"),
+)
+
+made_images = Table(
+    "made_images",  # which job made which image, and where that was pushed to; see pipelines.runs.trail
+    metadata,
+    Column("job", ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("registry", String(255), primary_key=True),  # HOST[:PORT]
+    Column("repository", String(255), primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("manifest", String(80), nullable=False),
+    Column("image", String(80), nullable=False),  # its ID
+    Index("made_images_by_run", "run"),
+    Index("made_images_by_manifest", "repository", "manifest"),
+    Index("made_images_by_image", "image"),
 )
 
 run_images = Table(
@@ -599,5 +615,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0024"
+HEAD = "0027"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

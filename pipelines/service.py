@@ -41,6 +41,7 @@ from pipelines.runs.runs import Runs
 from pipelines.runs.schedules import Schedules
 from pipelines.runs.shellpipes import ShellPipes
 from pipelines.runs.shells import Shells
+from pipelines.runs.trail import Trails
 from pipelines.runs.workers import Workers
 from pipelines.sealing.logins import Logins
 from pipelines.sealing.vault import Secrets
@@ -80,6 +81,7 @@ class Service(Closing):
         self.reports = TestReports(database)
         self.outputs = Outputs(database)
         self.artifacts = Artifacts(database)
+        self.trails = Trails(database)
         self.gates = Gates(database, self.queue)
         self.schedules = Schedules(database)
         self.shells = Shells(database)

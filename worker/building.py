@@ -281,7 +281,8 @@ def _settled(work: Work, source: GitSource, checkout: Checkout, project: Project
     """For whom the run is, by what the repository's server said of the source. Kept for all attempts."""
     claim, service = work.claim, work.resources.service
     domain = found(claim.run, source, project, checkout)
-    work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, unambiguous(source, checkout)))
+    exact, commit = unambiguous(source, checkout), checkout.commit
+    work.keeper.insist(lambda: service.claims.settle_domain(claim, domain, exact, commit=commit))
     return domain
 
 

@@ -51,7 +51,7 @@ def read_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
     Raises BackupError, StorageFullError.
     """
     from registry.server.errors import SpecError
-    from registry.server.portable import PortableRepository, add_content, add_manifest
+    from registry.server.portable import PortableRepository, add_content, add_manifest, add_rules
 
     repositories = msgspec.json.decode(_opened(archive, LIST).read(), type=list[PortableRepository])
     with _registry(settings) as registry:
@@ -62,6 +62,7 @@ def read_images(archive: tarfile.TarFile, settings: ServiceSettings) -> None:
                 for manifest in repository.manifests:
                     data = _opened(archive, f"{_DIRECTORY}/{Digest(manifest.content).hex}").read()
                     add_manifest(registry, repository.name, manifest, data)
+                add_rules(registry, repository)
         except SpecError as error:
             raise BackupError(f"the backup's images are damaged: {error}") from error
 

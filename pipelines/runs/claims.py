@@ -35,6 +35,7 @@ from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.jobtimes import count_job
 from pipelines.runs.rows import job_from_row, select_jobs
 from pipelines.runs.states import follow_job, hold_run, hold_run_of
+from pipelines.runs.trail import note_made
 from pipelines.schema import jobs, runs
 
 LEASE_S: Final = 15.0
@@ -141,18 +142,20 @@ class Claims:
             row = connection.execute(wanted).first()
         return row is not None and "now" in tuple(row)
 
-    def settle_domain(self, claim: Claim, domain: Domain, source: GitSource) -> None:
+    def settle_domain(self, claim: Claim, domain: Domain, source: GitSource, *, commit: str = "") -> None:
         """Write down for whom the run is, once for all of its attempts.
 
         source: what the run builds, without ambiguity.
+        commit: that this is; empty: unknown.
         Raises StaleAttemptError.
         """
         document = msgspec.json.encode(source).decode()
+        values = {"domain": domain.label, "source": document, **({"commit": commit} if commit else {})}
         number = claim.run.number
         with self._database.write() as connection:
             hold_run(connection, number)
             fence(connection, claim)
-            connection.execute(update(runs).where(runs.c.number == number).values(domain=domain.label, source=document))
+            connection.execute(update(runs).where(runs.c.number == number).values(values))
 
     def finish(
         self,
@@ -183,6 +186,8 @@ class Claims:
                     finished_at=self._clock(),
                 )
             )
+            if state in ("succeeded", "reused"):
+                note_made(connection, claim.run.number, claim.number, result)
             if state in ("succeeded", "reused", "failed"):
                 note_well(connection, claim.worker)
             run = follow_job(connection, claim.run.number, self._clock())

@@ -341,6 +341,7 @@ class Pipelines:
                 state="queued",  # so that what follows is news, and marks the commit
                 pipeline=found.pipeline,
                 plan=msgspec.json.encode(found.plan).decode(),
+                commit=found.plan.commit,
                 trigger=msgspec.json.encode(trigger).decode(),
                 reason=found.plan.reason,
                 late_at=now + found.plan.timeout_s,

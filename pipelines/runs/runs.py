@@ -62,6 +62,7 @@ _MAX_ATTEMPTS: Final = 10
 _MAX_LIST: Final = 500
 _MAX_PIPELINE: Final = 100
 _MAX_BRANCH: Final = 255
+_MAX_COMMIT: Final = 64
 _MAX_PARAMS: Final = 50
 _BY_HAND: Final = Trigger()
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -128,6 +129,7 @@ class Runs:
                 source=_json(request.source),
                 trigger=_json(trigger),
                 branch=trigger.branch[:_MAX_BRANCH],
+                commit=trigger.commit[:_MAX_COMMIT],
                 domain="" if domain is None else domain.label,
                 created_at=now,
                 before=before,

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import zstandard
 
 from core.digests import Digest
 from core.errors import InvalidReferenceError, ShiplapError
-from core.files import write_atomically
-from images.contents import LayerEntry, read_entries
 from images.oci import INDEX_TYPES, Descriptor, History, ImageConfig, decode_config, decode_index, decode_manifest
 from registry.errors import ErrorCode
 from registry.server.documents import read_document
 from registry.server.errors import SpecError, manifest_unknown
+from registry.server.facts import Facts
+from registry.server.listings import Listings
 from registry.server.manifests import Manifest
-from registry.server.survey import RepositorySummary, TagSummary, list_repositories, list_tags
+from registry.server.survey import (
+    ListedManifest,
+    RepositorySummary,
+    all_names,
+    count_tags,
+    count_untagged,
+    newest_tags,
+    repository_id,
+    summaries,
+    tags_of,
+    untagged,
+)
 
 if TYPE_CHECKING:
     from registry.server.registry import Registry
@@ -29,9 +37,6 @@ _REFERENCE_TYPE: Final = "vnd.docker.reference.type"
 _REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
 _SPDX: Final = "https://spdx.dev/Document"
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
-_MAX_LAYER_BYTES: Final = 64 << 30
-_KEPT_LISTINGS: Final = 16
-_entries: Final = msgspec.msgpack.Decoder(list[LayerEntry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +88,36 @@ class Package:
 
 
 class Browser:
-    """A look through the registry. Thread-safe.
-
-    Listings of layers never change: they are kept in ``ROOT/serve/listings``.
-    """
+    """A look through the registry. Thread-safe."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._directory = registry.store.root / "serve" / "listings"
-        self._lock = threading.Lock()
-        self._listings: OrderedDict[Digest, list[LayerEntry]] = OrderedDict()
+        self.listings = Listings(registry)
+        self.facts = Facts(registry.manifests, registry.content)
 
-    def repositories(self) -> list[RepositorySummary]:
-        """All but hidden ones, by name."""
-        return list_repositories(self._registry.store, self._registry.settings.hidden_range)
+    def names(self) -> list[str]:
+        """The names of all repositories, hidden ones too."""
+        return all_names(self._registry.rows)
 
-    def tags(self, repository: str) -> list[TagSummary]:
-        """The newest first. Raises SpecError 404."""
-        return sorted(list_tags(self._registry.store, repository), key=lambda tag: (-tag.updated_at, tag.name))
+    def summaries(self, names: Sequence[str]) -> list[RepositorySummary]:
+        """These repositories in numbers, by name."""
+        return summaries(self._registry.rows, names)
+
+    def tags(self, repository: str, *, text: str = "", after: str = "", limit: int) -> list[ListedManifest]:
+        """The newest first; see ``survey.newest_tags``. Raises SpecError 404."""
+        rows = self._registry.rows
+        return newest_tags(rows, repository_id(rows, repository), text=text, after=after, limit=limit)
+
+    def untagged(self, repository: str, *, after: str = "", limit: int) -> list[ListedManifest]:
+        """Manifests that nothing leads to, the newest first. Raises SpecError 404."""
+        rows = self._registry.rows
+        return untagged(rows, repository_id(rows, repository), after=after, limit=limit)
+
+    def counts(self, repository: str) -> tuple[int, int]:
+        """How many tags, and how many manifests that nothing leads to. Raises SpecError 404."""
+        rows = self._registry.rows
+        its = repository_id(rows, repository)
+        return count_tags(rows, its), count_untagged(rows, its)
 
     def image(self, repository: str, reference: str) -> ImageView:
         """What a tag or digest names. Raises SpecError 404."""
@@ -108,7 +125,8 @@ class Browser:
         data = self._registry.manifests.read(manifest)
         document = read_document(data, manifest.media_type)
         referrers = self._registry.manifests.referrers(repository, manifest.digest, artifact_type="", last="").items
-        tags = tuple(tag.name for tag in self.tags(repository) if tag.digest == manifest.digest)
+        its = repository_id(self._registry.rows, repository)
+        tags = tuple(tags_of(self._registry.rows, its, (manifest.digest,)).get(manifest.digest, ()))
         config: ImageConfig | None = None
         layers: tuple[LayerView, ...] = ()
         children: tuple[Child, ...] = ()
@@ -125,19 +143,24 @@ class Browser:
             manifest, config, layers, children, tuple(referrers), tags, size_bytes, artifact, document.annotations
         )
 
-    def listing(self, repository: str, layer: Descriptor) -> list[LayerEntry]:
-        """The entries of a layer. Raises SpecError 404, and ImagesError for what is no layer."""
-        with self._lock:
-            known = self._listings.get(layer.digest)
-            if known is not None:
-                self._listings.move_to_end(layer.digest)
-                return known
-        entries = self._kept(layer.digest) or self._read(repository, layer.digest)
-        with self._lock:
-            self._listings[layer.digest] = entries
-            while len(self._listings) > _KEPT_LISTINGS:
-                self._listings.popitem(last=False)
-        return entries
+    def picture(self, repository: str, reference: str, platform: str = "") -> tuple[ImageView, str]:
+        """An image, and the digest of the index that it was found by; empty without one.
+
+        Of an index its image for the platform, or the first one. Raises SpecError 404, also for what is no image.
+        """
+        view = self.image(repository, reference)
+        if view.children:
+            shown = [child for child in view.children if not child.attests]
+            fits = [child for child in shown if _platform(child.descriptor) == platform]
+            if not shown:
+                raise manifest_unknown(reference)
+            index = view.manifest.digest
+            view = self.image(repository, (fits or shown)[0].descriptor.digest)
+            if view.config is not None:
+                return view, index
+        if view.config is None:
+            raise SpecError(404, ErrorCode.MANIFEST_UNKNOWN, f"{repository} {reference[:200]} is no image")
+        return view, ""
 
     def packages(self, repository: str, view: ImageView, digest: str) -> list[Package]:
         """What the SBOM that ``view`` (an index) has for its manifest ``digest`` lists; empty when there is none."""
@@ -168,20 +191,6 @@ class Browser:
         with self._registry.content.open(self._registry.content.find(repository, digest)) as file:
             return file.read()
 
-    def _kept(self, digest: Digest) -> list[LayerEntry] | None:
-        try:
-            data = (self._directory / digest.hex).read_bytes()
-        except FileNotFoundError:
-            return None
-        return _entries.decode(zstandard.decompress(data, max_output_size=1 << 30))
-
-    def _read(self, repository: str, digest: Digest) -> list[LayerEntry]:
-        with self._registry.content.open(self._registry.content.find(repository, digest)) as file:
-            entries = read_entries(file, limit_bytes=_MAX_LAYER_BYTES)
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(self._directory / digest.hex, zstandard.compress(msgspec.msgpack.encode(entries)))
-        return entries
-
 
 def parse_reference(text: str) -> Digest | str:
     """A digest or a tag. Raises SpecError 404 for what is neither."""
@@ -191,6 +200,10 @@ def parse_reference(text: str) -> Digest | str:
         return Digest.parse(text)
     except InvalidReferenceError:
         raise manifest_unknown(text) from None
+
+
+def _platform(descriptor: Descriptor) -> str:
+    return str(descriptor.platform.normalised()) if descriptor.platform is not None else ""
 
 
 def _child(descriptor: Descriptor) -> Child:

@@ -51,6 +51,15 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Deleted:
+    """What became of many that were to go: gone; refused, for an immutable tag; missing already."""
+
+    gone: tuple[Digest | str, ...]
+    refused: tuple[Digest | str, ...]
+    missing: tuple[Digest | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of a list. last: where the next part goes on from; "" when there is none."""
 
@@ -123,29 +132,50 @@ class Manifests:
 
     def delete(self, repository: str, reference: Digest | str) -> None:
         """Delete a tag; or a manifest with the tags that point to it. Raises SpecError 404, 409 for immutable tags."""
-        policy = self._settings.policy(repository)
         with self._rows.transaction() as connection:
             row = connection.execute("SELECT id FROM registry_repositories WHERE name = ?", (repository,)).fetchone()
             if row is None:
                 raise manifest_unknown(reference)
-            if isinstance(reference, Digest):
-                tags = [name for (name,) in connection.execute(_TAGS_OF, (row[0], reference))]
-                found = connection.execute(
-                    "SELECT 1 FROM registry_manifests WHERE repository = ? AND digest = ?", (row[0], reference)
-                ).fetchone()
-            else:
-                tags = [reference]
-                found = connection.execute(
-                    "SELECT 1 FROM registry_tags WHERE repository = ? AND name = ?", (row[0], reference)
-                ).fetchone()
-            if found is None:
-                raise manifest_unknown(reference)
-            for tag in tags:
-                if policy.is_immutable(tag):
-                    raise _immutable(repository, tag)
-                connection.execute("DELETE FROM registry_tags WHERE repository = ? AND name = ?", (row[0], tag))
-            if isinstance(reference, Digest):
-                delete_manifest(connection, row[0], reference)
+            self._delete(connection, repository, row[0], reference)
+
+    def delete_all(self, repository: str, references: Sequence[Digest | str]) -> Deleted:
+        """``delete`` what can be, of many, in one commit. Raises SpecError 404 for a repository that is not there."""
+        gone: list[Digest | str] = []
+        refused: list[Digest | str] = []
+        missing: list[Digest | str] = []
+        with self._rows.transaction() as connection:
+            row = connection.execute("SELECT id FROM registry_repositories WHERE name = ?", (repository,)).fetchone()
+            if row is None:
+                raise name_unknown(repository)
+            for reference in dict.fromkeys(references):
+                try:
+                    self._delete(connection, repository, row[0], reference)
+                    gone.append(reference)
+                except SpecError as error:
+                    (refused if error.status == 409 else missing).append(reference)
+        return Deleted(tuple(gone), tuple(refused), tuple(missing))
+
+    def _delete(
+        self, connection: sqlite3.Connection, repository: str, repository_id: int, reference: Digest | str
+    ) -> None:
+        """Changes nothing where it raises."""
+        if isinstance(reference, Digest):
+            tags = [name for (name,) in connection.execute(_TAGS_OF, (repository_id, reference))]
+            sql = "SELECT 1 FROM registry_manifests WHERE repository = ? AND digest = ?"
+        else:
+            tags = [reference]
+            sql = "SELECT 1 FROM registry_tags WHERE repository = ? AND name = ?"
+        if connection.execute(sql, (repository_id, reference)).fetchone() is None:
+            raise manifest_unknown(reference)
+        policy = self._settings.policy(repository)
+        for tag in tags:
+            if policy.is_immutable(tag):
+                raise _immutable(repository, tag)
+        connection.executemany(
+            "DELETE FROM registry_tags WHERE repository = ? AND name = ?", [(repository_id, tag) for tag in tags]
+        )
+        if isinstance(reference, Digest):
+            delete_manifest(connection, repository_id, reference)
 
     def tags(self, repository: str, *, limit: int | None, last: str) -> Page:
         """Tags after ``last``, without regard to case, at most ``limit``. Raises SpecError 404 NAME_UNKNOWN."""

@@ -55,11 +55,13 @@ class PortableRepository(msgspec.Struct, frozen=True):
     """A repository, as a backup has it.
 
     manifests: each after those that it lists.
+    rules: that somebody chose for it, as a row of ``rules.Rules`` has them; empty: none.
     """
 
     name: str
     manifests: tuple[PortableManifest, ...]
     blobs: tuple[PortableBlob, ...]
+    rules: str = ""
 
     def contents(self) -> set[Digest]:
         """All that is to be carried, by sha256."""
@@ -125,6 +127,15 @@ def add_manifest(registry: Registry, repository: str, manifest: PortableManifest
     )
 
 
+def add_rules(registry: Registry, repository: PortableRepository) -> None:
+    """Take in what was chosen for a repository, in place of what is."""
+    if repository.rules:
+        with registry.rows.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO registry_rules VALUES (?, ?)", (repository.name, repository.rules)
+            )
+
+
 def _repository(connection: sqlite3.Connection, identity: int, name: str) -> PortableRepository:
     tags: dict[str, list[str]] = {}
     for tag, digest in connection.execute(
@@ -138,8 +149,10 @@ def _repository(connection: sqlite3.Connection, identity: int, name: str) -> Por
     blobs = connection.execute(
         "SELECT digest, content, size FROM registry_blobs WHERE repository = ? ORDER BY digest", (identity,)
     )
+    rules = connection.execute("SELECT document FROM registry_rules WHERE repository = ?", (name,)).fetchone()
     return PortableRepository(
         name,
         tuple(PortableManifest(row[0], row[1], row[2], tuple(tags.get(row[0], ()))) for row in manifests),
         tuple(PortableBlob(*row) for row in blobs),
+        rules[0] if rules is not None else "",
     )

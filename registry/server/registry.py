@@ -14,6 +14,7 @@ from registry.server.attempts import Attempts
 from registry.server.content import Content
 from registry.server.manifests import Manifests
 from registry.server.rows import Rows
+from registry.server.rules import Rules
 from registry.server.schema import hidden, prepare
 from registry.server.settings import ServerSettings
 from registry.server.tokens import TokenSigner, load_key
@@ -48,9 +49,10 @@ class Registry:
             settings = replace(settings, hidden=found[0])
         directory = store.root / "serve"
         self.store = store
-        self.settings = settings
         self.clock = clock
         self.rows = Rows(store)
+        self.rules = Rules(self.rows)
+        self.settings = settings = replace(settings, made=self.rules.of)
         self.content = Content(store, self.rows, settings, clock=clock)
         self.uploads = Uploads(directory / "uploads", self.rows, self.content, settings, clock=clock)
         self.manifests = Manifests(self.rows, self.content, settings, clock=clock)

@@ -4,7 +4,7 @@
     blobs           a blob is visible in a repository by its row here, under the digest it was pushed with
     manifests       likewise; ``content`` is always the sha256 name that the blob store knows
     edges           what a manifest refers to: garbage collection marks along them
-    tags, uploads, users, grants, access tokens
+    tags, uploads, users, grants, access tokens, rules of repositories
 
 Every ``content`` is pinned (images' ``pins``) by triggers, so that no collector takes what a row here refers to.
 """
@@ -90,6 +90,11 @@ _MIGRATIONS: Final = (
     DELETE FROM registry_users WHERE name IN ('api-token-build', 'api-token-read');
     DELETE FROM registry_grants WHERE user IN ('api-token-build', 'api-token-read');
     DELETE FROM registry_tokens WHERE user IN ('api-token-build', 'api-token-read');
+    """,
+    """
+    CREATE INDEX registry_tags_newest ON registry_tags (repository, updated_at, name);
+    -- what people chose on pages for one repository, see rules.py; document: JSON
+    CREATE TABLE registry_rules (repository TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

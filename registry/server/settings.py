@@ -16,8 +16,8 @@ tags = ["*"]                      # the others stay
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -72,7 +72,10 @@ class Policy:
 
 
 _NO_RULES: Final = Policy("*")
-_NO_SETTINGS: Final = {"access", "other_names", "policies", "hidden"}
+_NO_SETTINGS: Final = {"access", "other_names", "policies", "hidden", "made"}
+
+EDITABLE: Final = ("quota_bytes", "immutable_tags", "untagged_days", "retention")
+"""The members of a ``Policy`` that can be chosen for one repository while the server runs, where the file has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class ServerSettings:
     stalled_s: how long a client may neither send nor take a byte before its connection is closed.
     hidden: what the names of repositories begin with that belong to the program around the registry; "": none do. No
         list shows them, only its own accounts reach them (``access.Accounts``), and it decides what is collected.
+    made: gives what was chosen for a repository while the server ran (``rules.Rules``); None: nothing was.
     """
 
     access: Access = "users"
@@ -106,6 +110,7 @@ class ServerSettings:
     stalled_s: float = 120.0
     policies: tuple[Policy, ...] = field(default=())
     hidden: str = ""
+    made: Callable[[str], Policy | None] | None = field(default=None, compare=False, repr=False)
 
     def is_hidden(self, repository: str) -> bool:
         """Whether the repository belongs to the program around the registry."""
@@ -117,10 +122,26 @@ class ServerSettings:
         return (self.hidden, self.hidden[:-1] + chr(ord(self.hidden[-1]) + 1)) if self.hidden else ("", "")
 
     def policy(self, repository: str) -> Policy:
-        """The rules for a repository: of the first pattern that fits; none for a hidden one."""
+        """The rules for a repository: of the first pattern of the file that fits; none for a hidden one.
+
+        What that leaves open is as somebody chose it for this repository.
+        """
+        fixed = self.fixed(repository)
+        its = None if self.made is None or self.is_hidden(repository) else self.made(repository)
+        if its is None:
+            return fixed
+        return replace(fixed, **{name: getattr(its, name) for name in EDITABLE if not is_set(fixed, name)})
+
+    def fixed(self, repository: str) -> Policy:
+        """The rules of the file for a repository."""
         if self.is_hidden(repository):
             return _NO_RULES
         return next((policy for policy in self.policies if fnmatchcase(repository, policy.pattern)), _NO_RULES)
+
+
+def is_set(policy: Policy, name: str) -> bool:
+    """Whether the policy says anything by this one of ``EDITABLE``."""
+    return getattr(policy, name) not in (None, ())
 
 
 def settings_of(root: Path, *, access: Access) -> ServerSettings:

@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from images.contents import LayerEntry, change_of, directory, paths_below, read_entries
+from images.contents import LayerEntry, change_of, directory, layer_diff, paths_below, read_entries
 from images.errors import ImagesError
 
 
@@ -63,12 +63,13 @@ def test_what_is_below_is_what_all_layers_leave() -> None:
 def test_changes_are_counted_up_the_tree() -> None:
     below = paths_below([_entries(**{"etc": None, "etc/motd": b"x", "usr/doc/a": b""})])
     layer = _entries(**{"etc": None, "etc/motd": b"new", "etc/issue": b"1", "usr/.wh.doc": b"", "srv/x/y": b"22"})
-    nodes = {node.name: node for node in directory(layer, below)}
+    diff = layer_diff(layer, below)
+    nodes = {node.name: node for node in directory(layer, diff)}
     assert list(nodes) == ["etc", "srv", "usr"]
     assert [(n.change, n.added, n.modified, n.removed, n.size) for n in nodes.values()] == [
         ("same", 1, 1, 0, 4), ("added", 1, 0, 0, 2), ("same", 0, 0, 1, 0),
     ]  # fmt: skip
-    assert [(n.name, n.change) for n in directory(layer, below, "etc")] == [("issue", "added"), ("motd", "modified")]
-    assert [(n.name, n.kind) for n in directory(layer, below, "usr")] == [("doc", "removed")]
-    assert directory(layer, below, "nowhere") == []
+    assert [(n.name, n.change) for n in directory(layer, diff, "etc")] == [("issue", "added"), ("motd", "modified")]
+    assert [(n.name, n.kind) for n in directory(layer, diff, "usr")] == [("doc", "removed")]
+    assert directory(layer, diff, "nowhere") == []
     assert change_of(layer[0], below) == "same"

@@ -80,7 +80,20 @@ def before_jobs(settings: ServiceSettings) -> None:
 
 def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
     before_jobs(settings)
-    assert migrate(settings) == ["0014", "0015", "0016", "0017", "0018", "0019", "0020", "0021", "0022", "0023", "0024"]
+    assert migrate(settings) == [
+        "0014",
+        "0015",
+        "0016",
+        "0017",
+        "0018",
+        "0019",
+        "0020",
+        "0021",
+        "0022",
+        "0023",
+        "0024",
+        "0027",
+    ]
     with Service.open(settings) as service:
         found = service.runs.list()
         assert [(run.number, run.state, run.attempt, run.priority) for run in found] == [

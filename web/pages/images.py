@@ -1,119 +1,124 @@
-"""Images in the registry: repositories, tags, layers and the changes in each, referrers; and deleting."""
+"""Images in the registry: repositories, and the tags of one; deleting some of these. ``image`` shows an image."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, redirect, request
 
-from images.contents import directory, paths_below
 from images.errors import ImagesError
-from images.oci import Descriptor
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
-from registry.server.browse import Browser, ImageView, parse_reference
+from pipelines.owning.ownership import is_cache, is_outputs
+from registry.server.browse import Browser, parse_reference
 from registry.server.errors import SpecError
+from registry.server.survey import ListedManifest
 from web.backing import registry, service
-from web.guard import require
+from web.guard import note, require
 from web.guard.rights import may_repository, readable
 from web.pages.frame import page
+from web.pages.trail import makers_of
 
 blueprint: Final = Blueprint("image_pages", __name__)
 
 _BROWSER: Final = "shiplap-browser"
-_MAX_NODES: Final = 2000
-_MAX_PACKAGES: Final = 5000
+_REPOSITORIES: Final = 100
+_TAGS: Final = 50
+_MOST_DELETED: Final = 500
 
 
 @blueprint.get("/images")
 def list_repositories() -> Response:
-    """All repositories."""
-    text = request.args.get("text", "").strip().lower()
-    every = _browser().repositories()
-    names = set(readable(service(), g.rights, (found.name for found in every)))
-    seen = [found for found in every if found.name in names]
-    found = [repository for repository in seen if text in repository.name.lower()]
-    return page("images.html", repositories=found, text=text, notice=_notice())
+    """The repositories of images by name; those in which the service keeps things of its own only on request."""
+    text, after = (request.args.get(name, "").strip().lower()[:255] for name in ("text", "after"))
+    wants_internal = "internal" in request.args
+    seen = list(readable(service(), g.rights, browser().names()))
+    internal = [name for name in seen if is_internal(name)]
+    wanted = internal if wants_internal else [name for name in seen if not is_internal(name)]
+    found = [name for name in wanted if text in name and name > after][: _REPOSITORIES + 1]
+    query = {"text": text, **({"internal": "1"} if wants_internal else {})}
+    return page(
+        "images.html",
+        repositories=browser().summaries(found[:_REPOSITORIES]),
+        text=text,
+        shows_internal=wants_internal,
+        internal=len(internal),
+        others=len(seen) - len(internal),
+        more=urlencode({**query, "after": found[_REPOSITORIES - 1]}) if len(found) > _REPOSITORIES else "",
+        notice=_notice(),
+    )
 
 
 @blueprint.get("/images/<path:repository>")
 def show_repository(repository: str) -> Response:
-    """The tags of a repository."""
-    with _translated():
-        return page(
-            "repository.html",
-            repository=repository,
-            tags=_browser().tags(repository),
-            host=request.host,
-            notice=_notice(),
-        )
-
-
-@blueprint.get("/images/<path:repository>/-/<reference>")
-def show_image(repository: str, reference: str) -> Response:
-    """A manifest: an image with its layers and config, or an index with its platforms."""
-    with _translated():
-        view = _browser().image(repository, reference)
-        packages = []
-        index = request.args.get("index", "")
-        if view.config is not None and index:
-            packages = _browser().packages(repository, _browser().image(repository, index), view.manifest.digest)
-    joint = ":" if ":" not in reference else "@"
+    """The tags of a repository, the newest first; or the manifests that nothing leads to."""
+    text, after = request.args.get("text", "").strip()[:128], request.args.get("after", "")[:200]
+    wants_untagged = "untagged" in request.args
+    with translated():
+        tags, untagged = browser().counts(repository)
+        if wants_untagged:
+            found = browser().untagged(repository, after=after, limit=_TAGS + 1)
+        else:
+            found = browser().tags(repository, text=text, after=after, limit=_TAGS + 1)
+        rows = _rows(repository, found[:_TAGS])
+    query = {"text": text, **({"untagged": "1"} if wants_untagged else {})}
+    policy = registry().settings.policy(repository)
     return page(
-        "image.html",
+        "repository.html",
         repository=repository,
-        reference=reference,
-        view=view,
-        index=index,
-        packages=packages[:_MAX_PACKAGES],
-        package_count=len(packages),
-        name=f"{request.host}/{repository}{joint}{reference}",
+        rows=rows,
+        tags=tags,
+        untagged=untagged,
+        shows_untagged=wants_untagged,
+        text=text,
+        more=urlencode({**query, "after": found[_TAGS - 1].cursor}) if len(found) > _TAGS else "",
+        host=request.host,
+        policy=policy,
+        used=browser().summaries([repository])[0].size_bytes,
         may_delete=may_repository(service(), g.rights, "build", repository),
+        notice=_notice(),
     )
 
 
-@blueprint.get("/images/<path:repository>/-/<reference>/layers/<int:number>")
-def show_layer(repository: str, reference: str, number: int) -> Response:
-    """One directory of a layer, and what the layer changes there in the layers below."""
-    path = request.args.get("path", "").strip("/")
-    with _translated():
-        view = _browser().image(repository, reference)
-        layers = _layers(view)
-        if number >= len(layers):
-            raise NotFoundError(f"the image has {len(layers)} layers")
-        entries = _browser().listing(repository, layers[number])
-        below = paths_below(_browser().listing(repository, layer) for layer in layers[:number])
-    nodes = directory(entries, below, path)
-    made = next((layer for layer in view.layers if layer.index == number), None)
-    return page(
-        "layer.html",
-        repository=repository,
-        reference=reference,
-        number=number,
-        count=len(layers),
-        layer=layers[number],
-        made=made,
-        path=path,
-        nodes=nodes[:_MAX_NODES],
-        hidden=max(0, len(nodes) - _MAX_NODES),
-        entries=len(entries),
-    )
+@blueprint.post("/images/<path:repository>/-/-/delete")
+@require("member")
+def delete_many(repository: str) -> Response:
+    """Take tags away, or manifests that nothing leads to: asks first, and shows which of them may not go."""
+    names = list(dict.fromkeys(request.form.getlist("chosen")))[:_MOST_DELETED]
+    with translated():
+        references = [parse_reference(name) for name in names]
+        if not names:
+            raise InvalidRequestError("no tag was chosen", hint="go back, and tick those that are to go")
+        if "sure" not in request.form:
+            policy = registry().settings.policy(repository)
+            fixed = [name for name in names if ":" not in name and policy.is_immutable(name)]
+            return page(
+                "images_delete.html",
+                repository=repository,
+                going=[name for name in names if name not in fixed],
+                fixed=fixed,
+                patterns=policy.immutable_tags,
+            )
+        done = registry().manifests.delete_all(repository, references)
+    shown = " ".join(str(each) for each in done.gone)
+    refused = f"; {len(done.refused)} may not go" if done.refused else ""
+    note(service(), "delete images", f"repository={repository}", f"{shown[:1500]}{refused}")
+    query = {"gone": len(done.gone), "refused": len(done.refused), "missing": len(done.missing)}
+    return _to(f"/images/{repository}?{urlencode(query)}" if _has_tags(repository) else "/images?done=deleted")
 
 
 @blueprint.post("/images/<path:repository>/-/<reference>/delete")
 @require("member")
 def delete(repository: str, reference: str) -> Response:
     """Take a tag away, or a manifest with all its tags."""
-    with _translated():
+    with translated():
         registry().manifests.delete(repository, parse_reference(reference))
-    left = any(found.name == repository and found.tags for found in _browser().repositories())
-    response = redirect(f"/images/{repository}?done=deleted" if left else "/images?done=deleted", 303)
-    assert isinstance(response, Response)
-    return response
+    return _to(f"/images/{repository}?done=deleted" if _has_tags(repository) else "/images?done=deleted")
 
 
-def _browser() -> Browser:
+def browser() -> Browser:
     """The browser of this application's registry; it keeps listings of layers in memory."""
     found = current_app.extensions.get(_BROWSER)
     if found is None:
@@ -122,16 +127,13 @@ def _browser() -> Browser:
     return found
 
 
-def _layers(view: ImageView) -> list[Descriptor]:
-    return [layer.descriptor for layer in view.layers if layer.descriptor is not None]
-
-
-def _notice() -> str | None:
-    return "It was deleted. Its space is free after the next garbage collection." if "done" in request.args else None
+def is_internal(repository: str) -> bool:
+    """Whether the service keeps caches of builds there, or what jobs output."""
+    return is_cache(repository) or is_outputs(repository)
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn the registry's errors into this room's."""
     try:
         yield
@@ -143,3 +145,46 @@ def _translated() -> Iterator[None]:
         raise InvalidRequestError(error.message) from error
     except ImagesError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from error
+
+
+def _rows(repository: str, found: Sequence[ListedManifest]) -> list[dict[str, Any]]:
+    """What a row of the table shows of each."""
+    makers = makers_of(repository, list({each.manifest.digest for each in found}))
+    policy = registry().settings.policy(repository)
+    return [
+        {
+            "tag": each.tag,
+            "digest": each.manifest.digest,
+            "reference": each.tag or each.manifest.digest,
+            "at": each.at,
+            "facts": browser().facts.of(repository, each.manifest),
+            "maker": makers.get(each.manifest.digest),
+            "is_immutable": bool(each.tag) and policy.is_immutable(each.tag),
+        }
+        for each in found
+    ]
+
+
+def _has_tags(repository: str) -> bool:
+    with contextlib.suppress(SpecError):
+        return browser().counts(repository)[0] > 0
+    return False
+
+
+def _notice() -> str | None:
+    if "done" in request.args:
+        return "It was deleted. Its space is free after the next garbage collection."
+    counts = {name: request.args.get(name, "") for name in ("gone", "refused", "missing")}
+    if not all(count.isdigit() for count in counts.values()):
+        return None
+    gone, refused, missing = (int(count[:6]) for count in counts.values())
+    parts = [f"{gone:,} deleted; their space is free after the next garbage collection"] if gone else []
+    parts += [f"{refused:,} may not be deleted: immutable tags lead there"] if refused else []
+    parts += [f"{missing:,} had gone already"] if missing else []
+    return ". ".join(parts) + "." if parts else None
+
+
+def _to(address: str) -> Response:
+    response = redirect(address, 303)
+    assert isinstance(response, Response)
+    return response

@@ -10,19 +10,22 @@ from typing import Final
 from flask import Blueprint, Flask, Response, request
 
 from web.looks import look_of
-from web.pages import outputs, reports, words
+from web.pages import compare, outputs, reports, words
 from web.pages.account import blueprint as account
 from web.pages.audit import blueprint as audit
+from web.pages.commits import blueprint as commits
 from web.pages.disk import blueprint as disk
 from web.pages.find import blueprint as find
 from web.pages.frame import POLICY
 from web.pages.home import blueprint as home
 from web.pages.home import failing_projects
+from web.pages.image import blueprint as image
 from web.pages.images import blueprint as images
 from web.pages.login import blueprint as login
 from web.pages.oidc import blueprint as oidc
 from web.pages.projects import blueprint as projects
 from web.pages.projects_settings import blueprint as project_settings
+from web.pages.rules import blueprint as rules
 from web.pages.run import blueprint as run
 from web.pages.run_jobs import blueprint as run_jobs
 from web.pages.run_list import blueprint as runs
@@ -36,7 +39,9 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
     home, start, runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects,
-    outputs.of_projects, project_settings, images, workers, disk, find, login, oidc, account, users, tokens, audit,
+    outputs.of_projects, project_settings, commits, images, image,
+    compare.of_images, compare.of_runs, rules, workers, disk, find, login, oidc, account, users,
+    tokens, audit,
 )  # fmt: skip
 
 

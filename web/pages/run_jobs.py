@@ -73,7 +73,7 @@ def show_head(number: int) -> Response:
     run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     shown = run_panes.head(run, pipeline)
     done = NOTICES["again"] if request.args.get("done") == "again" else ""  # the others are true for a moment
-    return fresh("run_head.html", (shown["run"], pipeline, shown["course"]), done=done, **shown)
+    return fresh("run_head.html", (shown["run"], pipeline, shown["course"], shown["trail"]), done=done, **shown)
 
 
 @blueprint.get("/runs/<int:number>/strip")

@@ -12,16 +12,13 @@ from flask import g, request
 
 from ci.graph import ENDED
 from ci.reports.model import Case
-from core.digests import Digest
 from core.references import Reference
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run, Step
 from pipelines.runs.jobs import JobView, PipelineView
 from pipelines.runs.reports import History
 from pipelines.runs.strips import SHOWN, Strip, branch_strips
-from registry.server.errors import SpecError
-from web import errors
-from web.backing import registry, service
+from web.backing import service
 from web.guard.rights import may
 from web.pages import run_log
 from web.pages.frame import number_argument
@@ -32,6 +29,7 @@ from web.pages.run_strip import strip_of
 from web.pages.run_tree import grow, is_open_by_itself, step_name, steps_of_stage
 from web.pages.run_view import ALL, View
 from web.pages.strip import draw_strip
+from web.pages.trail import own_registries, trail_of_run
 
 _WIDEST: Final = 40  # boxes; of a larger graph, what has to do with the chosen job is shown
 _GOING: Final = ("running", "blocked", "queued", "waiting")
@@ -93,16 +91,22 @@ def at(jobs: Sequence[JobView], place: int) -> JobView:
 def head(run: Run, pipeline: PipelineView | None) -> dict[str, Any]:
     """What is said of the run as a whole. No number of lines is in it, for that grows all the time."""
     basis = msgspec.structs.replace(run, lines=0, log_bytes=0)
-    return {"run": basis, "pipeline": pipeline, "images": _images(run), **_recent(run)}
+    trail = trail_of_run(run)
+    return {"run": basis, "pipeline": pipeline, "trail": trail, "elsewhere": _elsewhere(run), **_recent(run)}
 
 
 def _recent(run: Run) -> dict[str, Any]:
-    """The last runs of the run's branch, drawn, and what this run changed for it; None where it has no branch."""
+    """The last runs of the run's branch, drawn, what it changed there, and the run before. Nothing without one."""
     branch = run.trigger.branch
     if not branch or run.trigger.pull_request:
-        return {"recent": None, "course": ""}
+        return {"recent": None, "course": "", "earlier": 0}
     found = branch_strips(service().database, run.project, [branch], SHOWN)[branch]
-    return {"recent": draw_strip(found, time.time()), "course": course(found, run.number, branch)}
+    earlier = max((brief.number for brief in found.runs if brief.number < run.number and brief.is_final), default=0)
+    return {
+        "recent": draw_strip(found, time.time()),
+        "course": course(found, run.number, branch),
+        "earlier": earlier if run.is_final else 0,
+    }
 
 
 def course(strip: Strip, number: int, branch: str) -> str:
@@ -235,23 +239,10 @@ def _failed_test(job: JobView) -> tuple[Case, History] | None:
     return None if case is None else (case, service().reports.histories(job.run, job.place, [case])[0])
 
 
-def _images(run: Run) -> list[tuple[str, str]]:
-    """Each name of the built image, with its page's address: empty where the registry here does not have it."""
-    result = run.result
-    if result is None:
-        return []
-    pages = ((name, Reference.parse(name).path) for name in result.names)
-    return [
-        (name, f"/images/{path}/-/{result.manifest}" if _is_here(path, result.manifest) else "") for name, path in pages
-    ]
-
-
-def _is_here(repository: str, manifest: str) -> bool:
-    try:
-        registry().manifests.find(repository, Digest(manifest))
-    except (errors.NotFoundError, SpecError):
-        return False
-    return True
+def _elsewhere(run: Run) -> list[str]:
+    """The names of the built image that are not of the registry here: no page shows them."""
+    own = own_registries()
+    return [name for name in (run.result.names if run.result else ()) if Reference.parse(name).domain not in own]
 
 
 def _gate(job: JobView) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
+_LONGEST: Final = 1000
 
 
 class Passage(NamedTuple):
@@ -139,6 +140,11 @@ def browser(agent: str) -> str:
     return agent[:100] or "unknown"
 
 
+def cut_off(text: str) -> str:
+    """A text of strangers, of which a page shows no more than some lines."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
+
+
 def as_json(value: object) -> str:
     """JSON for people, unescaped: the template escapes for HTML, and the browser shows the original."""
     return json.dumps(value, ensure_ascii=False)
@@ -152,7 +158,7 @@ def weblink(url: str) -> str:
 FILTERS: Final = {
     word.__name__: word
     for word in (
-        about, ago, as_json, axis, browser, duration, epoch, iso, passages, percent, plain, plural, short, size,
-        thousands, weblink,
+        about, ago, as_json, axis, browser, cut_off, duration, epoch, iso, passages, percent, plain, plural, short,
+        size, thousands, weblink,
     )
 }  # fmt: skip

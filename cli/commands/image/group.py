@@ -10,6 +10,7 @@ _COMMANDS = {
     "ls": LazyCommand("cli.commands.image.ls", "List images."),
     "inspect": LazyCommand("cli.commands.image.inspect", "Show all about images, as JSON."),
     "history": LazyCommand("cli.commands.image.history", "Show how an image was made."),
+    "diff": LazyCommand("cli.commands.image.diff", "Show what changed from one image to another."),
     "attestations": LazyCommand(
         "cli.commands.image.attestations", "Show what is attested of an image: in-toto statements, as JSON."
     ),

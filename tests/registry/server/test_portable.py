@@ -120,6 +120,6 @@ def test_layers_are_looked_through_once_and_kept(full: Bench) -> None:
         browser = Browser(full.registry)
         views = browser.image("team/app", "three").layers
         described = [view.descriptor for view in views if view.descriptor is not None]
-        found = [browser.listing("team/app", each) for each in described]
+        found = [browser.listings.get("team/app", each) for each in described]
         assert [[entry.path for entry in entries] for entries in found] == [["a"], ["b"], ["c"]]
-        assert browser.listing("team/app", described[0]) is found[0]
+        assert browser.listings.get("team/app", described[0]) is found[0]

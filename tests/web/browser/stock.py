@@ -96,7 +96,7 @@ class Stock:
 
 
 def stock(registry: Registry) -> None:
-    """``harbour/web`` with the tags main (an image) and v2 (an index with an SBOM); ``harbour/tide``."""
+    """``harbour/web`` with the tags main and stable (images) and v2 (an index with an SBOM); ``harbour/tide``."""
     shelf = Stock(registry, "harbour/web")
     layers = [layer_tar(BASE), layer_tar(ABOVE)]
     image = shelf.image(layers, "main", "v2.1.0-amd64")
@@ -120,6 +120,7 @@ def stock(registry: Registry) -> None:
             "layers": [signature], "subject": image, "annotations": {"by": "ada"},
         }
     )  # fmt: skip
+    shelf.image([layers[0], layer_tar({**ABOVE, "srv/www/new.html": b"new", "usr/bin/tide": bytes(70_000)})], "stable")
     Stock(registry, "harbour/tide").image(layers[:1], "nightly")
 
 

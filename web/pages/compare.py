@@ -1,0 +1,253 @@
+"""What two images, or two runs, differ in: packages, files, layers, settings, times, and the commits between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+import msgspec
+from flask import Blueprint, g, redirect, request
+from werkzeug.wrappers import Response
+
+from core.digests import Digest
+from images.comparing import ChangedName, compare_settings, compare_versions, pair_layers
+from pipelines.model import Run, Step
+from pipelines.runs.jobs import JobView
+from pipelines.runs.trail import CommitSeen, Maker
+from registry.server.browse import ImageView
+from web.backing import service
+from web.errors import InvalidRequestError
+from web.guard.rights import Target, check
+from web.pages.frame import page
+from web.pages.image import layers_of
+from web.pages.images import browser, translated
+from web.pages.run_tree import step_name
+from web.pages.trail import image_chips, maker_of, own_registries
+
+of_images: Final = Blueprint("compare_pages", __name__)
+of_runs: Final = Blueprint("run_compare_pages", __name__)
+
+Tab: TypeAlias = Literal["packages", "files", "layers", "settings", "times"]
+_SHOWN: Final = 1000
+_MOST_ROWS: Final = 400
+
+
+class Side(NamedTuple):
+    """One of two images. of: the digest of the index that it was found by; empty without one."""
+
+    repository: str
+    reference: str
+    view: ImageView
+    of: str
+    maker: Maker | None
+
+    @property
+    def shown(self) -> str:
+        digest = self.reference.startswith("sha256:")
+        short = Digest(self.reference).hex[:12] if digest else self.reference
+        return f"{self.repository}{'@' if digest else ':'}{short}"
+
+    @property
+    def path(self) -> str:
+        return f"/images/{self.repository}/-/{self.reference}"
+
+    @property
+    def digests(self) -> list[str]:
+        return [layer.digest for layer in layers_of(self.view)]
+
+
+class Took(msgspec.Struct, frozen=True):
+    """How long something of two runs took, in seconds; None: it was not there, or did not run."""
+
+    name: str
+    old: float | None
+    new: float | None
+
+
+@of_images.get("/images/<path:repository>/-/<reference>/compare")
+def compare_images(repository: str, reference: str) -> Response:
+    """What an image has become since another one. with: a tag, REPOSITORY:TAG or REPOSITORY@DIGEST."""
+    wanted = request.args.get("with", "").strip()[:400]
+    other, its = _named(wanted, repository)
+    check(service(), g.rights, "read", Target(repository=other))
+    with translated():
+        new = _side(repository, reference)
+        old = _side(other, its, str(new.view.config.platform) if new.view.config else "")
+        shown = _compared(old, new)
+    if request.headers.get("HX-Request"):
+        return page("compare_parts.html", **shown)
+    return page("compare.html", **shown, wanted=wanted)
+
+
+@of_runs.get("/runs/<int:number>/compare")
+def choose_run(number: int) -> Response:
+    """To the comparison with the run of this number: as a form gives it."""
+    other = request.args.get("with", "").strip().removeprefix("#")
+    if not (other.isascii() and other.isdigit() and len(other) < 10):
+        raise InvalidRequestError(f"{other[:40]!r} is no number of a run", hint="write 482, or #482")
+    return redirect(f"/runs/{number}/compare/{int(other)}", 303)
+
+
+@of_runs.get("/runs/<int:number>/compare/<int:other>")
+def compare_runs(number: int, other: int) -> Response:
+    """What a run did otherwise than another one; the older one is looked at first."""
+    check(service(), g.rights, "read", Target(run=other))
+    older, newer = sorted((service().runs.get(number), service().runs.get(other)), key=lambda run: run.number)
+    made = service().trails.images_of([older.number, newer.number])
+    chips = {run: {chip.path: chip for chip in image_chips(its)} for run, its in made.items()}
+    pairs = [
+        (old, new)
+        for old in chips.get(older.number, {}).values()
+        for new in chips.get(newer.number, {}).values()
+        if old.path != new.path and _repository(old.path) == _repository(new.path)
+    ]
+    return page(
+        "compare_runs.html",
+        old=older,
+        new=newer,
+        times=_times(older, newer),
+        settings=_run_settings(older, newer),
+        pairs=pairs,
+        same=[chip for path, chip in chips.get(older.number, {}).items() if path in chips.get(newer.number, {})],
+        **_commits(older, newer),
+    )
+
+
+def _named(wanted: str, repository: str) -> tuple[str, str]:
+    """Repository and reference. Raises InvalidRequestError."""
+    for own in own_registries():
+        wanted = wanted.removeprefix(f"{own}/")
+    if "@" in wanted:
+        name, _, reference = wanted.partition("@")
+        found = name.partition(":")[0] or repository, reference
+    elif wanted.startswith("sha256:"):
+        found = repository, wanted
+    else:
+        name, colon, tag = wanted.rpartition(":")
+        found = (name or repository, tag) if colon or "/" not in wanted else (wanted, "latest")
+    if not all(found):
+        raise InvalidRequestError("nothing to compare with", hint="name a tag, or REPOSITORY:TAG")
+    return found
+
+
+def _side(repository: str, reference: str, platform: str = "") -> Side:
+    view, index = browser().picture(repository, reference, platform)
+    return Side(repository, reference, view, index, maker_of(repository, index or view.manifest.digest))
+
+
+def _compared(old: Side, new: Side) -> dict[str, Any]:
+    assert old.view.config is not None
+    assert new.view.config is not None
+    files = browser().listings.compared((old.repository, layers_of(old.view)), (new.repository, layers_of(new.view)))
+    packages, why_not = _packages(old, new)
+    pairs = pair_layers(old.digests, new.digests)
+    runs = _runs(old, new)
+    tab = request.args.get("tab", "")
+    return {
+        "old": old,
+        "new": new,
+        "tab": tab if tab in get_args(Tab) else "packages" if packages is not None else "files",
+        "link": {"with": request.args.get("with", "")[:400]},
+        "size": new.view.size_bytes - old.view.size_bytes,
+        "files": files,
+        "packages": packages[:_SHOWN] if packages is not None else None,
+        "package_counts": _counts(packages or []),
+        "why_not": why_not,
+        "pairs": pairs,
+        "same_layers": sum(pair.is_same for pair in pairs),
+        "is_base_same": bool(pairs) and pairs[0].is_same,
+        "old_layers": [layer for layer in old.view.layers if layer.descriptor is not None],
+        "new_layers": [layer for layer in new.view.layers if layer.descriptor is not None],
+        "settings": compare_settings(old.view.config, new.view.config),
+        "times": _times(*runs) if runs is not None else [],
+        "runs": runs,
+        **(_commits(*runs) if runs is not None else {"commits": (), "people": 0}),
+    }
+
+
+def _packages(old: Side, new: Side) -> tuple[list[ChangedName] | None, str]:
+    """The packages that changed; or None, and why nobody knows."""
+    lists = []
+    for side in (old, new):
+        if not side.of:
+            return None, f"{side.shown} has no SBOM: build with --sbom to have packages compared"
+        found = browser().packages(
+            side.repository, browser().image(side.repository, side.of), side.view.manifest.digest
+        )
+        if not found:
+            return None, f"{side.shown} has no SBOM: build with --sbom to have packages compared"
+        lists.append([(package.name, package.version) for package in found])
+    return compare_versions(*lists), ""
+
+
+def _runs(old: Side, new: Side) -> tuple[Run, Run] | None:
+    if old.maker is None or new.maker is None or old.maker.run == new.maker.run:
+        return None
+    return service().runs.get(old.maker.run), service().runs.get(new.maker.run)
+
+
+def _times(old: Run, new: Run) -> list[Took]:
+    """How long the runs took, and their jobs; of builds alone their steps. By name, in the newer one's order."""
+    rows = [Took("the whole run", _lasted(old), _lasted(new))]
+    jobs = [service().jobs.list(run.number) for run in (old, new)]
+    if all(len(each) == 1 for each in jobs):
+        steps = [service().runs.steps(run.number) for run in (old, new)]
+        return [*rows, *_joined(*({step_name(each): _step_took(each) for each in its} for its in steps))]
+    return [*rows, *_joined(*({each.name: _job_took(each) for each in its} for its in jobs))]
+
+
+def _joined(old: Mapping[str, float | None], new: Mapping[str, float | None]) -> list[Took]:
+    names = list(dict.fromkeys((*new, *old)))[:_MOST_ROWS]
+    return [Took(name, old.get(name), new.get(name)) for name in names]
+
+
+def _lasted(run: Run) -> float | None:
+    return run.finished_at - run.started_at if run.finished_at and run.started_at else None
+
+
+def _job_took(job: JobView) -> float | None:
+    return job.finished_at - job.started_at if job.finished_at and job.started_at else None
+
+
+def _step_took(step: Step) -> float | None:
+    return step.duration_s if step.state in ("done", "failed") else None
+
+
+def _run_settings(old: Run, new: Run) -> list[tuple[str, str, str]]:
+    """What was asked for otherwise: name, before, after."""
+    found: list[dict[str, str]] = []
+    for run in (old, new):
+        options, pipeline = run.options, service().jobs.pipeline(run.number)
+        its = {
+            "Dockerfile": options.file or "",
+            "target": options.target,
+            "platform": options.platform or "",
+            "cache": "not used" if options.no_cache else "",
+            "pipeline": pipeline.name if pipeline else "",
+        }
+        its |= {f"build argument {name}": value for name, value in options.build_args.items()}
+        its |= {f"parameter {name}": value for name, value in (pipeline.values if pipeline else {}).items()}
+        found.append(its)
+    names = dict.fromkeys((*found[0], *found[1]))
+    return [
+        (name, found[0].get(name, ""), found[1].get(name, ""))
+        for name in names
+        if found[0].get(name, "") != found[1].get(name, "")
+    ]
+
+
+def _commits(old: Run, new: Run) -> dict[str, Any]:
+    """The commits between two runs of one branch of one project, as far as they had runs."""
+    older, newer = sorted((old, new), key=lambda run: run.number)
+    between: Sequence[CommitSeen] = ()
+    if old.project == new.project and old.trigger.branch == new.trigger.branch and old.trigger.branch:
+        between = service().trails.between(old.project, old.trigger.branch, older.number, newer.number)
+    return {"commits": between, "people": len({each.by for each in between if each.by})}
+
+
+def _counts(changed: Sequence[ChangedName]) -> dict[str, int]:
+    return {name: sum(each.change == name for each in changed) for name in ("added", "modified", "removed")}
+
+
+def _repository(path: str) -> str:
+    return path.partition("/-/")[0]
