@@ -54,7 +54,7 @@ def note_pipeline(connection: Connection, run: Run, moved: Moved, now: float) ->
         _note_run(connection, run, moved, now)
     if moved.plan.statuses == "jobs":
         _note_jobs(connection, run, moved, now)
-    _note_previews(connection, run, now)
+    _note_previews(connection, run, moved, now)
 
 
 def of_job(pipeline: str, job: str) -> str:
@@ -66,15 +66,20 @@ def of_job(pipeline: str, job: str) -> str:
     return f"{name[: _LONGEST - _DIGITS - 1]}~{digest}"
 
 
-def _note_previews(connection: Connection, run: Run, now: float) -> None:
-    """Have the commit marked with what jobs want to be opened, as soon as it is there."""
+def _note_previews(connection: Connection, run: Run, moved: Moved, now: float) -> None:
+    """Have the commit marked with what jobs want to be opened, as soon as it is there.
+
+    Where jobs have marks of their own, an output that is called like one is told from it: no job's name ends so.
+    """
     ended = (jobs.c.run == run.number, jobs.c.kind == "job", jobs.c.state.in_(HAVE_OUTCOME))
     wanted = select(jobs.c.place, jobs.c.result).where(*ended, jobs.c.result.contains(_PREVIEW, autoescape=True))
     found = connection.execute(wanted.order_by(jobs.c.place)).all()
     known = _last_states(connection, run) if found else {}
+    names = {each.node.name for each in moved.graph} | moved.plan.left_out.keys()
+    of_jobs = names if moved.plan.statuses == "jobs" else frozenset()
     for row in found:
         for name in previews_of(row.result):
-            context = of_job(run.trigger.context, name)
+            context = of_job(run.trigger.context, f"{name} preview" if name in of_jobs else name)
             if context not in known:
                 known[context] = "success"
                 add_status(connection, run, context, "success", preview_words(name), now, job=row.place)

@@ -335,6 +335,25 @@ def test_policy_of_a_secret_is_set_shown_and_kept(serving: Serving) -> None:
     assert "there is no secret NONE of project policies" in missing.stderr
 
 
+def test_policy_of_a_log_in_is_given_with_it_and_kept(serving: Serving) -> None:
+    def policies() -> list[object]:
+        given = serving.shiplap.json("grant", "ls", "--project", "logins", "--json")
+        return [grant["policy"] for grant in given if grant["name"] == "ghcr.io"]
+
+    serving.shiplap("project", "add", "logins")
+    login = ("grant", "login", "ghcr.io", "-u", "robot", "--password-stdin")
+    serving.shiplap(*login, "--for", "logins", stdin="one")
+    assert policies() == [{}]
+    assert "ghcr.io   protected branches and tags" in serving.shiplap("grant", "ls", "--project", "logins").stdout
+    serving.shiplap(*login, "--for", "logins", "--branches", "**", "--events", "push", stdin="two")
+    serving.shiplap(*login, "--for", "logins", stdin="three")
+    assert policies() == [{"branches": ["**"], "events": ["push"]}]
+    serving.shiplap("grant", "add", "logins", "login", "ghcr.io", "--pipelines", "deploy")
+    assert policies() == [{"pipelines": ["deploy"]}]
+    refused = serving.shiplap(*login, "--branches", "main", check=False, stdin="four")
+    assert (refused.returncode, "--for PROJECT says which" in refused.stderr) == (1, True), refused.stderr
+
+
 def test_secret_is_not_sent_where_others_could_read_it(serving: Serving, context: Path) -> None:
     commands: list[list[str | Path]] = [
         ["build", "--secret", "id=PATH", context],

@@ -42,7 +42,9 @@ def test_a_preview_is_marked_once_and_its_mark_opens_it(
     send_all(sender)
     targets = {call.body["context"]: call.body["target_url"] for call in forge.calls}
     assert targets["shiplap/main/site"] == f"https://ci.example/runs/{number}/jobs/2/outputs/site/open"
+    shots = f"https://ci.example/runs/{number}/jobs/3/outputs/shots/open"
     if statuses == "run":
-        assert targets["shiplap/main/shots"] == f"https://ci.example/runs/{number}/jobs/3/outputs/shots/open"
+        assert targets["shiplap/main/shots"] == shots
     else:  # a job's own mark of that name stays what it is
         assert targets["shiplap/main/shots"] == f"https://ci.example/runs/{number}?job=3"
+        assert targets["shiplap/main/shots preview"] == shots
