@@ -137,16 +137,6 @@ def outputs(service: Service, run: int) -> dict[str, str]:
     return {view.name: view.outputs or view.image for view in service.jobs.list(run) if view.outputs or view.image}
 
 
-def test_run_on_two_hosts_gives_the_digests_of_one(service: Service, hosts: Hosts, repository: Repository) -> None:
-    spread = repository.run(FILES)
-    assert spread.state == "succeeded", (spread.reason, log(service, spread.number, PLANNING))
-    assert "hello" in log(service, spread.number, "change")
-    assert "built" in log(service, spread.number, "inside")
-    single = repository.run({**FILES, ".shiplap.yml": SPREAD.replace("two", "one")})
-    assert single.state == "succeeded", single.reason
-    assert outputs(service, spread.number) == outputs(service, single.number)
-
-
 def test_outputs_for_people_are_read_wherever_the_job_was_done(
     service: Service, web: WebProcess, hosts: Hosts, repository: Repository, tmp_path: Path
 ) -> None:
