@@ -615,5 +615,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0027"
+HEAD = "0025"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -38,6 +38,7 @@ import json, os, signal, subprocess, sys, threading
 from core.programs import Programs
 signal.signal(signal.SIGTERM, lambda *_: print("the starter's handler ran"))
 programs = Programs(["program"])
+bound_s = {bound_s}
 held = os.open("/dev/null", os.O_RDONLY)
 os.set_inheritable(held, True)
 {body}
@@ -53,7 +54,12 @@ def modules(tmp_path: Path) -> Path:
 
 def run(modules: Path, body: str) -> list[str]:
     ended = subprocess.run(
-        [sys.executable, "-c", STARTER.format(body=body), "filler of its command line, which is to be longer"],
+        [
+            sys.executable,
+            "-c",
+            STARTER.format(body=body, bound_s=stretched(60)),
+            "filler of its command line, which is to be longer",
+        ],
         env={**os.environ, "PYTHONPATH": f"{modules}{os.pathsep}{Path(__file__).resolve().parents[2]}"},
         capture_output=True,
         text=True,
@@ -67,7 +73,7 @@ def run(modules: Path, body: str) -> list[str]:
 def test_forked_program_gets_what_a_started_one_gets_and_nothing_else(modules: Path) -> None:
     body = """
 process = programs.start("program", ["end", "a b"], {"VARIABLE": "value"})
-print(process.wait(60), process.poll(), process.wait())
+print(process.wait(bound_s), process.poll(), process.wait())
 """
     told, codes = run(modules, body)
     assert codes == "3 3 3"
@@ -85,9 +91,9 @@ try:
 except subprocess.TimeoutExpired:
     print("stays", process.poll())
 process.terminate()
-print(process.wait(60))
+print(process.wait(bound_s))
 process.terminate(), process.kill()
-print(programs.start("program", ["fail"], {}).wait(60))
+print(programs.start("program", ["fail"], {}).wait(bound_s))
 """
     told = [line for line in run(modules, body) if not line.startswith("{")]
     assert told == ["stays None", "-15", "7"]
@@ -103,7 +109,7 @@ if not os.fork():
 import time; time.sleep({stretched(60)})
 """
         ended = subprocess.run(
-            [sys.executable, "-c", STARTER.format(body=body)],
+            [sys.executable, "-c", STARTER.format(body=body, bound_s=stretched(60))],
             env={**os.environ, "PYTHONPATH": f"{modules}{os.pathsep}{Path(__file__).resolve().parents[2]}"},
             stdout=writing,
             timeout=stretched(60),
@@ -136,7 +142,7 @@ import core.zygote
 path = {str(changed)!r}
 programs._stamp = core.zygote.Stamp([path])
 {why}
-print(programs.start("program", ["end"], {{}}).wait(60), flush=True)
+print(programs.start("program", ["end"], {{}}).wait(bound_s), flush=True)
 os._exit(0)
 """
     told = run(modules, body)

@@ -92,7 +92,7 @@ def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
         "0022",
         "0023",
         "0024",
-        "0027",
+        "0025",
     ]
     with Service.open(settings) as service:
         found = service.runs.list()

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.engine import Connection
 
-revision = "0027"
+revision = "0025"
 down_revision = "0024"
 
 _BATCH = 2000
