@@ -43,15 +43,19 @@ class Client(Closing):
         policy: RetryPolicy | None = None,
         cancelled: threading.Event | None = None,
     ) -> None:
+        lookup = credentials or CredentialStore(config.docker_config).get
         if transport is None:
             from registry.client.transport import HttpTransport
 
             transport = HttpTransport(config)
+            if config.relay:
+                from registry.client.relayed import RelayedTransport
+
+                transport = RelayedTransport(config.relay, transport, lookup)
         self.config = config
         self.cancelled = cancelled or threading.Event()
         self._transport = transport
         self._policy = policy or RetryPolicy()
-        lookup = credentials or CredentialStore(config.docker_config).get
         self.auth = Authenticator(self._ask_token_service, lookup, config)
         self._lock = threading.Lock()
         self._bases: dict[Endpoint, tuple[threading.Lock, list[str]]] = {}

@@ -55,6 +55,7 @@ class ClientConfig:
     mirrors: URLs by domain.
     reach: which hosts may be connected to, for registries, and for whatever they name or redirect to.
     login: the command that stores a log-in where it is looked for, for hints.
+    relay: the socket of a ``relay.Relay``, which is asked where there is no log-in; empty: registries are.
     """
 
     docker_config: Path
@@ -66,6 +67,7 @@ class ClientConfig:
     no_proxy: str = ""
     reach: Reach = ANYWHERE
     login: str = LOGIN
+    relay: str = ""
 
     @classmethod
     def load(
@@ -117,6 +119,11 @@ class ClientConfig:
         parts = urlsplit(url)
         schemes = self.schemes(parts.netloc) if parts.scheme == "https" else (parts.scheme,)
         return Endpoint(parts.netloc, parts.path.rstrip("/"), schemes, parts.netloc, is_mirror=True)
+
+
+def domain_of(host: str) -> str:
+    """The domain whose images are at ``HOST[:PORT]``."""
+    return DEFAULT_DOMAIN if host == _DEFAULT_HOST else host
 
 
 def hostname(host: str) -> str:
