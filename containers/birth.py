@@ -211,6 +211,9 @@ class Births:
             elif kind == "device":
                 binds[number] = len(trees)
                 trees.append(self._layers.device(details[0], self._ranges))
+            elif kind == "node":
+                binds[number] = len(trees)
+                trees.append(self._layers.shared_device(details[0], self._ranges))
             elif kind == "given":
                 binds[number] = len(trees)
                 trees.append(os.dup(details[0]))

@@ -27,6 +27,8 @@ class Guest:
     is_told: the client knows that the command has begun.
     status: of the command, as of waitpid, where an init has reaped it; else its own is the command's.
     made: what set-up had to put into the upper layer.
+    beside: the container that it accompanies.
+    companions: those that accompany it.
 
     The client learns why there is no container, or how it ended, only when the process has ended: by then all that it
     had to say has come. The first of these counts:
@@ -39,8 +41,10 @@ class Guest:
     """
 
     __slots__ = (
+        "beside",
         "channel",
         "client",
+        "companions",
         "connected",
         "executing",
         "failure",
@@ -64,6 +68,8 @@ class Guest:
 
     def __init__(self, name: str, pid: int, pidfd: int, channel: _socket.socket, kind: str) -> None:
         self.name = name
+        self.beside: Guest | None = None
+        self.companions: list[Guest] = []
         self.pid = pid
         self.pidfd = pidfd
         self.channel: _socket.socket | None = channel

@@ -44,6 +44,7 @@ class Guests:
         self._loop = loop
         self._births = Births(ranges, layers, _OOM_SCORE, death_signal=syscalls.SIGKILL)
         self._session = session
+        self._ranges = ranges
         self._uplink = uplink
         uplink.changed = self._uplink_changed
         self._count = 0
@@ -85,11 +86,16 @@ class Guests:
             client.close()
             close_all(fds)
             return
+        self._serve(guest, client, spec, fds)
+
+    def _serve(self, guest: Guest, client: _socket.socket, spec: Any, fds: list[int]) -> None:
+        """Have a guest become what a client wants. spec, fds: as for ``start``."""
+        kind = guest.network
         guest.client = client
         guest.request = (spec, fds)
         guest.upper = None if spec["upper"] is None else spec["upper"] + "/fs"
         self._loop.watch(client.fileno(), lambda: self._on_client(guest))
-        if kind == "default" and not self._uplink.ready:
+        if kind == "default" and guest.beside is None and not self._uplink.ready:
             self._waiting.append(guest)
         else:
             self._dispatch(guest)
@@ -162,17 +168,46 @@ class Guests:
         except (ContainerError, OSError):
             self._session.remove(name)
             raise
-        self._all[name] = guest
+        self._begin(guest)
+        return guest
+
+    def _accompany(self, main: Guest, client: _socket.socket, spec: Any, fds: list[int]) -> None:
+        """Start a container beside another one, in its user and network namespaces. The rest is as for ``start``."""
+        from containers import companions  # its import takes time, which builds are not to spend
+
+        guest: Guest | None = None
+        shown: list[int] = []
+        try:
+            self._count += 1
+            guest = companions.forked(self._births, self._session, main, self._count)
+            self._begin(guest)
+            companions.delegate(self._session, guest, self._ranges)
+            shown = companions.show_root(main, spec)
+        except ContainerError as error:
+            reply(client, error_message(error))
+        except OSError as error:
+            reply(client, error_message(_refused("cannot make a container beside another one", error)))
+        else:
+            self._serve(guest, client, spec, fds)
+            close_all(shown)
+            return
+        client.close()
+        close_all(fds)
+        if guest is not None:
+            self._kill(guest)
+
+    def _begin(self, guest: Guest) -> None:
+        """Follow a process that was forked, and let it prepare."""
+        self._all[guest.name] = guest
         self._loop.watch(guest.pidfd, lambda: self._on_exit(guest))
         assert guest.channel is not None
         self._loop.watch(guest.channel.fileno(), lambda: self._on_channel(guest))
         try:
-            self._births.begin(guest)
+            self._births.begin(guest, is_mapped=guest.beside is not None)
         except ContainerError as error:
             self._fail(guest, error)
         except OSError as error:  # also when it has ended by then
             self._fail(guest, _refused("cannot make a container", error))
-        return guest
 
     def _connect(self, guest: Guest) -> None:
         assert guest.channel is not None
@@ -239,10 +274,13 @@ class Guests:
             self._ask(guest, message, received[1])
 
     def _ask(self, guest: Guest, message: Any, fds: list[int]) -> None:
-        """Do what a client asks of a running container. fds: the socket for the answers; of ``exec``, others."""
+        """Do what a client asks of a running container. fds: the socket for the answers; of some, others."""
         from containers.joiners import Joiner, is_listening  # its import takes time, which builds are not to spend
 
         client = wire.from_fd(fds[0])
+        if message[0] == "accompany":
+            self._accompany(guest, client, wire.from_memfd(fds[1]), fds[1:])
+            return
         if message[0] == "listens":
             reply(client, ("listens", guest.executing and is_listening(guest.pid, *message[1:])))
             client.close()
@@ -302,6 +340,10 @@ class Guests:
         self._loop.unwatch(guest.pidfd)
         os.close(guest.pidfd)
         del self._all[guest.name]
+        for companion in guest.companions:
+            self._kill(companion)
+        if guest.beside is not None:
+            guest.beside.companions.remove(guest)
         if guest in self._waiting:
             self._waiting.remove(guest)
         if guest in self._spares:

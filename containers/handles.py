@@ -105,6 +105,20 @@ class Container(Closing):
         finally:
             os.close(body)
 
+    def accompany(self, spec: ContainerSpec, *, stdin: int, stdout: int, stderr: int) -> Container:
+        """Start another container beside it, which ends with it; returns once its command is being executed.
+
+        It is in this one's user and network namespaces, and so has its IDs, its addresses and its ways; nothing else of
+        it but what ``OthersRoot`` shows. This one's spec has a ``group``, whose limits hold both. Raises StateError
+        when it has ended, and other ContainerErrors.
+        """
+        body = wire.to_memfd(to_wire(spec))
+        try:
+            with self._running():
+                return started(self._ask(("accompany",), body, stdin, stdout, stderr), lambda: None)
+        finally:
+            os.close(body)
+
     def listens(self, port: int, protocol: str = "tcp") -> bool:
         """Whether something in it takes what others send to a port. protocol: tcp or udp.
 

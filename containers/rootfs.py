@@ -163,6 +163,7 @@ class Layers:
         """A descriptor of a detached copy of a bind: set-user-ID bits and devices do not work there. Raises MountError.
 
         how: may be empty.
+            within: what is meant, as who has ``source`` for a root finds it.
             subpath: what of ``source`` is meant. Whatever is in there, this leads to nothing outside of it.
             flat: what is mounted below it is not there.
             shallow: read-only is what is of the mount itself, not what is mounted below it.
@@ -173,11 +174,14 @@ class Layers:
         """
         deep, shallow = not how.get("flat"), bool(how.get("shallow"))
         caller = how.get("caller")
+        shown = how.get("within") or source
         tree = fd = userns = -1
         try:
             if caller:
                 fd = ascaller.opened(source, how.get("subpath", ""), caller)
                 userns = ascaller.owners(ranges, caller)
+            elif how.get("within"):
+                fd = rooted(source, how["within"], how.get("subpath", ""))
             elif how.get("subpath"):
                 fd = beneath(source, how["subpath"])
             tree = self.clone(
@@ -187,7 +191,7 @@ class Layers:
                 readonly=readonly and not shallow,
                 attributes=syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV,
                 userns=userns if caller else None,
-                shown=source,
+                shown=shown,
             )
             if readonly and shallow:
                 syscalls.mount_setattr(tree, "", AT_EMPTY_PATH, attributes=syscalls.MOUNT_ATTR_RDONLY)
@@ -199,7 +203,7 @@ class Layers:
         except OSError as error:
             if tree >= 0:
                 os.close(tree)
-            what = f"{source}/{how['subpath']}" if how.get("subpath") else source
+            what = f"{shown}/{how['subpath']}" if how.get("subpath") else shown
             raise MountError(f"cannot mount {what} in a container: {error.strerror}") from error
         finally:
             for opened in (fd, userns):
@@ -223,6 +227,28 @@ class Layers:
         except OSError as error:
             raise MountError(f"cannot have the device {source} in a container: {error.strerror}") from error
 
+    def shared_device(self, source: str, owner: tuple[int, int]) -> int:
+        """As ``device``, for any number of containers at once: the node is the same for all, and none can change it.
+
+        Devices are written to on a read-only mount, too.
+        """
+        try:
+            if not any(owner):
+                tree = syscalls.open_tree(AT_FDCWD, os.path.realpath(source), OPEN_TREE_CLONE)
+            else:
+                status = os.stat(source)
+                if stat.S_IFMT(status.st_mode) != stat.S_IFCHR:
+                    raise MountError(f"{source} is no character device")
+                folder = self._tmpfs_of_nodes("nodes")
+                place = f"{folder}/{status.st_rdev}"
+                if not os.path.exists(place):
+                    _make_node(place, status, owner)
+                tree = syscalls.open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
+            syscalls.mount_setattr(tree, "", AT_EMPTY_PATH, attributes=syscalls.MOUNT_ATTR_RDONLY)
+            return tree
+        except OSError as error:
+            raise MountError(f"cannot have the device {source} in a container: {error.strerror}") from error
+
     def drop_nodes(self) -> None:
         """Let go of the device nodes that were made for a container that has ended."""
         folder = f"{self._folder}/dev"
@@ -231,15 +257,17 @@ class Layers:
                 os.unlink(f"{folder}/{name}")
 
     def _node(self, status: os.stat_result, owner: tuple[int, int]) -> str:
-        folder = f"{self._folder}/dev"
-        if not os.path.isdir(folder):
-            self._new_directory("dev")
-            syscalls.mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700")
+        folder = self._tmpfs_of_nodes("dev")
         place = f"{folder}/{len(os.listdir(folder))}"
-        os.mknod(place, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev)
-        os.chown(place, *owner)
-        os.chmod(place, stat.S_IMODE(status.st_mode))
+        _make_node(place, status, owner)
         return place
+
+    def _tmpfs_of_nodes(self, name: str) -> str:
+        folder = f"{self._folder}/{name}"
+        if not os.path.isdir(folder):
+            self._new_directory(name)
+            syscalls.mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700")
+        return folder
 
     def view(self, layers: list[tuple[str, ...]]) -> int:
         """A descriptor of a read-only merged directory; the mount behind it lives as long as the descriptor."""
@@ -271,6 +299,12 @@ class Layers:
         return path
 
 
+def _make_node(place: str, status: os.stat_result, owner: tuple[int, int]) -> None:
+    os.mknod(place, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev)
+    os.chown(place, *owner)
+    os.chmod(place, stat.S_IMODE(status.st_mode))
+
+
 def beneath(folder: str, path: str) -> int:
     """A descriptor of what is at ``path`` below ``folder``; links that lead out of it are refused. Raises OSError."""
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -278,6 +312,24 @@ def beneath(folder: str, path: str) -> int:
         return syscalls.openat2(top, path, os.O_PATH, resolve=_RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
     finally:
         os.close(top)
+
+
+def rooted(root: str, path: str, below: str) -> int:
+    """A descriptor of what is at ``path`` for who has ``root`` for a root, or of what is ``below`` that.
+
+    Raises OSError.
+    """
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = syscalls.openat2(top, path, os.O_PATH, resolve=mounts.RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(top)
+    if not below:
+        return found
+    try:
+        return syscalls.openat2(found, below, os.O_PATH, resolve=_RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(found)
 
 
 def _parted(path: str) -> tuple[str, str]:

@@ -203,7 +203,7 @@ def _extra_mounts(spec: Any, order: Any, trees: list[int]) -> dict[str, int]:
     found = {}
     for number, (kind, target, *details) in enumerate(spec["mounts"]):
         place = f"t{number}"
-        if kind in ("bind", "device", "given"):
+        if kind in ("bind", "device", "node", "given", "root"):
             found[target] = trees[order["binds"][number]]
         elif kind == "file":
             found[target] = _file(place, target, *details)

@@ -60,7 +60,20 @@ class Tree(NamedTuple):
     owner: tuple[int, int] = (0, 0)
 
 
-Mount: TypeAlias = Bind | Tmpfs | File | Tree
+class Device(NamedTuple):
+    """A device of the host's, as a node of the container's root, who cannot change the node itself."""
+
+    source: str
+    target: str
+
+
+class OthersRoot(NamedTuple):
+    """The root filesystem of the container that this one accompanies, with all that is mounted there."""
+
+    target: str
+
+
+Mount: TypeAlias = Bind | Tmpfs | File | Tree | Device | OthersRoot
 
 
 class SegmentPlace(NamedTuple):
@@ -117,6 +130,7 @@ class ContainerSpec(NamedTuple):
     durable: the upper outlives the container, and may be mounted again.
     no_new_privileges: set-user-ID programs and file capabilities give nothing.
     marks: empty files that are there unless the root has them, and that no upper directory shows.
+    privileged: nothing of /proc and /sys is hidden, and what is its own there can be written.
     """
 
     layers: tuple[RootLayer, ...]
@@ -144,6 +158,7 @@ class ContainerSpec(NamedTuple):
     durable: bool = False
     no_new_privileges: bool = False
     marks: tuple[str, ...] = ()
+    privileged: bool = False
 
 
 class ExitStatus(NamedTuple):
@@ -201,8 +216,13 @@ def to_wire(spec: ContainerSpec) -> dict[str, object]:
         "reaper": spec.reaper,
         "durable": spec.durable,
         "no_new_privileges": spec.no_new_privileges,
-        "extras": {"marks": spec.marks} if spec.marks else {},
+        "extras": _extras(spec),
     }
+
+
+def _extras(spec: ContainerSpec) -> dict[str, object]:
+    found: dict[str, object] = {"marks": spec.marks} if spec.marks else {}
+    return {**found, "privileged": True} if spec.privileged else found
 
 
 def _limits(spec: ContainerSpec) -> Limits:
@@ -218,4 +238,8 @@ def _mount_to_wire(mount: Mount) -> tuple[object, ...]:
         return ("file", mount.target, mount.content, mount.mode, mount.uid, mount.gid)
     if isinstance(mount, Tree):
         return ("tree", mount.target, layers_to_wire(mount.layers), mount.source, mount.upper, mount.owner)
+    if isinstance(mount, Device):
+        return ("node", mount.target, mount.source)
+    if isinstance(mount, OthersRoot):
+        return ("root", mount.target)
     return ("tmpfs", mount.target, mount.size_bytes, mount.mode, None, ())

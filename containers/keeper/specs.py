@@ -122,10 +122,13 @@ def _network(network: Any) -> str:
     return str(network)
 
 
+_BIND_MEMBERS = ("within", "subpath", "flat", "shallow", "propagation", "caller")
+
+
 def _mount(mount: dict[str, Any]) -> tuple[Any, ...]:
     kind, target = mount["kind"], mount["target"]
     if kind == "bind":
-        how = {name: mount[name] for name in ("subpath", "flat", "shallow", "propagation", "caller") if mount.get(name)}
+        how = {name: mount[name] for name in _BIND_MEMBERS if mount.get(name)}
         return ("bind", target, mount["source"], bool(mount.get("readonly")), bool(mount.get("idmapped", True)), how)
     if kind == "tmpfs":
         options = tuple(mount.get("options") or ())
