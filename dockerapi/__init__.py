@@ -1,6 +1,6 @@
 """The Docker Engine API: HTTP over the engine and the images, for docker's own clients.
 
-    __main__    the process: where to listen, as whom
+    __main__    the process: where to listen, as whom; private: the process of one job's own engine
     server      gunicorn with our settings; its worker, which lets a request take its connection over
     app         the Flask application: versions, errors, the endpoints
     endpoints   a module for each family: system, containers, streams, execs, archive, images, networks, volumes, events

@@ -34,9 +34,10 @@ def main() -> int:
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
+    from dockerapi.access import Doors
     from dockerapi.server import Server
 
-    Server(settings, listeners, terms).run()
+    Server(settings, listeners, terms, Doors(settings)).run()
     return 0
 
 

@@ -64,3 +64,18 @@ class Doors:
         if caller == Caller.own():
             return Engine.open(self._settings)
         return Engine.open_for(self._settings, caller)
+
+
+class JobDoors(Doors):
+    """The one engine of a job: who reaches its socket is the job, whichever of its users that is."""
+
+    def __init__(self, settings: Settings, job: Caller) -> None:
+        super().__init__(settings)
+        self._job = job
+
+    def _caller(self, peer: Peer) -> Caller:
+        del peer
+        return self._job
+
+    def _opened(self, caller: Caller) -> Engine:
+        return Engine.open_for_job(self._settings, caller)

@@ -29,12 +29,11 @@ _VERSIONED: Final = re.compile(r"/v(\d[\d.]*)(?=/)", re.ASCII)
 _log: Final = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> flask.Flask:
-    """The API over the engines of a root."""
+def create_app(settings: Settings, doors: Doors) -> flask.Flask:
+    """The API over the engines of a root, which ``doors`` opens for who asks."""
     app = flask.Flask("dockerapi", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    doors = Doors(settings)
     app.extensions["settings"] = settings
     app.extensions["pump"] = Pump()
     trail = Trail(settings.root)

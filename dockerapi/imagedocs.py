@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from containers.keeper import eventlog
@@ -38,7 +39,8 @@ def opened(engine: Engine) -> Iterator[Store]:
 
 def client_config(engine: Engine) -> ClientConfig:
     """How registries are reached from the caller's engine."""
-    return ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
+    found = ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
+    return replace(found, relay=engine.caller.images)
 
 
 def note(engine: Engine, action: str, identity: str, name: str = "", labels: Mapping[str, str] | None = None) -> None:

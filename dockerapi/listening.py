@@ -57,6 +57,13 @@ class Listeners:
         self._hosts: list[str] = []
 
     @classmethod
+    def given(cls, fd: int) -> Self:
+        """A unix socket that somebody else made, and listens; its file is theirs."""
+        found = cls()
+        found.fds.append(fd)
+        return found
+
+    @classmethod
     def open(cls, addresses: Sequence[str], places: Places, terms: Terms) -> Self:
         """Listen at these: ``unix:///PATH``, ``tcp://HOST:PORT``, ``fd://``; none: systemd's, else RUN.sock.
 

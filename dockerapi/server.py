@@ -24,6 +24,7 @@ from core.notify import ServiceManager
 from core.processes import end_with_parent
 from core.settings import Settings
 from dockerapi import handover
+from dockerapi.access import Doors
 from dockerapi.app import create_app, versioned
 from dockerapi.listening import Listeners
 from dockerapi.tcp.keeping import Keeping
@@ -146,8 +147,9 @@ def _bound(sock: socket.socket, option: int, seconds: int) -> None:
 class Server(BaseApplication):  # type: ignore[misc]
     """The API's process. It serves until SIGTERM; containers and what was handed over go on without it."""
 
-    def __init__(self, settings: Settings, listeners: Listeners, terms: Terms) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners, terms: Terms, doors: Doors) -> None:
         self._settings = settings
+        self._doors = doors
         self._listeners = listeners
         self.keeping = Keeping(listeners.tcp, terms, str(listeners.door))
         self._manager = ServiceManager.from_environ()
@@ -178,7 +180,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         threading.stack_size(_STACK_BYTES)
         # engine.inside and engine.callers fork children that only make system calls and end.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-        app = create_app(self._settings)
+        app = create_app(self._settings, self._doors)
         self.upgrades: Upgrades = app.extensions["upgrades"]
         return versioned(app)
 

@@ -24,6 +24,7 @@ from containers.events import readable
 from containers.rootless import subordinate_ids
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from core.owners import user_name
+from engine import rooted
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.places import Places
 
@@ -45,11 +46,17 @@ _INSIDE: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
 
 class Caller(NamedTuple):
-    """Who asked: IDs of the host."""
+    """Who asked: IDs of the host.
+
+    view: of a job's engine, the directory that is the job's ``/``: all that is bound is found there. Empty: the host's.
+    images: of a job's engine, the socket of whoever fetches images by the job's rights. Empty: registries are asked.
+    """
 
     uid: int
     gid: int
     groups: tuple[int, ...]
+    view: str = ""
+    images: str = ""
 
     @classmethod
     def own(cls) -> Caller:
@@ -64,6 +71,11 @@ class Caller(NamedTuple):
         except KeyError as error:
             raise InvalidRequestError(f"no user of this host has the number {uid}") from error
         return cls(uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
+
+    @classmethod
+    def of_job(cls, view: str, images: str) -> Caller:
+        """A job, to the engine that it has for itself. The engine's root is the job's."""
+        return cls(0, 0, (), view, images)
 
     @property
     def is_root(self) -> bool:
@@ -105,7 +117,9 @@ def check_ports(caller: Caller, ports: Iterable[Mapping[str, Any]]) -> None:
 
 
 def is_there(caller: Caller, source: str) -> bool:
-    """Whether the caller finds something at a path of the host's."""
+    """Whether the caller finds something at a path of the host's, or of the job's."""
+    if caller.view:
+        return rooted.is_there(caller.view, source)
     if caller.is_root:
         return os.path.exists(source)
 
@@ -131,7 +145,10 @@ def is_socket(caller: Caller, source: str) -> bool:
 
 def make_directory(caller: Caller, source: str) -> None:
     """Make a bind's source that is missing, as the caller. Raises InvalidRequestError."""
-    number = _as(caller, lambda: os.makedirs(source, mode=0o755, exist_ok=True))
+    if caller.view:
+        number = _tried(lambda: rooted.make_directory(caller.view, source))
+    else:
+        number = _as(caller, lambda: os.makedirs(source, mode=0o755, exist_ok=True))
     if number:
         raise InvalidRequestError(f"cannot make the bind's source {source}: {os.strerror(number)}")
 

@@ -75,6 +75,11 @@ class Engine(Closing):
 
         return self._asked_caller or Caller.own()
 
+    @property
+    def caller(self) -> Caller:
+        """For whom it works."""
+        return self._caller
+
     @cached_property
     def volumes(self) -> Volumes:
         """Its volumes."""
@@ -134,6 +139,16 @@ class Engine(Closing):
 
         return cls(
             places_of(settings.root, caller),
+            denied_networks=settings.denied_networks,
+            uplink=settings.uplink,
+            caller=caller,
+        )
+
+    @classmethod
+    def open_for_job(cls, settings: Settings, caller: Caller) -> Self:
+        """The engine that a job has for itself, in this process's root."""
+        return cls(
+            Places.of(settings.root),
             denied_networks=settings.denied_networks,
             uplink=settings.uplink,
             caller=caller,
@@ -336,7 +351,7 @@ class Engine(Closing):
         from engine import privileges
         from engine.fields import Fields
 
-        privileges.check_caller(Fields(body, "body"), self._caller.uid)
+        privileges.check_caller(Fields(body, "body"), self._caller)
         return self._life.update(ref, body)
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:

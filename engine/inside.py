@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 from containers import mounts, syscalls
 from containers.errors import ContainerError, KeeperError
 from containers.events import readable
-from containers.rootfs import Layers, beneath
+from containers.rootfs import Layers, beneath, rooted
 from core.cancellation import check
 from core.errors import ShiplapError
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
@@ -123,7 +123,8 @@ class Stopped:
     def _bind(self, mount: Mapping[str, Any]) -> None:
         source, subpath = (self._closed(), "") if mount.get("caller") else (mount["source"], mount.get("subpath", ""))
         try:
-            found = beneath(source, subpath or ".")
+            within = mount.get("within")
+            found = rooted(source, within, subpath) if within else beneath(source, subpath or ".")
         except FileNotFoundError:
             return  # the part of a volume has gone: a start would be refused
         with closing_fd(found):

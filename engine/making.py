@@ -95,7 +95,7 @@ class Maker:
         warnings = [
             f"{field} is not known to this engine, and is passed over" for field in fields.names() if field not in _BODY
         ]
-        privileges.check_caller(fields.inner("HostConfig"), caller.uid)
+        privileges.check_caller(fields.inner("HostConfig"), caller)
         host = hostconfig.read(fields.inner("HostConfig"))
         netconfig.check_own(fields, host.network)
         with self._store() as store:

@@ -235,7 +235,7 @@ class Planner:
 
     def _host_path(self, source: str, target: str, *, readonly: bool, mode: str, how: Mapping[str, object]) -> _Point:
         """A bind of a path of the host. how: as ``containers.rootfs.Layers.bind`` has it."""
-        mount: dict[str, Any] = {"kind": "bind", "source": source, "target": target, "readonly": readonly}
+        mount: dict[str, Any] = {"kind": "bind", **self._found(source), "target": target, "readonly": readonly}
         mount |= {"idmapped": True, **{name: value for name, value in how.items() if value}}
         if self._is_api(source):
             mount = {"kind": "socket", "source": source, "target": target}
@@ -249,8 +249,14 @@ class Planner:
     def _is_api(self, source: str) -> bool:
         """Whether a path is a socket of the engine's API: by its name. ``containers.keeper.sockets``"""
         folder, name = os.path.split(source)
+        if self._caller.view:
+            return False  # it lives as long as the engine, and its file is the job's own
         is_named = name == "docker.sock" or (folder == str(self._places.run.parent) and name.endswith(".sock"))
         return is_named and callers.is_socket(self._caller, source)
+
+    def _found(self, source: str) -> dict[str, Any]:
+        """Where a path of the host's, or of the job's, is."""
+        return {"source": self._caller.view, "within": source} if self._caller.view else {"source": source}
 
     def _as_caller(self) -> dict[str, Any]:
         """What marks a directory of the host's that is bound as the caller; see ``callers.bound``."""
@@ -276,7 +282,8 @@ class Planner:
         self._volumes.setdefault(volume, WantedVolume(volume, name is None, dict(labels or {}), dict(options)))
         source = options["device"] if options else str(self._places.volumes / volume / "_data")
         readonly, copied = readonly or is_readonly(options), copied and not options
-        mount: dict[str, Any] = {"kind": "bind", "source": source, "target": target, "readonly": readonly}
+        found = self._found(source) if options else {"source": source}
+        mount: dict[str, Any] = {"kind": "bind", **found, "target": target, "readonly": readonly}
         mount |= {"idmapped": True, "propagation": "rprivate", **({"subpath": subpath} if subpath else {})}
         mount |= self._as_caller() if options else {}
         shown = {

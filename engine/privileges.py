@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from containers.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from containers.mounts import MASKED_PATHS, READONLY_PATHS
 from engine import callfilters
+from engine.callers import Caller
 from engine.errors import InvalidRequestError, NotDoneError
 from engine.fields import Fields
 
@@ -65,21 +66,48 @@ class Privileges(NamedTuple):
         return [{"kind": "device", "source": each.source, "target": each.target} for each in self.devices]
 
 
-def check_caller(body: Fields, uid: int) -> None:
-    """Raise NotDoneError for what of a HostConfig is root's callers' alone. uid: of who asks, on the host.
+_NO_MORE: Final = "a job's engine gives no more of the kernel than the job itself has"
+
+
+def check_caller(body: Fields, caller: Caller) -> None:
+    """Raise NotDoneError for what of a HostConfig the caller may not have.
 
     To be called before the HostConfig is read: that looks at paths with rights that others have not.
     """
-    if not uid:
+    if caller.view:
+        _check_job(body)
+    elif caller.is_root:
         return
     if body.number("OomScoreAdj") < 0:
         raise NotDoneError("--oom-score-adj below 0 is for root's callers: it would have others' processes ended")
     for each in body.objects("Devices"):
-        if each.text("PathOnHost") not in _OF_PRIVILEGED:
+        if caller.view or each.text("PathOnHost") not in _OF_PRIVILEGED:
             raise NotDoneError(f"--device {each.text('PathOnHost')}: devices of the host are for root's callers")
     for name in _OF_BLOCK_DEVICES:
         if body.objects(name):
             raise NotDoneError(f"HostConfig.{name}: limits of one device are for root's callers")
+
+
+def check_exec(privileged: bool, caller: Caller) -> None:
+    """Raise NotDoneError for a command in a container that the caller may not run with every capability."""
+    if privileged and caller.view:
+        raise NotDoneError(f"exec --privileged is refused: {_NO_MORE}")
+
+
+def _check_job(body: Fields) -> None:
+    """Raise NotDoneError for what would be open to a container of a job's engine, and is not to the job."""
+    if body.flag("Privileged"):
+        raise NotDoneError(f"--privileged is refused: {_NO_MORE}")
+    more = sorted(_capabilities(body.texts("CapAdd"), []) - DEFAULT_CAPABILITIES)
+    if more:
+        shown = "ALL" if len(more) > 1 else more[0].removeprefix("CAP_")
+        raise NotDoneError(f"--cap-add {shown} is refused: {_NO_MORE}")
+    for option in body.texts("SecurityOpt"):
+        name = option.replace(":", "=", 1).partition("=")[0]
+        if name in ("seccomp", "systempaths"):
+            raise NotDoneError(f"--security-opt {name} is refused: {_NO_MORE}")
+    if _are_paths_open(body):
+        raise NotDoneError(f"HostConfig.MaskedPaths and ReadonlyPaths cannot be empty: {_NO_MORE}")
 
 
 def read(body: Fields) -> Privileges:

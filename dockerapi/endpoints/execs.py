@@ -26,6 +26,7 @@ from dockerapi import answering, asking, handover
 from dockerapi.endpoints.containers import terminal_size
 from dockerapi.endpoints.streams import RAW, detach_keys, stream_type, tell_failure
 from dockerapi.errors import bad
+from engine import privileges
 from engine.errors import ConflictError, ContainerNotFoundError, ExecNotFoundError
 from engine.fields import Fields
 
@@ -64,6 +65,7 @@ def create(ref: str) -> flask.Response:
     command = body.texts("Cmd")
     if not command:
         raise bad("No exec command specified")
+    privileges.check_exec(body.flag("Privileged"), engine.caller)
     size = body.raw("ConsoleSize")
     record = {
         "container": row.id,

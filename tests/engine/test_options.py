@@ -135,17 +135,19 @@ def test_security_options_change_what_is_made(engine: Engine, text: str) -> None
 
 
 def test_what_is_roots_alone_is_refused_to_others(engine: Engine) -> None:
+    from engine.callers import Caller
     from engine.fields import Fields
     from engine.privileges import check_caller
 
+    root, member = Caller(0, 0, ()), Caller(1000, 1000, ())
     for host, what in (
         ({"OomScoreAdj": -1}, "--oom-score-adj below 0"),
         ({"Devices": [{"PathOnHost": "/dev/full"}]}, "--device /dev/full"),
         ({"Devices": [{"PathOnHost": "/root/is/it/there"}]}, "--device /root/is/it/there"),
         ({"BlkioWeightDevice": [{"Path": "/root/is/it/there", "Weight": 10}]}, "limits of one device"),
     ):
-        check_caller(Fields(host, "HostConfig"), 0)
+        check_caller(Fields(host, "HostConfig"), root)
         with pytest.raises(NotDoneError) as refused:
-            check_caller(Fields(host, "HostConfig"), 1000)
+            check_caller(Fields(host, "HostConfig"), member)
         assert what in refused.value.message
-    check_caller(Fields({"Privileged": True}, "HostConfig"), 1000)
+    check_caller(Fields({"Privileged": True}, "HostConfig"), member)
