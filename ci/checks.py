@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from ci import matrix as matrices
 from ci.document import MappingNode, Node
+from ci.enginechecks import check_engine
 from ci.facts import FACTS, INSIDE_ONLY
 from ci.imagenames import warn_of_same_names
 from ci.language.jobs import WITHOUT_EXPORTS
@@ -83,6 +84,7 @@ def _check_jobs(
         known = axes if job is not None or node.get("matrix") is None else None
         _check_references(name, node, known, before, frozenset(pipeline.params), problems)
     for name, job in pipeline.jobs.items():
+        check_engine(job, nodes[name], problems)
         _check_outputs(job, problems)
         if job.matrix is not None:
             _check_matrix(job.matrix, nodes[name], problems)

@@ -24,10 +24,7 @@ def with_tables(page: str) -> str:
 def _keys(keys: Mapping[str, Key]) -> str:
     rows = ["| key | value | means |", "| --- | --- | --- |"]
     for name, key in keys.items():
-        if key.shape is None:
-            rows.append(f"| `{name}` | not yet | {key.about} |")
-        else:
-            rows.append(f"| `{name}`{' (required)' if key.is_required else ''} | {key.shape.what} | {key.about} |")
+        rows.append(f"| `{name}`{' (required)' if key.is_required else ''} | {key.shape.what} | {key.about} |")
     return "\n".join(rows)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TypeVar
 
 from builder.request.limits import StepLimits
 from ci.model import Limits
+from containers.spec import LimitGroup
 
 _Number = TypeVar("_Number", int, float)
 
@@ -30,6 +32,12 @@ def within(worker: StepLimits, job: Limits) -> StepLimits:
         timeout_s=0.0,
         disk_bytes=_lesser(worker.disk_bytes, job.disk),
     )
+
+
+def together(job: StepLimits, others: int) -> LimitGroup:
+    """What a job's container and others beside it may use together. A process of ours is in each of them."""
+    held = job.container
+    return LimitGroup(f"job-{os.urandom(6).hex()}", held._replace(pids=held.pids + 1 + others) if held.pids else held)
 
 
 def _lesser(worker: _Number, job: _Number) -> _Number:

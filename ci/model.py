@@ -322,6 +322,7 @@ class Job(Struct, frozen=True):
     reports: ReportsWanted | None = None
     services: tuple[Service, ...] = ()
     caches: tuple[Cache, ...] = ()
+    engine: bool = False
     shell: str = "sh"
     user: str = ""
     workdir: str = "/work"

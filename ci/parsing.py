@@ -130,7 +130,7 @@ def _values(root: MappingNode, reading: Reading) -> dict[str, Any]:
         found = {}
         for name, node in root.entries:
             key = PIPELINE.keys.get(name.text)
-            if key is not None and key.shape is not None:
+            if key is not None:
                 try:
                     found[key.field or name.text] = key.shape.read(node, reading)
                 except Unreadable:

@@ -93,7 +93,9 @@ def put_services(
         whole: dict[str, Value] = {"image": written, **value, **({"env": env} if env else {})}
         if "docker" in _host(image) and "dind" in image:
             conversion.foreign.remark(
-                item.span, f"docker in docker is not there: {job.name} fails", "`build` makes images"
+                item.span,
+                f"docker in docker is not there: {job.name} fails",
+                "`engine: true` gives a job a Docker engine; `build` makes images",
             )
             job.becomes_a_failure("docker in docker")
             return

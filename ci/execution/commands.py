@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from builder.running.container import Ended, Output, run_container
+from builder.running.container import Bells, Ended, Output, follow, run_container, started_container
 from builder.running.masking import secret_forms
 from builder.running.watch import Watch
 from ci import limits
@@ -14,6 +15,7 @@ from ci.errors import JobCancelledError, JobFaultError
 from ci.execution import failures, script
 from ci.execution.doors import Doors
 from ci.execution.ending import Ending
+from ci.execution.engine import VARIABLE, OwnEngine
 from ci.execution.entering import Entering
 from ci.execution.exports import read_exports
 from ci.execution.failures import CommandFailedError
@@ -47,6 +49,7 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
     """
     job, store = commands.job, tools.store
     with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(_engine(job, tools, numbering, ending))
         doors = stack.enter_context(Doors(store))
         layers = store.snapshots.lowers(commands.image.layers)
         upper = store.snapshots.new_upper(layers)
@@ -57,11 +60,15 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         mounted = _places_in_workspace(spec)
         publishing = Publishing(job, commands.workspace, store, mounted)
         entering = Entering(tools)
+        if engine is not None:
+            spec = spec._replace(env=(*spec.env, VARIABLE), mounts=(*spec.mounts, *engine.mounts), group=engine.group)
         try:
             with running(commands.beside, job, tools, numbering, ending) as services:
                 if services is not None:
                     spec = spec._replace(segment=services.place, extra_hosts=services.hosts, group=services.group)
-                _run(spec, commands, text, doors, services, tools, numbering, ending, reporting.monitor, entering)
+                _run(
+                    spec, commands, text, doors, services, engine, tools, numbering, ending, reporting.monitor, entering
+                )
         except CommandFailedError as error:
             error.reports = reporting.collected(commands.workspace, ending)
             error.published = publishing.of_failure(numbering, ending)
@@ -135,6 +142,7 @@ def _run(
     text: Script,
     doors: Doors,
     services: Services | None,
+    engine: OwnEngine | None,
     tools: JobTools,
     numbering: Numbering,
     ending: Ending,
@@ -151,20 +159,22 @@ def _run(
     output = Output(planned[0].id, heard, secret_forms(tools.masked))
     held = limits.within(tools.limits, job.limits)
     assert spec.upper is not None
-    watch = Watch(held, spec.upper, spec.mounts, beside=() if services is None else services.watches)
+    beside = [*(() if services is None else services.watches), *(() if engine is None else (engine.watch,))]
+    watch = Watch(held, spec.upper, spec.mounts, beside=beside)
     steps = JobSteps(planned, numbering, output, doors.bell, doors.go)
     outcome: StepOutcome = "failed"
     reason: str | None = None
 
     def has_to_die(container: Container) -> bool:
         entering.begin(container, spec)
-        return ending.has_to_die(container) or (services is not None and services.has_ended())
+        lost = (services is not None and services.has_ended()) or (engine is not None and engine.has_ended(container))
+        return ending.has_to_die(container) or lost
 
     try:
         try:
             bells = {doors.bell: steps.rung} if len(planned) > 1 else {}
             with entering:
-                ended = run_container(spec, tools.launcher, output, watch, has_to_die, bells=bells, is_merged=True)
+                ended = _followed(spec, engine, tools, output, watch, has_to_die, bells)
         except (PlaceError, UserError) as error:
             raise JobFaultError(error.message, hint=error.hint) from error
         except LimitError as error:
@@ -175,6 +185,8 @@ def _run(
             raise JobCancelledError("cancelled")
         if services is not None:
             services.check()
+        if engine is not None:
+            engine.check()
         exceeded = ended.exceeded or watch.disk_exceeded()
         fault = failures.fault_of(Ended(ended.status, exceeded), commands.image, job, text, ending, output.tail())
         if fault is not None:
@@ -190,6 +202,36 @@ def _run(
         raise
     finally:
         steps.end(outcome, reason)
+
+
+def _followed(
+    spec: ContainerSpec,
+    engine: OwnEngine | None,
+    tools: JobTools,
+    output: Output,
+    watch: Watch,
+    has_to_die: Callable[[Container], bool],
+    bells: Bells,
+) -> Ended:
+    """Start the container, and its engine beside it, and follow it to its end."""
+    if engine is None:
+        return run_container(spec, tools.launcher, output, watch, has_to_die, bells=bells, is_merged=True)
+    with started_container(spec, tools.launcher.start, is_merged=True) as (container, streams):
+        engine.begin(container, spec.group)
+        return follow(container, streams, output, watch, has_to_die, bells=bells)
+
+
+@contextlib.contextmanager
+def _engine(job: Job, tools: JobTools, numbering: Numbering, ending: Ending) -> Iterator[OwnEngine | None]:
+    """The engine of a job that wants one, not started yet; it has ended when the context has."""
+    if not job.engine:
+        yield None
+        return
+    with OwnEngine(tools, numbering, limits.within(tools.limits, job.limits)) as engine:
+        try:
+            yield engine
+        finally:
+            engine.end("cancelled" if ending.reason == "cancelled" else "done")
 
 
 def _lines(job: Job, text: Script) -> list[int]:

@@ -66,8 +66,9 @@ def fault_of(
             "limit", f"the job ran out of memory ({told})", exit_code=code, hint="give it more: `limits: {memory: …}`"
         )
     if MEMORY_TOGETHER in status.exceeded:
+        others = "its services" if job.services else "the containers of its engine"
         return CommandFailedError(
-            "limit", f"the job and its services ran out of memory together ({told})", exit_code=code,
+            "limit", f"the job and {others} ran out of memory together ({told})", exit_code=code,
             hint="give the job more: `limits: {memory: …}`, which is for all of them",
         )  # fmt: skip
     if MEMORY_ABOVE in status.exceeded:
@@ -112,6 +113,20 @@ def of_service(name: str, ended: Ended, tail: bytes) -> CommandFailedError:
         return service_fault(name, f"could not be started: {status.message}", b"")
     how = f"by signal {status.signal}" if status.signal is not None else f"with exit code {status.code}"
     return service_fault(name, f"ended {how} before the job did", tail)
+
+
+def of_engine(ended: Ended, tail: bytes) -> CommandFailedError:
+    """A job's engine has ended before its job did. tail: the end of what it printed."""
+    status, exceeded = ended
+    if exceeded is not None or not {"memory", MEMORY_TOGETHER}.isdisjoint(status.exceeded):
+        what = f"was ended: {exceeded}" if exceeded is not None else "ran out of memory"
+        return CommandFailedError("limit", f"the job's engine {what}", hint="`limits` of the job, or of the worker")
+    if status.message:
+        return CommandFailedError("failure", f"the job's engine could not be started: {status.message}")
+    lines = _last_lines(tail, _LINES_OF_SERVICE)
+    said = f"; its last lines: {' | '.join(lines)}" if lines else ""
+    how = f"by signal {status.signal}" if status.signal is not None else f"with exit code {status.code}"
+    return CommandFailedError("failure", f"the job's engine ended {how} before the job did{said}")
 
 
 def _service_over_limit(name: str, what: str, tail: bytes) -> CommandFailedError:

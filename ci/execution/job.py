@@ -150,7 +150,7 @@ class _Attempt:
         name = str(self._planned.name)
         known = variables(job, name, self._planned.combination, given)
         found = given_secrets(secrets, beside)
-        privacy = privacy_of(given, tools, (image, *(each.image for each in beside)), found)
+        privacy = privacy_of(given, tools, (image, *(each.image for each in beside)), found, has_engine=job.engine)
         reuse = reuse_of(name, job, given, tools, image, known, found, beside, files, privacy)
         return _Prepared(image, known, secrets, privacy, beside, reuse)
 

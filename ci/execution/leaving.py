@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from ci.execution.ending import Ending
+from ci.execution.engine import VARIABLE
 from ci.execution.keeping import why_not
 from ci.execution.prepared import Commands
 from ci.execution.services import owner_of
@@ -42,6 +43,7 @@ def _written(commands: Commands, spec: ContainerSpec, upper: Upper, tools: JobTo
     changed = upper_layer(tools.store, tools.launcher, upper, spec.layers)
     workspace, size = commands.workspace.layers_left()
     hidden = {name for name, _ in commands.secrets.variables}
+    hidden |= {VARIABLE[0]} if job.engine else set()  # it has ended
     return NewFiles(
         FailedFiles(
             root=(*commands.image.layers, changed),

@@ -122,13 +122,17 @@ def may_see_secrets(given: Given, tools: JobTools, secrets: Mapping[str, bytes])
     return bool(secrets) or bool(given.outputs and tools.masked)
 
 
-def privacy_of(given: Given, tools: JobTools, images: Iterable[JobImage], secrets: Mapping[str, bytes]) -> Privacy:
+def privacy_of(
+    given: Given, tools: JobTools, images: Iterable[JobImage], secrets: Mapping[str, bytes], *, has_engine: bool
+) -> Privacy:
     """How far may go what a job makes.
 
     images: its own, and its services'.
     secrets: by name, those that it or a service of it gets.
+    has_engine: it may fetch further images, by the rights of the run.
     """
-    own = Privacy.PROJECT if may_see_secrets(given, tools, secrets) else Privacy.COMMON
+    is_own = has_engine or may_see_secrets(given, tools, secrets)  # what its engine fetched, nobody knows here
+    own = Privacy.PROJECT if is_own else Privacy.COMMON
     return max(tools.privacy, own, *(image.privacy for image in images))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -17,7 +16,7 @@ from typing import Final, NamedTuple
 from builder.copying.owners import parse_chown
 from builder.errors import OwnerError
 from builder.request.limits import StepLimits
-from builder.running.container import Ended, Output, Streams, follow, started_container
+from builder.running.container import Output, started_container
 from builder.running.masking import secret_forms
 from builder.running.watch import Watch
 from ci import limits
@@ -27,26 +26,22 @@ from ci.execution.ending import Ending
 from ci.execution.failures import CommandFailedError
 from ci.execution.image import JobImage
 from ci.execution.readiness import Readiness, readiness
-from ci.execution.steps import NOT_RUN, Numbering
+from ci.execution.running import Running
+from ci.execution.steps import Numbering
 from ci.execution.variables import JobSecrets
 from ci.language.services import JOBS_NAME
 from ci.model import Job, Service
 from ci.outcome import OF_SERVICE, JobTools
 from containers.errors import LimitError, PlaceError, UserError
-from containers.handles import Container
-from containers.resources import Limits
 from containers.segment import address_of
-from containers.spec import ContainerSpec, File, LimitGroup, SegmentPlace
+from containers.spec import ContainerSpec, File, SegmentPlace
 from containers.users import MAX_ID
 from core.closing import Closing
-from core.errors import ShiplapError
-from core.events import StepFinished, StepInfo, StepOutcome, StepStarted
+from core.events import StepInfo, StepOutcome
 from core.rootfs import RootLayer
 
 _POLL_S: Final = 0.02
 _WAITING: Final = "[internal] wait until the services are ready"
-_ENOUGH_S: Final = 10.0
-"""For a thread to see that its container was killed."""
 
 
 class Beside(NamedTuple):
@@ -80,9 +75,7 @@ class Services(Closing):
         self._held.callback(os.close, self._segment)
         self._running: list[_Running] = []
         self.place = SegmentPlace(self._segment, address_of(1))
-        self.group = LimitGroup(
-            f"job-{os.urandom(6).hex()}", _of_all(limits.within(tools.limits, job.limits), len(beside))
-        )
+        self.group = limits.together(limits.within(tools.limits, job.limits), len(beside) + job.engine)
         self.watches: list[Watch] = []
         self.hosts = tuple((str(each.service.name), address_of(number)) for number, each in enumerate(beside, start=2))
 
@@ -110,7 +103,8 @@ class Services(Closing):
                     raise
                 raise CommandFailedError("limit", f'the service "{name}": {error.message}', hint=error.hint) from error
             ready = readiness(each.service.ready, each.image.config, container, spec)
-            running.follow(container, streams, watch, ready)
+            running.waits_for(ready)
+            running.follow(container, streams, watch)
 
     def wait_until_ready(self, ending: Ending) -> None:
         """Raises CommandFailedError for one that is not ready in time, or ends; and what ``Ending.check`` raises."""
@@ -187,12 +181,6 @@ class Services(Closing):
         )
 
 
-def _of_all(job: StepLimits, services: int) -> Limits:
-    """What a job's container and those of its services may use together. A process of ours is in each."""
-    held = job.container
-    return held._replace(pids=held.pids + 1 + services) if held.pids else held
-
-
 @contextlib.contextmanager
 def running(
     beside: Sequence[Beside], job: Job, tools: JobTools, numbering: Numbering, ending: Ending
@@ -234,48 +222,22 @@ def owner_of(user: str, layers: tuple[RootLayer, ...], tools: JobTools) -> tuple
     return (owner.uid, owner.gid) if is_mapped else (0, 0)
 
 
-class _Running:
+class _Running(Running):
     """One service, from its start to its end."""
 
     def __init__(self, service: Service, step: StepInfo, output: Output, numbering: Numbering) -> None:
+        name = str(service.name)
+        super().__init__(f"service {name}", step, output, numbering, lambda *end: failures.of_service(name, *end))
         self._service = service
-        self._step = step
-        self._output = output
-        self._numbering = numbering
-        self._began: float | None = None
-        self._container: Container | None = None
         self._readiness: Readiness | None = None
-        self._thread: threading.Thread | None = None
-        self._fault: CommandFailedError | None = None
-        self._ended: Ended | None = None
-        self._error: BaseException | None = None
-        self._is_over = threading.Event()
-        self._is_killed = False
 
     @property
     def timeout_s(self) -> float:
         return self._service.ready.timeout_s
 
-    def begin(self) -> None:
-        """It is about to be started."""
-        self._began = time.monotonic()
-        self._numbering.emit(StepStarted(self._step.id, time.time()))
-
-    def follow(self, container: Container, streams: Streams, watch: Watch, ready: Readiness) -> None:
-        """Pass on what it prints, in a thread, until it has ended."""
-        self._container, self._readiness = container, ready
-        self._thread = threading.Thread(
-            target=self._follow, args=(container, streams, watch), name=f"service {self._service.name}", daemon=True
-        )
-        self._thread.start()
-
-    def _follow(self, container: Container, streams: Streams, watch: Watch) -> None:
-        try:
-            self._ended = follow(container, streams, self._output, watch, lambda _: False)
-        except (ShiplapError, OSError) as error:  # of the container, or of whoever gets what it prints
-            self._error = error
-        finally:
-            self._is_over.set()
+    def waits_for(self, ready: Readiness) -> None:
+        """It is ready when this says so."""
+        self._readiness = ready
 
     def is_ready(self) -> bool:
         """Look once more. Raises CommandFailedError when it never will be."""
@@ -285,19 +247,6 @@ class _Running:
         except JobFaultError as error:
             raise self._failed(error.message) from error
 
-    def has_ended(self) -> bool:
-        return self._is_over.is_set()
-
-    def check(self) -> None:
-        """Raises CommandFailedError once it has ended, and what following it has raised."""
-        if self._is_killed or not self._is_over.is_set():
-            return
-        if self._error is not None:
-            raise self._error
-        assert self._ended is not None, "it is over, without an error"
-        self._fault = failures.of_service(str(self._service.name), self._ended, self._output.tail())
-        raise self._fault
-
     def late(self) -> CommandFailedError:
         """It was not ready in time."""
         missing = self._readiness.missing if self._readiness is not None else ""
@@ -305,30 +254,11 @@ class _Running:
         return self._failed(f"was not ready within {within}{f': {missing}' if missing else ''}")
 
     def _failed(self, what: str) -> CommandFailedError:
-        self._fault = failures.service_fault(str(self._service.name), what, self._output.tail())
-        return self._fault
+        self.fault = failures.service_fault(str(self._service.name), what, self.output.tail())
+        return self.fault
 
     def kill(self) -> None:
         """Have it end."""
-        self._is_killed = True
         if self._readiness is not None:
             self._readiness.close()
-        if self._container is not None and not self._is_over.is_set():
-            self._container.kill()
-
-    def end(self, outcome: StepOutcome) -> None:
-        """Wait until it has ended, and say how."""
-        if self._thread is not None:
-            self._thread.join(_ENOUGH_S)
-        if self._fault is not None:
-            self._finish("failed", self._fault.message)
-        elif self._began is None:
-            self._finish("cancelled", NOT_RUN)
-        elif self._container is None and outcome == "done":
-            self._finish("failed", "could not be started")
-        else:
-            self._finish(outcome, None)
-
-    def _finish(self, outcome: StepOutcome, reason: str | None) -> None:
-        took_s = 0.0 if self._began is None else time.monotonic() - self._began
-        self._numbering.emit(StepFinished(self._step.id, outcome, took_s, time.time(), reason))
+        super().kill()

@@ -131,9 +131,7 @@ class _Matrix(Shape[Matrix]):
         for name, value in node.entries:
             try:
                 if name.text in self.keys:
-                    shape = self.keys[name.text].shape
-                    assert shape is not None
-                    options[name.text] = shape.read(value, reading)
+                    options[name.text] = self.keys[name.text].shape.read(value, reading)
                 else:
                     lists[_AXIS.read(name, reading)] = _VALUES.read(value, reading)
             except Unreadable:
@@ -145,9 +143,7 @@ class _Matrix(Shape[Matrix]):
         return Matrix(lists, **options)
 
     def schema(self) -> Schema:
-        properties = {
-            name: {"description": key.about, **key.shape.schema()} for name, key in self.keys.items() if key.shape
-        }
+        properties = {name: {"description": key.about, **key.shape.schema()} for name, key in self.keys.items()}
         return {
             "type": "object", "properties": properties, "minProperties": 1, "additionalProperties": False,
             "patternProperties": {f"^{_AXIS_NAME}$": _VALUES.schema()},
@@ -254,7 +250,7 @@ JOB: Final[dict[str, Key]] = {
     "reports": Key(_REPORTS, "results of tests, coverage, a summary: for people"),
     "services": Key(USED, "services beside it, of those that the file defines: fresh ones, which it reaches by name"),
     "caches": Key(_Caches(_CACHE, or_one=True, most=20), "directories that are kept for its next runs"),
-    "engine": Key(None, "a Docker engine of its own"),
+    "engine": Key(Flag(), "whether it has a Docker engine of its own, at `DOCKER_HOST`"),
     "shell": Key(Words("a text that is not empty", r"[\s\S]+", fault=shell_fault),
                  "`sh`, `bash`, or a command that gets the script's path"),
     "user": Key(FILLED, "the user in the container"),
@@ -274,7 +270,7 @@ JOB: Final[dict[str, Key]] = {
 
 _OF_COMMANDS: Final = frozenset(
     {"image", "env", "secrets", "inputs", "outputs", "exports", "reports", "caches", "user", "workdir", "tty", "reuse"}
-    | {"services"}
+    | {"services", "engine"}
 )
 _OF_PARTS: Final = frozenset({"with"})
 USELESS: Final[Mapping[str, frozenset[str]]] = {

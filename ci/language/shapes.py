@@ -240,13 +240,13 @@ class Deferred(Shape[Node]):
 class Key(NamedTuple):
     """A key of a map that has its keys from us.
 
-    shape: what its value may look like; None: the key is of a later release, and refused by name.
+    shape: what its value may look like.
     about: what it means, for the schema and the documentation's tables.
     field: the member of the type; empty: called as the key.
     is_required: whether it has to be there.
     """
 
-    shape: Shape[Any] | None
+    shape: Shape[Any]
     about: str
     field: str = ""
     is_required: bool = False
@@ -264,8 +264,7 @@ class Fields(Shape[R]):
     """
 
     def __init__(self, noun: str, kind: Callable[..., R], keys: Mapping[str, Key], *, others: str = "") -> None:
-        known = [name for name, key in keys.items() if key.shape is not None]
-        self.what = f"a map with {', '.join(known)}" if 0 < len(known) <= _MOST_NAMED else "a map"
+        self.what = f"a map with {', '.join(keys)}" if 0 < len(keys) <= _MOST_NAMED else "a map"
         self.noun = noun
         self.keys = keys
         self._kind = kind
@@ -283,7 +282,7 @@ class Fields(Shape[R]):
             if self._others and name.text.startswith(self._others):
                 continue
             key = self._known(name, reading)
-            if key is None or key.shape is None:
+            if key is None:
                 is_whole = False
                 continue
             try:
@@ -304,20 +303,12 @@ class Fields(Shape[R]):
     def _known(self, name: Scalar, reading: Reading) -> Key | None:
         key = self.keys.get(name.text)
         if key is None:
-            hint = suggestion(
-                name.text, [known for known, key in self.keys.items() if key.shape is not None], form='"{}"'
-            )
+            hint = suggestion(name.text, self.keys, form='"{}"')
             reading.problems.error(name.span, f'no key of {self.noun} is called "{_short(name.text)}"', hint=hint)
-        elif key.shape is None:
-            reading.problems.error(name.span, f"not yet: `{name.text}`", hint="a later release has it")
         return key
 
     def schema(self) -> Schema:
-        properties = {
-            name: {"description": key.about, **key.shape.schema()}
-            for name, key in self.keys.items()
-            if key.shape is not None
-        }
+        properties = {name: {"description": key.about, **key.shape.schema()} for name, key in self.keys.items()}
         schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
         if self._others:
             schema["patternProperties"] = {f"^{re.escape(self._others)}": True}

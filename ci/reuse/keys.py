@@ -125,6 +125,7 @@ def _members(job: Job, ingredients: Ingredients) -> Iterable[tuple[str, str]]:
     yield "platform", f"{job.platform} {ingredients.platform}".strip()
     yield "network", str(job.network)
     yield "tty", "true" if job.tty else ""
+    yield "engine", "true" if job.engine else ""
     yield "outputs", _json([_output(output) for output in job.outputs])
     yield "exports", _json(job.exports)
     yield "caches", _json([(cache.name, cache.path) for cache in job.caches]) if job.caches else ""

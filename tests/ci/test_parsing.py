@@ -96,7 +96,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
     rumn: make
     timeout: 3 hours
     env: {CI: x}
-    engine: true
+    engine: maybe
 """)
     assert errors(shown) == [
         "4:5: error: a job has one of `run`, `args`, `build`, `approve` and `use`: what it does",
@@ -104,7 +104,7 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         '6:5: error: no key of a job is called "rumn" (did you mean "run"?)',
         '7:14: error: expected a duration, such as 90s, 1h30m or 7d, and this is "3 hours"',
         "8:11: error: CI is set by Shiplap; variables called CI or SHIPLAP_… cannot be set",
-        "9:5: error: not yet: `engine` (a later release has it)",
+        '9:13: error: expected true or false, and this is "maybe"',
     ]
     assert "  6 |     rumn: make\n    |     ^^^^\n" in shown
 
@@ -149,7 +149,10 @@ def test_all_errors_of_a_file_are_told_at_once_each_with_a_caret(lint: Lint) -> 
         ("network: host", "expected default or none"),
         ("platform: amiga", "5:15: error: expected a platform, such as linux/arm64"),
         ("workers: [a, b, c, d, e, f]", "a list of at most 5, and this has 6"),
-        ("approve: Ship it?", "a job has either `run` or `approve`"), ("engine: true", "not yet: `engine`"),
+        ("approve: Ship it?", "a job has either `run` or `approve`"), ("engine: 1", "expected true or false"),
+        ("engine: true\n    network: none", "a job with `network: none` has no `engine`"),
+        ("engine: true\n    env: {DOCKER_HOST: x}", "a job with `engine` is told its DOCKER_HOST"),
+        ("engine: true\n    inputs: x", "whatever the images that its engine fetches have become by then"),
         ("caches: [/]", "/ cannot be kept"), ("caches: /work", "/work cannot be kept"),
         ("caches: [target]", "a path within the container begins with /"),
         ("caches: /proc/x", "/proc/x cannot be kept"),

@@ -1,12 +1,7 @@
-"""Eight pipelines of real projects: each is in order, and a table says which jobs each event runs.
-
-What the next issue brings stands in them behind ``#~``. With these lines taken in, they are refused by name, each at
-its place, and nothing else is wrong.
-"""
+"""Eight pipelines of real projects: each is in order, and a table says which jobs each event runs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,14 +9,12 @@ from typing import Final
 import pytest
 
 from ci.conditions import Event
-from ci.errors import PipelineFileError
 from ci.parsing import parse_pipeline
 from ci.planning import plan
 
 _DIRECTORY: Final = Path(__file__).parent / "pipelines"
 _TABLE: Final = _DIRECTORY / "jobs.md"
 _FILES: Final = sorted(path.stem for path in _DIRECTORY.glob("*.yml"))
-_LATER: Final = re.compile(r"^#~ ", re.MULTILINE)
 _DIRECTORIES: Final[Mapping[str, tuple[str, ...]]] = {
     "services/*": (
         "auth",
@@ -83,16 +76,3 @@ def test_table_says_which_jobs_each_event_runs() -> None:
 @pytest.mark.parametrize("name", _FILES)
 def test_each_is_in_order_and_nothing_in_it_is_warned_of(name: str) -> None:
     assert parse_pipeline((_DIRECTORY / f"{name}.yml").read_bytes(), f"{name}.yml").problems.render() == ""
-
-
-@pytest.mark.parametrize("name", [name for name in _FILES if _LATER.search((_DIRECTORY / f"{name}.yml").read_text())])
-def test_what_comes_later_is_refused_by_name_and_place(name: str) -> None:
-    text = (_DIRECTORY / f"{name}.yml").read_text()
-    whole = _LATER.sub("", text)
-    with pytest.raises(PipelineFileError) as caught:
-        parse_pipeline(whole.encode(), f"{name}.yml")
-    found = re.findall(r"^\S+?:(\d+):\d+: error: (.*)$", caught.value.render(), re.MULTILINE)
-    refused = {int(line): re.sub(r"not yet: `(\w+)`.*", r"\1", error) for line, error in found}
-    marked = {number: line for number, line in enumerate(text.splitlines(), 1) if line.startswith("#~ ")}
-    assert refused
-    assert {number: key for number, key in refused.items() if f" {key}:" not in marked.get(number, "")} == {}

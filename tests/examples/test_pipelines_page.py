@@ -28,7 +28,6 @@ _EXAMPLES: Final = [
     example for example in examples(_PAGE.read_text()) if example.file and example.heading != _ELSEWHERE
 ]
 _CHECKED: Final = "Check it"
-_LATER: Final = "Not yet"
 """Files that are not run: these are looked at only."""
 _PREPARED: Final = next(example for example in examples(_PAGE.read_text()) if example.heading == "Try them").before
 
@@ -52,7 +51,7 @@ def test_example_prints_what_the_page_says(
 def test_every_file_is_tried_and_every_command_shows_something() -> None:
     assert len(_EXAMPLES) > 20
     for example in _EXAMPLES:
-        looked_at = example.heading in (_LATER, _CHECKED)
+        looked_at = example.heading == _CHECKED
         assert any(_has(example, f"shiplap ci {word}") for word in (["lint", "graph"] if looked_at else ["run"])), (
             example
         )
@@ -69,21 +68,15 @@ def _keys(node: Node | None) -> tuple[set[str], set[str]]:
     return set(entries), of_jobs
 
 
-def test_every_key_is_in_an_example_that_is_run_or_is_refused_by_name() -> None:
+def test_every_key_is_in_an_example_that_is_run() -> None:
     run: tuple[set[str], set[str]] = (set(), set())
-    refused: list[str] = []
     for example in _EXAMPLES:
         if example.heading == _CHECKED:
-            continue
-        if example.heading == _LATER:
-            refused += [line for command in example.after for line in command.shown]
             continue
         for known, found in zip(run, _keys(read_document(example.file.encode(), "page")[0]), strict=True):
             known |= found
     for keys, tried in zip((TOP, JOB), run, strict=True):
-        assert {name for name, key in keys.items() if key.shape} - tried == set()
-        later = {name for name, key in keys.items() if key.shape is None}
-        assert {name for name in later if not any(f"not yet: `{name}`" in line for line in refused)} <= {"with"}
+        assert keys.keys() - tried == set()
 
 
 def test_words_of_others_are_beside_keys_that_there_are() -> None:
@@ -96,8 +89,6 @@ def test_words_of_others_are_beside_keys_that_there_are() -> None:
     assert len(words) > 20
     assert {word for word in words if word not in JOB and word not in TOP} == set()
     assert set(re.findall(r"`(SHIPLAP_[A-Z]+)`", table)) <= FACTS.keys()
-    later = set(re.findall(r"^\| `([a-z]+)` \(not yet\)", table, re.MULTILINE))
-    assert later == {name for name in later if (JOB.get(name) or TOP[name]).shape is None}
 
 
 # How a page is read.

@@ -64,7 +64,7 @@ Tools: TypeAlias = Callable[[str], Shiplap]
 
 _NOT_HERE: Final = {
     "django": "PostgreSQL as a service comes with the next issue; Playwright's image is not Debian's",
-    "node-compose": "its end-to-end tests want a Docker engine of the job's own, which comes with the next issue",
+    "node-compose": "its end-to-end tests want images of the hub's; tests/ci/execution/test_engine.py runs compose",
     "terraform": "Terraform is not free software, and not in Debian",
 }
 """Pipelines that are checked and planned only, each with the reason."""
