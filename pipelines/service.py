@@ -39,6 +39,7 @@ from pipelines.runs.queue import Queue, redis_client
 from pipelines.runs.reports import TestReports
 from pipelines.runs.runs import Runs
 from pipelines.runs.schedules import Schedules
+from pipelines.runs.shares import SharedOrder
 from pipelines.runs.shellpipes import ShellPipes
 from pipelines.runs.shells import Shells
 from pipelines.runs.trail import Trails
@@ -73,11 +74,12 @@ class Service(Closing):
         self.borders = Borders(database, self.registries, repositories(settings))
         self.run_tokens = RunTokens(database)
         self.output_tokens = OutputTokens(database)
-        self.runs = Runs(database, self.queue, self.workers, self.secrets, self.borders)
-        self.listing = Listing(database, self.runs.explain)
+        self.order = SharedOrder()
+        self.runs = Runs(database, self.queue, self.workers, self.order, self.secrets, self.borders)
+        self.listing = Listing(database, self.order, self.runs.explain)
         self.claims = Claims(database, self.live)
         self.logs = Logs(database, self.live)
-        self.jobs = Jobs(database, self.queue, self.workers)
+        self.jobs = Jobs(database, self.queue, self.workers, self.order)
         self.reports = TestReports(database)
         self.outputs = Outputs(database)
         self.artifacts = Artifacts(database)

@@ -25,6 +25,7 @@ from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.jobnames import meant
 from pipelines.runs.queue import Queue
 from pipelines.runs.rows import was_entered
+from pipelines.runs.shares import SharedOrder
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.waking import wake
@@ -121,11 +122,18 @@ class Jobs:
     """The jobs of all runs. Thread-safe."""
 
     def __init__(
-        self, database: Database, queue: Queue, workers: Workers, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        queue: Queue,
+        workers: Workers,
+        order: SharedOrder,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._queue = queue
         self._workers = workers
+        self._order = order
         self._clock = clock
 
     def list(self, run: int) -> Sequence[JobView]:
@@ -148,7 +156,7 @@ class Jobs:
         if "blocked" in states:
             found |= why_blocked(connection, [run])
         if "queued" in states:
-            waiting = Waiting(connection, self._workers.list(), self._clock())
+            waiting = Waiting(connection, self._workers.list(), self._order.now(connection), self._clock())
             project = connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar_one()
             for row in rows:
                 if row.state == "queued" and row.kind == "job":

@@ -10,9 +10,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from pipelines.database import Database
-from pipelines.model import AnyRunState, Run
+from pipelines.model import FINAL_STATES, AnyRunState, Run
 from pipelines.runs.rows import run_from_row, select_runs
-from pipelines.runs.shares import turns
+from pipelines.runs.shares import SharedOrder
 from pipelines.schema import jobs, runs
 
 StateGroup: TypeAlias = Literal["active", "queued", "running", "blocked", "succeeded", "failed", "cancelled"]
@@ -57,10 +57,13 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class Listing:
-    """Lists of runs. Thread-safe. explain: adds to queued runs why they wait."""
+    """Lists of runs. Thread-safe. order: of what waits. explain: adds to queued runs why they wait."""
 
-    def __init__(self, database: Database, explain: Callable[[Sequence[Run]], Sequence[Run]]) -> None:
+    def __init__(
+        self, database: Database, order: SharedOrder, explain: Callable[[Sequence[Run]], Sequence[Run]]
+    ) -> None:
         self._database = database
+        self._order = order
         self._explain = explain
 
     def page(
@@ -97,10 +100,12 @@ class Listing:
     def waiting(self, limit: int = 50, *, projects: Collection[str] | None = None) -> Sequence[Run]:
         """Runs with jobs that are queued, in the order in which workers take these. projects: only of these."""
         with self._database.read() as connection:
-            seen = (turn.run for turn in turns(connection) if projects is None or turn.project in projects)
-            numbers = list(itertools.islice(dict.fromkeys(seen), limit))  # a run has as many turns as jobs
+            order = self._order.now(connection)
+        seen = (turn.run for turn in order.turns if projects is None or turn.project in projects)
+        numbers = list(itertools.islice(dict.fromkeys(seen), limit))  # a run has as many turns as jobs
         found = {run.number: run for run in self._runs(select_runs().where(runs.c.number.in_(numbers)))}
-        return self._explain([found[number] for number in numbers if number in found])
+        waiting = [found[number] for number in numbers if number in found]
+        return self._explain([run for run in waiting if run.state not in FINAL_STATES])
 
     def running(self) -> Sequence[Run]:
         """The runs that are being built, by number."""

@@ -49,6 +49,7 @@ from pipelines.runs.listing import RunFilter, conditions
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rollups import note_head
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
+from pipelines.runs.shares import SharedOrder
 from pipelines.runs.states import follow_job, hold_run
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.waking import wake
@@ -76,6 +77,7 @@ class Runs:
         database: Database,
         queue: Queue,
         workers: Workers,
+        order: SharedOrder,
         secrets: Secrets,
         borders: Borders,
         *,
@@ -86,6 +88,7 @@ class Runs:
         self._borders = borders
         self._queue = queue
         self._workers = workers
+        self._order = order
         self._clock = clock
 
     def submit(self, request: RunRequest, trigger: Trigger = _BY_HAND, domain: Domain | None = None) -> Run:
@@ -353,7 +356,7 @@ class Runs:
         if blocked:
             reasons = why_runs_are_blocked(connection, blocked)
         if any(run.state == "queued" for run in found):
-            waiting = Waiting(connection, self._workers.list(), self._clock())
+            waiting = Waiting(connection, self._workers.list(), self._order.now(connection), self._clock())
             reasons |= {run.number: waiting.reason(run) for run in found if run.state == "queued"}
         if not reasons:
             return found

@@ -8,10 +8,12 @@ project that queues twenty runs does not keep another project's four waiting.
 from __future__ import annotations
 
 import heapq
+import threading
+import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Subquery, func, select
 from sqlalchemy.engine import Connection
@@ -26,6 +28,60 @@ class Turn(NamedTuple):
     run: int
     project: str
     priority: int
+
+
+class Order:
+    """The jobs that wait at one moment, in their order.
+
+    turns: all of them.
+    runs, jobs: by a run's number, and by a job's, the index of its last turn: how many are ahead of it.
+    """
+
+    def __init__(self, turns: list[Turn]) -> None:
+        self.turns = turns
+        self.runs = {turn.run: index for index, turn in enumerate(turns)}
+        self.jobs = {turn.number: index for index, turn in enumerate(turns)}
+
+
+class SharedOrder:
+    """The order of what waits, for all who look at it: pages ask for it every few seconds, each for every reader.
+
+    A short queue is read anew each time. A long one is kept for twenty times as long as reading it took, so that
+    looking at it never takes more than a twentieth of a processor, however many pages are open. While one thread reads
+    it, others get what was known before. Thread-safe.
+    """
+
+    SHORT: Final = 500
+    """The jobs up to which a queue is read each time: this takes some milliseconds."""
+
+    _PART: Final = 20.0
+    _LONGEST_S: Final = 15.0
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._known: Order | None = None
+        self._until = 0.0
+
+    def now(self, connection: Connection) -> Order:
+        """The order as of now; of a long queue, as of some seconds ago at most."""
+        known = self._known
+        if known is not None and (self._clock() < self._until or not self._reading.acquire(blocking=False)):
+            return known
+        if known is None:
+            self._reading.acquire()
+        try:
+            began = self._clock()
+            if self._known is not None and began < self._until:  # somebody else has read it, as we waited for that
+                return self._known
+            found = Order(turns(connection))
+            now = self._clock()
+            is_short = len(found.turns) <= self.SHORT
+            self._known = None if is_short else found
+            self._until = now + min(self._LONGEST_S, self._PART * (now - began))
+            return found
+        finally:
+            self._reading.release()
 
 
 def going_by_project() -> Subquery:

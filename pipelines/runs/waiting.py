@@ -10,17 +10,17 @@ from sqlalchemy.engine import Connection
 
 from pipelines.model import Run, WorkerInfo
 from pipelines.runs.faults import later
-from pipelines.runs.shares import going_by_project, turns
+from pipelines.runs.shares import Order, going_by_project
 from pipelines.schema import jobs, projects
 
 
 class Waiting:
     """The reasons that keep runs and jobs from starting, as of now.
 
-    workers: all that exist. now: by the wall clock.
+    workers: all that exist. order: of what waits. now: by the wall clock.
     """
 
-    def __init__(self, connection: Connection, workers: Sequence[WorkerInfo], now: float) -> None:
+    def __init__(self, connection: Connection, workers: Sequence[WorkerInfo], order: Order, now: float) -> None:
         self._now = now
         self._alive = [worker for worker in workers if worker.state not in ("lost", "draining")]
         self._workers = [worker for worker in self._alive if worker.state != "sick"]
@@ -28,9 +28,7 @@ class Waiting:
         self._going = Counter({row[0]: row[1] for row in going})
         limited = select(projects.c.name, projects.c.concurrency).where(projects.c.concurrency > 0)
         self._limits = {row.name: row.concurrency for row in connection.execute(limited)}
-        in_order = turns(connection)
-        self._ahead = {turn.run: index for index, turn in enumerate(in_order)}
-        self._jobs_ahead = {turn.number: index for index, turn in enumerate(in_order)}
+        self._ahead, self._jobs_ahead = order.runs, order.jobs
         held_back = select(jobs.c.run, jobs.c.number, jobs.c.not_before).where(
             jobs.c.state == "queued", jobs.c.not_before > now
         )

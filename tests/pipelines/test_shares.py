@@ -12,9 +12,10 @@ from sqlalchemy import event, insert, text
 from core.settings import ServiceSettings
 from pipelines.errors import InvalidRequestError
 from pipelines.model import Claim, ContextSource, Project, RunRequest, RunResult
+from pipelines.runs import shares
 from pipelines.runs.choosing import Choice, Chooser
 from pipelines.runs.queue import queue_name
-from pipelines.runs.shares import Turn, in_turn
+from pipelines.runs.shares import SharedOrder, Turn, in_turn
 from pipelines.runs.waking import waiting
 from pipelines.schema import jobs, runs
 from pipelines.service import Service
@@ -200,3 +201,59 @@ def test_weight_survives_the_settings_and_old_databases_have_one(service: Servic
     assert service.projects.get("p").weight == 7
     submit(service, "q", 1)
     assert service.projects.get("q").weight == 1
+
+
+class Reads:
+    """Stands for the reading of a queue of so many jobs, which takes two seconds of a clock of its own."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.count = 0
+        self.now = 0.0
+
+    def __call__(self, connection: object) -> list[Turn]:
+        self.count += 1
+        self.now += 2.0
+        return [Turn(number, number, "web", 0) for number in range(self.length)]
+
+
+def test_a_long_queue_is_read_once_for_all_who_look_and_a_short_one_each_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for length, counts in ((SharedOrder.SHORT, [1, 2, 3]), (SharedOrder.SHORT + 1, [1, 1, 2])):
+        reads = Reads(length)
+        monkeypatch.setattr(shares, "turns", reads)
+        order = SharedOrder(clock=lambda reads=reads: reads.now)  # type: ignore[misc]  # bound now
+        with service.database.read() as connection:
+            found = []
+            for later_s in (0.0, 14.0, 2.0):
+                reads.now += later_s
+                assert len(order.now(connection).turns) == length
+                found.append(reads.count)
+        assert found == counts
+
+
+def test_while_somebody_reads_a_long_queue_others_get_what_was_known(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = Reads(SharedOrder.SHORT + 1)
+    monkeypatch.setattr(shares, "turns", reads)
+    order = SharedOrder(clock=lambda: reads.now)
+    with service.database.read() as connection:
+        known = order.now(connection)
+        reads.now += 60.0
+        with order._reading:
+            assert order.now(connection) is known
+        assert order.now(connection) is not known
+    assert reads.count == 2
+
+
+def test_a_run_that_ended_since_the_order_was_read_is_not_shown_as_waiting(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedOrder, "SHORT", 0)
+    submit(service, "web", 2)
+    assert [run.number for run in service.listing.waiting()] == [1, 2]
+    monkeypatch.setattr(service.order, "_until", float("inf"))
+    service.runs.cancel(1)
+    assert [run.number for run in service.listing.waiting()] == [2]
