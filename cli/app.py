@@ -45,6 +45,7 @@ _COMMANDS = {
     "grant": LazyCommand("cli.commands.grant", "Give projects of a build service what is not their own."),
     "token": LazyCommand("cli.commands.token", "Manage the API tokens of a build service."),
     "user": LazyCommand("cli.commands.user", "Manage the people who may sign in to a build service."),
+    "audit": LazyCommand("cli.commands.audit", "List who did what in a build service, and what that changed."),
     "context": LazyCommand("cli.commands.context.group", "Manage the build services that this user works with."),
     "web": LazyCommand("cli.commands.web", "Serve the API, log streams and the registry, without a worker."),
     "worker": LazyCommand("cli.commands.worker", "Build what is queued, without serving anything."),

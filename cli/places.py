@@ -26,7 +26,8 @@ _SERVICE: Final = {
     "build": "", "login": "", "logout": "", "workers": "",
     "runs": "ls show jobs logs watch open outputs shell approve refuse cancel retry",
     "secret": "ls policy rm set",
-    "token": "add ls rm", "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
+    "audit": "", "token": "add ls rm",
+    "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
     "project member": "ls set rm", "grant": "add rm ls login logout logins",
     "project hook": "approvals approve ls redeliver secret show token",
 }  # fmt: skip

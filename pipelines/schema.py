@@ -553,6 +553,7 @@ audit = Table(
     Column("detail", Text, nullable=False),
     Column("address", String(64), nullable=False),
     Column("project", String(100), nullable=False, default="", server_default=""),  # empty: of the service
+    Column("changes", Text, nullable=False, default="", server_default=""),  # JSON, see pipelines.changes
     Index("audit_by_project", "project", "id"),
     Index("audit_by_actor", "actor", "id"),
     Index("audit_by_action", "action", "id"),
@@ -615,5 +616,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0025"
+HEAD = "0026"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection, Row
 
+from pipelines.changes import Change
 from pipelines.database import Database
 from pipelines.schema import audit
 
@@ -18,6 +19,7 @@ KEEP_S: Final = 400 * 86400.0
 
 _LENGTHS: Final = {"actor": 200, "action": 60, "subject": 300, "address": 64, "project": 100}
 _MAX_DETAIL: Final = 2000
+_changes: Final = msgspec.json.Decoder(tuple[Change, ...])
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -26,6 +28,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     actor: a user's name, ``token NAME``, or what else acted.
     address: the client's, "" for this machine's shell.
     project: the project that the entry is about; "" for the service.
+    changes: what it changed, from what to what; entries of versions before 0.3.0 have none.
     """
 
     id: int
@@ -36,6 +39,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     detail: str
     address: str
     project: str = ""
+    changes: tuple[Change, ...] = ()
 
 
 class Audit:
@@ -46,11 +50,22 @@ class Audit:
         self._clock = clock
 
     def add(
-        self, actor: str, action: str, subject: str, detail: str = "", *, address: str = "", project: str = ""
+        self,
+        actor: str,
+        action: str,
+        subject: str,
+        detail: str = "",
+        *,
+        address: str = "",
+        project: str = "",
+        changes: Sequence[Change] = (),
     ) -> None:
-        """Note an action that was done. No secrets in ``detail``; what is too long is cut."""
+        """Note an action that was done. No secrets in ``detail`` and ``changes``; what is too long is cut."""
+        now = self._clock()
         with self._database.write() as connection:
-            add_entry(connection, self._clock(), actor, action, subject, detail, address=address, project=project)
+            add_entry(
+                connection, now, actor, action, subject, detail, address=address, project=project, changes=changes
+            )
 
     def list(
         self,
@@ -110,11 +125,22 @@ def add_entry(
     *,
     address: str = "",
     project: str = "",
+    changes: Sequence[Change] = (),
 ) -> None:
     """``Audit.add`` in the transaction of what is done."""
     texts = {"actor": actor, "action": action, "subject": subject, "address": address, "project": project}
     values = {name: printable(text)[: _LENGTHS[name]] for name, text in texts.items()}
-    connection.execute(insert(audit).values(at=at, detail=printable(detail)[:_MAX_DETAIL], **values))
+    connection.execute(
+        insert(audit).values(at=at, detail=printable(detail)[:_MAX_DETAIL], changes=_encoded(changes), **values)
+    )
+
+
+def _encoded(changes: Sequence[Change]) -> str:
+    """As the column has them; empty for none."""
+    if not changes:
+        return ""
+    shown = [Change(printable(each.what), printable(each.before), printable(each.after)) for each in changes]
+    return msgspec.json.encode(shown).decode()
 
 
 def printable(text: str) -> str:
@@ -127,4 +153,7 @@ def printable(text: str) -> str:
 
 
 def _from_row(row: Row[Any]) -> AuditEntry:
-    return AuditEntry(row.id, row.at, row.actor, row.action, row.subject, row.detail, row.address, row.project)
+    return AuditEntry(
+        row.id, row.at, row.actor, row.action, row.subject, row.detail, row.address, row.project,
+        _changes.decode(row.changes) if row.changes else (),
+    )  # fmt: skip

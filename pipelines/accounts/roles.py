@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from pipelines.accounts.tokens import Token, Tokens
 from pipelines.accounts.users import SCOPES_OF, User
+from pipelines.changes import Change, compared
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.schema import project_roles, projects, runs, tokens, users
@@ -123,23 +124,29 @@ class Roles:
         found = [Member("user", row.subject, row.subject, row.role) for row in people]
         return found + [Member("token", str(row.id), row.name, row.role) for row in machines]
 
-    def set(self, project: str, kind: Kind, subject: str, role: ProjectRole) -> None:
-        """Give a role, in place of any that they have in the project. Raises NotFoundError, InvalidRequestError."""
+    def set(self, project: str, kind: Kind, subject: str, role: ProjectRole) -> tuple[Change, ...]:
+        """Give a role, in place of any that they have in the project. Returns what that changed.
+
+        Raises NotFoundError, InvalidRequestError.
+        """
         if role not in PROJECT_ROLES:
             raise InvalidRequestError(f"invalid role {role!r}", hint=f"one of {', '.join(PROJECT_ROLES)}")
         with self._database.write() as connection:
             if connection.execute(select(projects.c.name).where(projects.c.name == project)).first() is None:
                 raise NotFoundError(f"there is no project {project}")
             known = _stored(connection, kind, subject)
-            _remove(connection, project, kind, known)
+            before = _remove(connection, project, kind, known)
             row = {"project": project, "kind": kind, "subject": known, "role": role}
             connection.execute(insert(project_roles).values(row))
+            return compared({"role": before}, {"role": role})
 
-    def remove(self, project: str, kind: Kind, subject: str) -> None:
-        """Take the role away. Raises NotFoundError."""
+    def remove(self, project: str, kind: Kind, subject: str) -> tuple[Change, ...]:
+        """Take the role away. Returns what that changed. Raises NotFoundError."""
         with self._database.write() as connection:
-            if not _remove(connection, project, kind, _stored(connection, kind, subject)):
-                raise NotFoundError(f"{kind} {subject} has no role in project {project}")
+            before = _remove(connection, project, kind, _stored(connection, kind, subject))
+        if not before:
+            raise NotFoundError(f"{kind} {subject} has no role in project {project}")
+        return compared({"role": before}, None)
 
     def create_token(
         self, project: str, name: str, role: ProjectRole, expires_in_s: float | None = None
@@ -196,11 +203,14 @@ def _hash_of(connection: Connection, token_id: int) -> str:
     return str(found)
 
 
-def _remove(connection: Connection, project: str, kind: Kind, subject: str) -> bool:
+def _remove(connection: Connection, project: str, kind: Kind, subject: str) -> str:
+    """Take a role away. Returns which; empty: there was none."""
     chosen = (
         (project_roles.c.project == project) & (project_roles.c.kind == kind) & (project_roles.c.subject == subject)
     )
-    return bool(connection.execute(delete(project_roles).where(chosen)).rowcount)
+    before = connection.execute(select(project_roles.c.role).where(chosen).with_for_update()).scalar()
+    connection.execute(delete(project_roles).where(chosen))
+    return str(before or "")
 
 
 def _largest(scopes: tuple[str, ...]) -> Level:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from core.passwords import DECOY, MAX_LENGTH, MIN_LENGTH, hash_password, password_fits
+from pipelines.changes import Change, compared
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError, SignInError
 from pipelines.schema import sessions, sign_in_links, users
@@ -130,23 +131,29 @@ class Users:
             connection.execute(update(users).where(users.c.name == name).values(password=hashed))
             _shut_out(connection, name)
 
-    def set_role(self, name: str, role: Role) -> None:
-        """Raises NotFoundError, and ConflictError for the last administrator."""
-        with self._database.write() as connection:
-            _lock_administrators(connection)
-            _must_exist(connection, name)
-            connection.execute(update(users).where(users.c.name == name).values(role=role))
-            self._keep_an_administrator(connection)
+    def set_role(self, name: str, role: Role) -> tuple[Change, ...]:
+        """Returns what that changed. Raises NotFoundError, and ConflictError for the last administrator."""
+        return self._set(name, role=role)
 
-    def set_disabled(self, name: str, disabled: bool) -> None:
-        """Close every way in, sessions and tokens too; or open them. Raises NotFoundError, ConflictError."""
+    def set_disabled(self, name: str, disabled: bool) -> tuple[Change, ...]:
+        """Close every way in, sessions and tokens too; or open them. Returns what that changed.
+
+        Raises NotFoundError, ConflictError.
+        """
+        return self._set(name, disabled=disabled)
+
+    def _set(self, name: str, **values: Role | bool) -> tuple[Change, ...]:
         with self._database.write() as connection:
             _lock_administrators(connection)
             _must_exist(connection, name)
-            connection.execute(update(users).where(users.c.name == name).values(disabled=disabled))
-            if disabled:
+            columns = [users.c[member] for member in values]
+            before = connection.execute(select(*columns).where(users.c.name == name)).mappings().one()
+            connection.execute(update(users).where(users.c.name == name).values(values))
+            if values != {"disabled": False}:
                 self._keep_an_administrator(connection)
+            if values.get("disabled"):
                 _shut_out(connection, name)
+            return compared(dict(before), values)
 
     def _keep_an_administrator(self, connection: Connection) -> None:
         """Raises ConflictError for the last administrator, which undoes the transaction."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from sqlalchemy import ColumnElement, and_, delete, insert, select
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
+from pipelines.changes import Change, compared
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.owning.policies import SILENT, Policy, check_policy, decoded, encoded
@@ -72,8 +73,10 @@ class Grants:
         with self._database.read() as connection:
             return _rows(connection, None if project is None else (project, ALL))
 
-    def give(self, grant: Grant, *, keeps_policy: bool = False) -> None:
-        """Give it, in place of the same grant with other rights. Raises InvalidRequestError, NotFoundError.
+    def give(self, grant: Grant, *, keeps_policy: bool = False) -> tuple[Change, ...]:
+        """Give it, in place of the same grant with other rights. Returns what that changed.
+
+        Raises InvalidRequestError, NotFoundError.
 
         keeps_policy: that of the same grant, if there is one, stays.
         """
@@ -81,18 +84,22 @@ class Grants:
         with self._database.write() as connection:
             if grant.project != ALL and not _is_project(connection, grant.project):
                 raise NotFoundError(f"there is no project {grant.project}")
+            before = _given(connection, grant)
+            if keeps_policy and before is not None and before.policy != SILENT:
+                grant = msgspec.structs.replace(grant, policy=before.policy)
             row = {**msgspec.structs.asdict(grant), "policy": encoded(grant.policy)}
-            if keeps_policy:
-                before = connection.execute(select(grants.c.policy).where(_is(grant))).scalar()
-                row["policy"] = before or row["policy"]
             connection.execute(delete(grants).where(_is(grant)))
             connection.execute(insert(grants).values(row))
+        return compared(_rights(before), _rights(grant))
 
-    def take(self, grant: Grant) -> None:
-        """Take it back, whatever its rights. Raises NotFoundError."""
+    def take(self, grant: Grant) -> tuple[Change, ...]:
+        """Take it back, whatever its rights. Returns what that changed. Raises NotFoundError."""
         with self._database.write() as connection:
-            if not connection.execute(delete(grants).where(_is(grant))).rowcount:
-                raise NotFoundError(f"project {grant.project} was given no {grant.kind} {grant.name[:100]}")
+            before = _given(connection, grant)
+            connection.execute(delete(grants).where(_is(grant)))
+        if before is None:
+            raise NotFoundError(f"project {grant.project} was given no {grant.kind} {grant.name[:100]}")
+        return compared(_rights(before), None)
 
     def policies(self, project: str, kind: Kind, name: str) -> tuple[Policy, ...]:
         """By which policies the project was given exactly this name, alone or with all others; none: it was not."""
@@ -157,13 +164,28 @@ def _is(grant: Grant) -> ColumnElement[bool]:
     return and_(grants.c.project == grant.project, grants.c.kind == grant.kind, grants.c.name == grant.name)
 
 
+def _given(connection: Connection, grant: Grant) -> Grant | None:
+    """The same grant with the rights that it has; None: it was not given."""
+    row = connection.execute(select(grants).where(_is(grant)).with_for_update()).first()
+    return None if row is None else _from_row(row)
+
+
+def _rights(grant: Grant | None) -> dict[str, object] | None:
+    """What a grant allows, for the trail."""
+    if grant is None:
+        return None
+    return {"given": "to push, too" if grant.may_push else "yes", "policy": grant.policy}
+
+
 def _rows(connection: Connection, of: tuple[str, ...] | None) -> list[Grant]:
     wanted = select(grants).order_by(grants.c.project, grants.c.kind, grants.c.name)
     if of is not None:
         wanted = wanted.where(grants.c.project.in_(of))
-    return [
-        Grant(row.project, row.kind, row.name, row.may_push, decoded(row.policy)) for row in connection.execute(wanted)
-    ]
+    return [_from_row(row) for row in connection.execute(wanted)]
+
+
+def _from_row(row: Row[Any]) -> Grant:
+    return Grant(row.project, row.kind, row.name, row.may_push, decoded(row.policy))
 
 
 def _is_project(connection: Connection, name: str) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
+from pipelines.changes import Change, compared
 from pipelines.counters import remember
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -53,8 +54,10 @@ class Projects:
         with self._database.read() as connection:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
-    def put(self, project: Project) -> None:
+    def put(self, project: Project) -> tuple[Change, ...]:
         """Make the project or change its settings. Without a forge in them, the repository's well-known host decides.
+
+        Returns what that changed; of a new project, what differs from a project without settings.
 
         Raises InvalidRequestError, and DeniedError where they name another project's bare repository.
         """
@@ -70,7 +73,10 @@ class Projects:
         with self._database.write() as connection:
             ensure_project(connection, project.name)
             self._borders.check_bare(connection, project.name, project.hook.repository)
-            connection.execute(update(projects).where(projects.c.name == project.name).values(_values(project)))
+            this = projects.c.name == project.name
+            before = _from_row(connection.execute(select(projects).where(this).with_for_update()).one())
+            connection.execute(update(projects).where(this).values(_values(project)))
+            return compared(before, _from_row(connection.execute(select(projects).where(this)).one()))
 
     def remove(self, name: str) -> None:
         """Remove the project with its runs, their logs, its deliveries and secrets.

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import delete, insert, select
 
+from pipelines.changes import Change, compared, of_secret
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.owning.grants import forget_grants_of_name
@@ -37,8 +38,11 @@ class Logins:
         self._vault = vault
         self._clock = clock
 
-    def put(self, registry: str, username: str, password: str) -> None:
-        """Store a log-in, in place of one for the same registry. Raises InvalidRequestError."""
+    def put(self, registry: str, username: str, password: str) -> tuple[Change, ...]:
+        """Store a log-in, in place of one for the same registry. Returns what that changed, without the password.
+
+        Raises InvalidRequestError.
+        """
         if not _REGISTRY.fullmatch(registry) or len(registry) > _MAX:
             raise InvalidRequestError(f"no name of a registry: {registry[:100]!r}", hint="write HOST or HOST:PORT")
         if not username or len(username) > _MAX or not username.isprintable() or ":" in username:
@@ -52,9 +56,13 @@ class Logins:
             "password": self._vault.seal(_purpose(registry), data),
             "created_at": self._clock(),
         }
+        this = registry_logins.c.registry == registry
         with self._database.write() as connection:
-            connection.execute(delete(registry_logins).where(registry_logins.c.registry == registry))
+            before = connection.execute(select(registry_logins.c.username).where(this).with_for_update()).scalar()
+            connection.execute(delete(registry_logins).where(this))
             connection.execute(insert(registry_logins).values(values))
+        changes = compared({"username": before}, {"username": username})
+        return (*changes, *of_secret("password", had=before is not None, has=True))
 
     def list(self) -> list[LoginInfo]:
         """All log-ins, by registry."""

@@ -28,6 +28,7 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from core.masking import MIN_LENGTH
+from pipelines.changes import Change, compared, of_secret
 from pipelines.database import Database
 from pipelines.errors import InvalidRequestError, NotFoundError, SecretError
 from pipelines.keys.keynumbers import check_key, note_key
@@ -118,8 +119,8 @@ class Secrets:
         self.keys = KeyRing(key_file)
         self._clock = clock
 
-    def put(self, name: str, value: bytes, *, project: str = "", policy: Policy | None = None) -> None:
-        """Store or replace it. Raises InvalidRequestError.
+    def put(self, name: str, value: bytes, *, project: str = "", policy: Policy | None = None) -> tuple[Change, ...]:
+        """Store or replace it. Returns what that changed, without the value. Raises InvalidRequestError.
 
         project: may be one that does not exist yet.
         policy: None: that of the secret which it replaces; of a new one, it says nothing.
@@ -132,19 +133,24 @@ class Secrets:
         sealed = self._seal(_stored(project, name), value)
         this = and_(secrets.c.project == project, secrets.c.name == name)
         with self._database.write() as connection:
-            before = connection.execute(select(secrets.c.policy).where(this)).scalar() or ""
+            before = connection.execute(select(secrets.c.policy).where(this).with_for_update()).scalar()
             connection.execute(delete(secrets).where(this))
             row = {"project": project, "name": name, "value": sealed, "created_at": self._clock()}
-            kept = before if policy is None else encoded(policy)
+            kept = before or "" if policy is None else encoded(policy)
             connection.execute(insert(secrets).values(**row, policy=kept))
+        of_value = of_secret("value", had=before is not None, has=True)
+        return (*of_value, *compared({"policy": decoded(before or "")}, {"policy": decoded(kept)}))
 
-    def set_policy(self, name: str, policy: Policy, *, project: str = "") -> None:
-        """Say which runs get a stored secret. Raises InvalidRequestError, NotFoundError."""
+    def set_policy(self, name: str, policy: Policy, *, project: str = "") -> tuple[Change, ...]:
+        """Say which runs get a stored secret. Returns what that changed. Raises InvalidRequestError, NotFoundError."""
         check_policy(policy)
         this = and_(secrets.c.project == project, secrets.c.name == name)
         with self._database.write() as connection:
-            if not connection.execute(update(secrets).where(this).values(policy=encoded(policy))).rowcount:
+            before = connection.execute(select(secrets.c.policy).where(this).with_for_update()).scalar()
+            if before is None:
                 raise _absent(name, project)
+            connection.execute(update(secrets).where(this).values(policy=encoded(policy)))
+        return compared({"policy": decoded(before)}, {"policy": policy})
 
     def list(self, *, project: str = "") -> list[SecretInfo]:
         """Secrets of one project, or those of the whole service; by name."""

@@ -45,6 +45,18 @@ def test_user_is_added_changed_and_disabled(shiplap: Shiplap) -> None:
     }  # fmt: skip
 
 
+def test_the_trail_says_what_that_changed(shiplap: Shiplap) -> None:
+    shiplap("user", "add", "dora", "--role", "viewer")
+    shiplap("user", "role", "dora", "member")
+    shiplap("user", "passwd", "dora", "--password-stdin", stdin="dora's password")
+    told = shiplap("audit", "--about", "dora", "--action", "change user", "--since", "2026-01-01").stdout
+    assert re.search(r"name=dora +password: nothing → set$", told, re.MULTILINE)
+    assert re.search(r"name=dora +role: viewer → member$", told, re.MULTILINE)
+    assert "dora's password" not in told
+    (made,) = shiplap.json("audit", "--about", "dora", "--action", "create user", "--json")
+    assert (made["detail"], made["changes"]) == ("role viewer", [])
+
+
 def test_list_says_how_long_ago_somebody_signed_in(shiplap: Shiplap) -> None:
     shiplap("user", "add", "carol")
     with contextlib.closing(sqlite3.connect(shiplap.root / "serve" / "service.db")) as database, database:

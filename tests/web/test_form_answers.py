@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from pipelines.accounts.users import Role
+from pipelines.changes import in_words
 from pipelines.model import Project
 from pipelines.service import Service
 from tests.web.guard.signing import PASSWORD, csrf, sign_in
@@ -73,19 +74,40 @@ SETTINGS = "/projects/app/settings"
 
 def test_settings_of_a_project(admin: FlaskClient, service: Service) -> None:
     forms: list[tuple[str, dict[str, str], str, str]] = [
-        ("status-token", {"token": "t0ken"}, "token#statuses", "The token is stored"),
-        ("status-token", {"forget": "1"}, "no-token#statuses", "The token is forgotten"),
-        ("secrets", {"secret": "NPM", "value": "hunter2-1\r\nhunter2-2"}, "secret#secrets", "The secret is stored."),
-        ("secret-policy", {"secret": "NPM", "branches": "main", "events": "push"}, "policy#secrets", "for other runs"),
-        ("secrets", {"secret": "NPM", "value": "hunter3"}, "secret#secrets", "for branches main; events push<"),
-        ("secret-policy", {"secret": "NPM"}, "policy#secrets", "for protected branches and tags<"),
-        ("secrets/NPM/delete", {}, "no-secret#secrets", "The secret is deleted."),
-        ("members", {"subject": "bob", "role": "build"}, "member#access", "The role is given."),
-        ("members/remove", {"kind": "user", "subject": "bob"}, "no-member#access", "The role is taken away."),
+        ("status-token", {"token": "t0ken"}, "webhook?done=token#statuses", "The token is stored"),
+        ("status-token", {"forget": "1"}, "webhook?done=no-token#statuses", "The token is forgotten"),
+        (
+            "secrets",
+            {"secret": "NPM", "value": "hunter2-1\r\nhunter2-2"},
+            "secrets?done=secret",
+            "The secret is stored.",
+        ),
+        (
+            "secret-policy",
+            {"secret": "NPM", "branches": "main", "events": "push"},
+            "secrets?done=policy",
+            "for other runs",
+        ),
+        ("secrets", {"secret": "NPM", "value": "hunter3"}, "secrets?done=secret", "for branches main; events push<"),
+        ("secret-policy", {"secret": "NPM"}, "secrets?done=policy", "for protected branches and tags<"),
+        ("secrets/NPM/delete", {}, "secrets?done=no-secret", "The secret is deleted."),
+        ("members", {"subject": "bob", "role": "build"}, "access?done=member", "The role is given."),
+        ("members/remove", {"kind": "user", "subject": "bob"}, "access?done=no-member", "The role is taken away."),
     ]
     for form, fields, done, notice in forms:
-        leads_to(admin, post(admin, f"/projects/app/{form}", **fields), f"{SETTINGS}?done={done}", notice)
-    assert [entry.action for entry in service.audit.list(limit=2)] == ["remove member", "set member"]
+        leads_to(admin, post(admin, f"/projects/app/{form}", **fields), f"{SETTINGS}/{done}", notice)
+    assert [(entry.action, *map(in_words, entry.changes)) for entry in reversed(service.audit.list(limit=9))] == [
+        ("set status token", "status token: nothing → set"),
+        ("set status token", "status token: set → nothing"),
+        ("put secret", "value: nothing → set"),
+        ("set secret policy", "policy.branches: nothing → main", "policy.events: nothing → push"),
+        ("put secret", "value: set → changed"),
+        ("set secret policy", "policy.branches: main → nothing", "policy.events: push → nothing"),
+        ("delete secret", "value: set → nothing"),
+        ("set member", "role: nothing → build"),
+        ("remove member", "role: build → nothing"),
+    ]
+    assert "hunter" not in admin.get("/audit").text
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from html import unescape
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from pipelines.changes import in_words
 from pipelines.model import ContextSource, GitSource, HookSettings, Project, RunRequest
 from pipelines.service import Service
 from tests.toolkit.forgepayloads import AFTER, SECRET, github_pull_request
@@ -36,7 +38,7 @@ def test_connecting_makes_project_and_webhook(admin: FlaskClient, service: Servi
     assert service.projects.webhook_secret("web") == shown[0].encode()
     assert service.projects.get("web").hook.forge == "github"
     assert service.projects.get("web").hook.cancel_superseded
-    assert shown[0] not in admin.get("/projects/web/settings").text
+    assert shown[0] not in admin.get("/projects/web/settings/webhook").text
 
 
 @pytest.mark.parametrize(
@@ -58,10 +60,31 @@ def test_mistakes_are_told_in_the_form(admin: FlaskClient, form: dict[str, str],
 @pytest.mark.parametrize("text", ["many", "-1", "1.5", "²", "٣", "12345678"])
 def test_what_is_no_number_is_told_in_the_form(admin: FlaskClient, service: Service, text: str) -> None:
     before = service.projects.get("app")
-    answer = post(admin, "/projects/app/settings", repository=REPOSITORY, forge="github", concurrency=text)
+    answer = post(admin, "/projects/app/settings/builds", branches="main", concurrency=text)
     assert answer.status_code == 422
     assert f"concurrency is '{text}'" in unescape(answer.text)
     assert service.projects.get("app") == before
+
+
+def test_a_form_changes_its_section_alone_and_the_trail_says_from_what_to_what(
+    admin: FlaskClient, service: Service
+) -> None:
+    before = service.projects.get("app")
+    form = {"keep_runs": "50", "keep_days": "30", "repository": "https://evil.example/x", "tag_template": "x"}
+    assert post(admin, "/projects/app/settings/retention", **form).status_code == 303
+    hook = msgspec.structs.replace(before.hook, public_badge=True, cancel_superseded=True)
+    assert post(admin, "/projects/app/settings/general", public_badge="1").status_code == 303
+    assert service.projects.get("app") == msgspec.structs.replace(before, keep_runs=50, hook=hook)
+    badge, kept = service.audit.list(action="change settings")
+    assert (kept.actor, kept.project, kept.detail) == ("ada", "app", "Retention")
+    assert [in_words(each) for each in kept.changes] == ["keep_runs: 200 → 50"]
+    assert [in_words(each) for each in badge.changes] == ["hook.public_badge: no → yes"]
+    page = admin.get("/audit?action=change+settings").text
+    assert "<del>200</del>" in page
+    assert "<ins>50</ins>" in page
+    for path, status in (("nothing", 404), ("danger", 422)):
+        assert post(admin, f"/projects/app/settings/{path}").status_code == status
+    assert admin.get("/projects/app/settings/nothing").status_code == 404
 
 
 def test_secrets_and_tokens_are_stored_and_never_shown(admin: FlaskClient, service: Service) -> None:
@@ -69,7 +92,7 @@ def test_secrets_and_tokens_are_stored_and_never_shown(admin: FlaskClient, servi
     assert service.secrets.reveal(["npm"], project="app") == {"npm": b"s3cret\nline"}
     assert post(admin, "/projects/app/status-token", token="ghp_token").status_code == 303
     assert service.projects.status_token("app") == "ghp_token"
-    page = admin.get("/projects/app/settings").text
+    page = admin.get("/projects/app/settings/secrets").text + admin.get("/projects/app/settings/webhook").text
     assert "npm" in page
     assert "s3cret" not in page
     assert "ghp_token" not in page
@@ -88,9 +111,11 @@ def test_a_secret_that_the_forge_has_is_taken(admin: FlaskClient, service: Servi
 
 def test_a_project_is_removed_once_nothing_runs(admin: FlaskClient, service: Service) -> None:
     run = service.runs.submit(RunRequest(ContextSource("sha256:" + "0" * 64), "app"))
-    assert "has not ended" in post(admin, "/projects/app/remove").text
+    for typed in ("", "App", "app2"):
+        assert "nothing was removed: type app" in post(admin, "/projects/app/remove", typed=typed).text
+    assert "has not ended" in post(admin, "/projects/app/remove", typed="app").text
     service.runs.cancel(run.number)
-    assert post(admin, "/projects/app/remove").headers["Location"] == "/projects"
+    assert post(admin, "/projects/app/remove", typed="app").headers["Location"] == "/projects"
     assert admin.get("/projects/app").status_code == 404
 
 

@@ -271,7 +271,7 @@ def test_a_run_without_a_dockerfile_leads_to_the_project_s_setting(
     sign_in(admin, service, "ada", "admin")
     sign_in(member, service, "grace", "member")
     page = admin.get(f"/runs/{run.number}").text
-    assert '<a href="/projects/default/settings#f-file">' in page
+    assert '<a href="/projects/default/settings/builds#f-file">' in page
     assert all(f"<code>{escape(path)}</code>" in page for path in found)
     assert "as the project's <a" in page
     assert "which a maintainer can change" in member.get(f"/runs/{run.number}").text

@@ -6,25 +6,37 @@ unless the view itself noted more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, g, request
 
 if TYPE_CHECKING:
+    from pipelines.changes import Change
     from pipelines.service import Service
 
 _NOTED: Final = "noted"
 _FIRST_FAILURE: Final = 400
 
 
-def note(service: Service, action: str, subject: str = "", detail: str = "", *, actor: str | None = None) -> None:
+def note(
+    service: Service,
+    action: str,
+    subject: str = "",
+    detail: str = "",
+    *,
+    actor: str | None = None,
+    changes: Sequence[Change] = (),
+) -> None:
     """Add an entry about the current request. actor: the session's user, unless given."""
     setattr(g, _NOTED, True)
     if actor is None:
         user = g.get("user")
         actor = user.name if user is not None else "(nobody)"
-    service.audit.add(actor, action, subject, detail, address=request.remote_addr or "", project=g.get("project", ""))
+    service.audit.add(
+        actor, action, subject, detail,
+        address=request.remote_addr or "", project=g.get("project", ""), changes=changes,
+    )  # fmt: skip
 
 
 def leave_unnoted() -> None:

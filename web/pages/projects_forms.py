@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from pipelines.errors import InvalidRequestError
+from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.model import HookSettings, Project
 from pipelines.owning.policies import EVENTS, Policy
 from pipelines.shapes import explain
@@ -18,6 +18,52 @@ _TEXTS: Final = (
 )  # fmt: skip
 _NUMBERS: Final = ("concurrency", "weight", "keep_runs", "keep_days")
 _SWITCHES: Final = ("cancel_superseded", "public_badge")
+
+
+class Section(NamedTuple):
+    """A part of a project's settings, which has an address and a form of its own. members: what its form sends."""
+
+    name: str
+    title: str
+    members: tuple[str, ...] = ()
+
+
+SECTIONS: Final = (
+    Section("general", "General", ("repository", "forge", "ssh_key", "known_hosts", "public_badge")),
+    Section(
+        "builds", "Builds",
+        ("branches", "tags", "paths", "pull_requests", "cancel_superseded", "context", "file", "target", "build_args",
+         "concurrency", "weight"),
+    ),
+    Section("tags", "Tags", ("tag_template",)),
+    Section("webhook", "Webhook", ("status_context", "api_url")),
+    Section("secrets", "Secrets"),
+    Section("access", "Access"),
+    Section("retention", "Retention", ("keep_runs", "keep_days", "keep_failed")),
+    Section("danger", "Danger zone"),
+)  # fmt: skip
+
+
+def section_of(name: str) -> Section:
+    """The section at an address. Raises NotFoundError."""
+    for section in SECTIONS:
+        if section.name == name:
+            return section
+    raise NotFoundError(f"settings have no section {name[:40]!r}", hint=", ".join(each.name for each in SECTIONS))
+
+
+def with_section(project: Project, section: Section, form: Mapping[str, str]) -> Project:
+    """The settings with those of a section from its form. What is not the section's stays, whatever was sent.
+
+    A switch that was not sent is off: so browsers say it. Raises InvalidRequestError.
+    """
+    kept = {name: value for name, value in shown(project).items() if not isinstance(value, bool) or value}
+    for member in section.members:
+        if member in (*_SWITCHES, "keep_failed"):
+            kept.pop(member, None)
+        if member in form:
+            kept[member] = form[member]
+    return project_of(project.name, kept)
 
 
 def project_of(name: str, form: Mapping[str, str]) -> Project:
@@ -66,11 +112,11 @@ def shown(project: Project) -> dict[str, Any]:
     return members
 
 
-def as_given(form: Mapping[str, str]) -> dict[str, Any]:
-    """The form as it was sent, for the person to correct."""
-    members = dict.fromkeys((*_TEXTS, *_LISTS, *_NUMBERS, "file", "build_args", "tag_template"), "")
-    given: dict[str, Any] = {**members, **form}
-    return {**given, **{member: member in form for member in (*_SWITCHES, "keep_failed")}}
+def as_given(project: Project, section: Section, form: Mapping[str, str]) -> dict[str, Any]:
+    """The section's form as it was sent, for the person to correct; all else as the project has it."""
+    switches = (*_SWITCHES, "keep_failed")
+    sent = {name: name in form if name in switches else form.get(name, "") for name in section.members}
+    return {**shown(project), **sent}
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -9,9 +9,10 @@ from werkzeug.wrappers import Response
 
 from core.errors import ShiplapError
 from pipelines.accounts.roles import PROJECT_ROLES, ProjectRole
+from pipelines.changes import of_secret
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.model import HookSettings, Project
-from pipelines.owning.policies import SILENT, Policy
+from pipelines.owning.policies import SILENT
 from pipelines.owning.policies import told as policy_told
 from pipelines.projects.defaultnames import Origin, all_names
 from pipelines.projects.tags import TagFacts
@@ -21,7 +22,7 @@ from web.guard import note, require
 from web.guard.rights import bounded
 from web.pages.frame import page, told
 from web.pages.projects import frame_of
-from web.pages.projects_forms import as_given, policy_of, project_of, shown
+from web.pages.projects_forms import SECTIONS, as_given, policy_of, project_of, section_of, shown, with_section
 
 blueprint: Final = Blueprint("project_settings", __name__, url_prefix="/projects")
 
@@ -64,23 +65,27 @@ def create_project() -> Response:
 
 
 @blueprint.get("/<name>/settings")
+@blueprint.get("/<name>/settings/<section>")
 @require("maintainer")
-def settings(name: str) -> Response:
-    """The form."""
+def settings(name: str, section: str = "general") -> Response:
+    """A section of the settings."""
     project = service().projects.get(name)
-    return _form(project, shown(project), notice=_NOTICES.get(request.args.get("done", "")))
+    return _form(project, section, notice=_NOTICES.get(request.args.get("done", "")))
 
 
-@blueprint.post("/<name>/settings")
+@blueprint.post("/<name>/settings/<section>")
 @require("maintainer")
-def save(name: str) -> Response:
-    """Change all settings."""
-    project = service().projects.get(name)
+def save(name: str, section: str) -> Response:
+    """Change the settings of a section."""
+    project, wanted = service().projects.get(name), section_of(section)
+    if not wanted.members:
+        raise InvalidRequestError(f"section {section} has no form of settings")
     try:
-        service().projects.put(bounded(service(), g.rights, project_of(name, request.form)))
+        changes = service().projects.put(bounded(service(), g.rights, with_section(project, wanted, request.form)))
     except ShiplapError as error:
-        return _form(project, as_given(request.form), 422, error=told(error))
-    return redirect(f"/projects/{name}/settings?done=saved", 303)
+        return _form(project, section, 422, error=told(error), values=as_given(project, wanted, request.form))
+    note(service(), "change settings", f"project={name}", wanted.title, changes=changes)
+    return redirect(f"/projects/{name}/settings/{section}?done=saved", 303)
 
 
 @blueprint.get("/<name>/names")
@@ -94,11 +99,13 @@ def preview_names(name: str) -> Response:
 @require("maintainer")
 def renew_secret(name: str) -> Response:
     """Give the webhook another secret: the one that was typed in, or a new one."""
+    project = service().projects.get(name)
     try:
         secret = service().projects.set_webhook_secret(name, request.form.get("secret", "").strip())
     except InvalidRequestError as error:
-        project = service().projects.get(name)
-        return _form(project, shown(project), 422, error=told(error))
+        return _form(project, "webhook", 422, error=told(error))
+    changes = of_secret("webhook secret", had=project.has_webhook_secret, has=True)
+    note(service(), "renew webhook secret", f"project={name}", changes=changes)
     return _connected(name, secret)
 
 
@@ -106,13 +113,15 @@ def renew_secret(name: str) -> Response:
 @require("maintainer")
 def set_status_token(name: str) -> Response:
     """Store the token for statuses, or forget it."""
+    project = service().projects.get(name)
     token = "" if "forget" in request.form else request.form.get("token", "").strip()
     try:
         service().projects.set_status_token(name, token)
     except InvalidRequestError as error:
-        project = service().projects.get(name)
-        return _form(project, shown(project), 422, error=told(error))
-    return redirect(f"/projects/{name}/settings?done={'token' if token else 'no-token'}#statuses", 303)
+        return _form(project, "webhook", 422, error=told(error))
+    changes = of_secret("status token", had=project.has_status_token, has=bool(token))
+    note(service(), "set status token", f"project={name}", changes=changes)
+    return redirect(f"/projects/{name}/settings/webhook?done={'token' if token else 'no-token'}#statuses", 303)
 
 
 @blueprint.post("/<name>/secrets")
@@ -124,12 +133,12 @@ def put_secret(name: str) -> Response:
         value = request.form.get("value", "").replace("\r\n", "\n")
         secret, policy = request.form.get("secret", "").strip(), policy_of(request.form)
         kept = None if policy == SILENT else policy  # of one that is replaced
-        service().secrets.put(secret, value.encode(), project=name, policy=kept)
+        changes = service().secrets.put(secret, value.encode(), project=name, policy=kept)
     except InvalidRequestError as error:
-        return _form(project, shown(project), 422, error=told(error))
-    if kept is not None:
-        _note_policy(name, secret, kept)
-    return redirect(f"/projects/{name}/settings?done=secret#secrets", 303)
+        return _form(project, "secrets", 422, error=told(error))
+    detail = "" if kept is None else f"for {policy_told(kept)}"
+    note(service(), "put secret", f"project={name} secret={secret}", detail, changes=changes)
+    return redirect(f"/projects/{name}/settings/secrets?done=secret", 303)
 
 
 @blueprint.post("/<name>/secret-policy")
@@ -139,11 +148,12 @@ def set_policy(name: str) -> Response:
     project = service().projects.get(name)
     try:
         secret, policy = request.form.get("secret", "").strip(), policy_of(request.form)
-        service().secrets.set_policy(secret, policy, project=name)
+        changes = service().secrets.set_policy(secret, policy, project=name)
     except (InvalidRequestError, NotFoundError) as error:
-        return _form(project, shown(project), 422, error=told(error))
-    _note_policy(name, secret, policy)
-    return redirect(f"/projects/{name}/settings?done=policy#secrets", 303)
+        return _form(project, "secrets", 422, error=told(error))
+    what = f"project={name} secret={secret}"
+    note(service(), "set secret policy", what, f"for {policy_told(policy)}", changes=changes)
+    return redirect(f"/projects/{name}/settings/secrets?done=policy", 303)
 
 
 @blueprint.post("/<name>/secrets/<secret>/delete")
@@ -151,11 +161,8 @@ def set_policy(name: str) -> Response:
 def delete_secret(name: str, secret: str) -> Response:
     """Forget a secret of the project."""
     service().secrets.delete(secret, project=name)
-    return redirect(f"/projects/{name}/settings?done=no-secret#secrets", 303)
-
-
-def _note_policy(project: str, secret: str, policy: Policy) -> None:
-    note(service(), "set secret policy", f"project={project} secret={secret}", f"for {policy_told(policy)}")
+    note(service(), "delete secret", f"project={name} secret={secret}", changes=of_secret("value", had=True, has=False))
+    return redirect(f"/projects/{name}/settings/secrets?done=no-secret", 303)
 
 
 @blueprint.post("/<name>/members")
@@ -165,11 +172,11 @@ def set_member(name: str) -> Response:
     project = service().projects.get(name)
     subject, role = request.form.get("subject", "").strip(), _role(request.form.get("role", ""))
     try:
-        service().roles.set(name, "user", subject, role)
+        changes = service().roles.set(name, "user", subject, role)
     except NotFoundError as error:
-        return _form(project, shown(project), 422, error=told(error))
-    note(service(), "set member", f"project={name} user={subject}", role)
-    return redirect(f"/projects/{name}/settings?done=member#access", 303)
+        return _form(project, "access", 422, error=told(error))
+    note(service(), "set member", f"project={name} user={subject}", role, changes=changes)
+    return redirect(f"/projects/{name}/settings/access?done=member", 303)
 
 
 @blueprint.post("/<name>/members/remove")
@@ -177,9 +184,9 @@ def set_member(name: str) -> Response:
 def remove_member(name: str) -> Response:
     """Take a role away. A token without another role may then do nothing."""
     kind, subject = request.form.get("kind", ""), request.form.get("subject", "")
-    service().roles.remove(name, "token" if kind == "token" else "user", subject)
-    note(service(), "remove member", f"project={name} {kind}={subject}")
-    return redirect(f"/projects/{name}/settings?done=no-member#access", 303)
+    changes = service().roles.remove(name, "token" if kind == "token" else "user", subject)
+    note(service(), "remove member", f"project={name} {kind}={subject}", changes=changes)
+    return redirect(f"/projects/{name}/settings/access?done=no-member", 303)
 
 
 @blueprint.post("/<name>/tokens")
@@ -190,9 +197,9 @@ def create_token(name: str) -> Response:
     try:
         token, secret = service().roles.create_token(name, request.form.get("name", "").strip(), role)
     except InvalidRequestError as error:
-        return _form(project, shown(project), 422, error=told(error))
+        return _form(project, "access", 422, error=told(error))
     note(service(), "create token", f"project={name} token={token.id}", f"{token.name}: {role}")
-    answer = _form(project, shown(project), 201, token_secret=secret, token_name=token.name)
+    answer = _form(project, "access", 201, token_secret=secret, token_name=token.name)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
@@ -200,12 +207,14 @@ def create_token(name: str) -> Response:
 @blueprint.post("/<name>/remove")
 @require("admin")
 def remove(name: str) -> Response:
-    """Remove the project with all its runs."""
+    """Remove the project with all its runs. The form has its name, typed by whoever means it."""
     project = service().projects.get(name)
+    if request.form.get("typed", "").strip() != name:
+        return _form(project, "danger", 422, error=f"nothing was removed: type {name} into the field to remove it")
     try:
         service().projects.remove(name)
     except ConflictError as error:
-        return _form(project, shown(project), 409, error=told(error))
+        return _form(project, "danger", 409, error=told(error))
     return redirect("/projects", 303)
 
 
@@ -232,16 +241,27 @@ def _connected(name: str, secret: str) -> Response:
     return answer
 
 
-def _form(project: Project, values: dict[str, Any], status: int = 200, **more: Any) -> Response:
+def _form(
+    project: Project, section: str, status: int = 200, *, values: dict[str, Any] | None = None, **more: Any
+) -> Response:
+    """The page of a section. values: of its form, where they are not as the project has them."""
+    shows = section_of(section).name
+    given = values or shown(project)
+    if shows == "tags":
+        more |= _names(project.name, given["tag_template"])
+    elif shows == "secrets":
+        more["secrets"] = service().secrets.list(project=project.name)
+        more["grants"] = service().grants.list(project=project.name)
+        more["policy_told"] = policy_told
+    elif shows == "access":
+        more["members"] = service().roles.members(project.name)
     answer = page(
         "project_settings.html",
         **frame_of(project),
-        **_names(project.name, values["tag_template"]),
-        values=values,
-        secrets=service().secrets.list(project=project.name),
-        members=service().roles.members(project.name),
-        grants=service().grants.list(project=project.name),
-        policy_told=policy_told,
+        sections=SECTIONS,
+        shows=shows,
+        values=given,
+        is_changed=values is not None,
         hook_url=f"{public_url(service())}/hooks/{project.name}",
         **more,
     )

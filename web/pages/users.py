@@ -49,8 +49,8 @@ def create_user() -> Response:
 def set_role(name: str) -> AnyResponse:
     """Give a user another role."""
     role = _role(request.form.get("role", ""))
-    service().users.set_role(name, role)
-    note(service(), "set role", name, role)
+    changes = service().users.set_role(name, role)
+    note(service(), "set role", name, role, changes=changes)
     return redirect("/users?done=role", 303)
 
 
@@ -58,7 +58,8 @@ def set_role(name: str) -> AnyResponse:
 @require("admin")
 def disable_user(name: str) -> AnyResponse:
     """Close the user's every way in."""
-    service().users.set_disabled(name, True)
+    changes = service().users.set_disabled(name, True)
+    note(service(), "disable user", name, changes=changes)
     return redirect("/users?done=disabled", 303)
 
 
@@ -66,7 +67,8 @@ def disable_user(name: str) -> AnyResponse:
 @require("admin")
 def enable_user(name: str) -> AnyResponse:
     """Let a user in again."""
-    service().users.set_disabled(name, False)
+    changes = service().users.set_disabled(name, False)
+    note(service(), "enable user", name, changes=changes)
     return redirect("/users?done=enabled", 303)
 
 

@@ -88,17 +88,18 @@ def list_grants(call: Call, query: GrantQuery) -> GrantList:
 def put_grant(call: Call, body: GrantRequest) -> None:
     """Give a project a secret of the service, a log-in, image repositories, or another's bare repositories."""
     grant = Grant(body.project, body.kind, body.name, body.may_push, body.policy or SILENT)
-    call.service.grants.give(grant, keeps_policy=body.policy is None)
+    changes = call.service.grants.give(grant, keeps_policy=body.policy is None)
     what = f"project={body.project} {body.kind}={body.name}"
     detail = f"for {told(body.policy)}" if body.policy else "to push, too" if body.may_push else ""
-    note(call.service, "give", what, detail, actor=call.actor)
+    note(call.service, "give", what, detail, actor=call.actor, changes=changes)
 
 
 @api.endpoint("DELETE", "/grants", scope="admin", status=204, errors=_NO_GRANT)
 def delete_grant(call: Call, query: GrantKey) -> None:
     """Take from a project what it was given."""
-    call.service.grants.take(Grant(query.project, query.kind, query.name))
-    note(call.service, "take", f"project={query.project} {query.kind}={query.name}", actor=call.actor)
+    changes = call.service.grants.take(Grant(query.project, query.kind, query.name))
+    what = f"project={query.project} {query.kind}={query.name}"
+    note(call.service, "take", what, actor=call.actor, changes=changes)
 
 
 @api.endpoint("GET", "/logins", scope="admin")
@@ -110,7 +111,8 @@ def list_logins(call: Call) -> LoginList:
 @api.endpoint("PUT", "/logins/{registry}", scope="admin", status=204)
 def put_login(call: Call, registry: RegistryHost, body: LoginRequest) -> None:
     """Store a log-in to a registry. It is encrypted on disk; projects use it once it was given to them."""
-    call.service.logins.put(registry, body.username, body.password)
+    changes = call.service.logins.put(registry, body.username, body.password)
+    note(call.service, "put login", f"registry={registry}", actor=call.actor, changes=changes)
 
 
 @api.endpoint("DELETE", "/logins/{registry}", scope="admin", status=204, errors=_NO_LOGIN)

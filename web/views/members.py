@@ -64,15 +64,16 @@ def list_members(call: Call, project: ProjectName) -> MemberList:
 @api.endpoint("PUT", "/projects/{project}/members/{kind}/{subject}", scope="maintain", status=204, errors=_NOBODY)
 def put_member(call: Call, project: ProjectName, kind: Kind, subject: Subject, body: MemberRole) -> None:
     """Give a user (by name) or a robot's token (by id) a role in a project, in place of an earlier one."""
-    call.service.roles.set(project, kind, subject, body.role)
-    note(call.service, "set member", f"project={project} {kind}={subject}", body.role, actor=call.actor)
+    changes = call.service.roles.set(project, kind, subject, body.role)
+    what = f"project={project} {kind}={subject}"
+    note(call.service, "set member", what, body.role, actor=call.actor, changes=changes)
 
 
 @api.endpoint("DELETE", "/projects/{project}/members/{kind}/{subject}", scope="maintain", status=204, errors=_NOBODY)
 def delete_member(call: Call, project: ProjectName, kind: Kind, subject: Subject) -> None:
     """Take the role in a project away. What the service's own roles allow stays."""
-    call.service.roles.remove(project, kind, subject)
-    note(call.service, "remove member", f"project={project} {kind}={subject}", actor=call.actor)
+    changes = call.service.roles.remove(project, kind, subject)
+    note(call.service, "remove member", f"project={project} {kind}={subject}", actor=call.actor, changes=changes)
 
 
 @api.endpoint("POST", "/projects/{project}/tokens", scope="maintain", status=201, errors=_NOBODY)

@@ -6,6 +6,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from pipelines.changes import of_secret
 from pipelines.hooks.approvals import Approval, ApprovalState
 from pipelines.hooks.deliveries import Delivery
 from pipelines.model import HookSettings, Project, Run
@@ -18,6 +19,7 @@ from pipelines.statuses.outbox import SentStatus, list_statuses
 from web.addresses import public_url
 from web.calls import Call, Streamed
 from web.endpoints import Api
+from web.guard import note
 from web.guard.rights import bounded, visible
 from web.metrics import exposition_of
 from web.views.names import Commit, ProjectName
@@ -196,7 +198,8 @@ def put_project(call: Call, project: ProjectName, body: ProjectSettings) -> Proj
         project, body.concurrency, body.tag_template, body.keep_runs, body.keep_days, body.hook,
         weight=body.weight, keep_failed=body.keep_failed,
     )  # fmt: skip
-    call.service.projects.put(bounded(call.service, call.rights, settings))
+    changes = call.service.projects.put(bounded(call.service, call.rights, settings))
+    note(call.service, "put project", f"project={project}", actor=call.actor, changes=changes)
     return call.service.projects.get(project)
 
 
@@ -212,14 +215,20 @@ def delete_project(call: Call, project: ProjectName) -> None:
 @api.endpoint("POST", "/projects/{project}/webhook", scope="maintain", status=201, errors=_NO_PROJECT)
 def create_webhook(call: Call, project: ProjectName, body: WebhookSecret) -> Webhook:
     """Give the project's webhook a new secret. An earlier one opens nothing any more."""
+    had = call.service.projects.get(project).has_webhook_secret
     secret = call.service.projects.set_webhook_secret(project, body.secret)
+    changes = of_secret("webhook secret", had=had, has=True)
+    note(call.service, "create webhook", f"project={project}", actor=call.actor, changes=changes)
     return Webhook(f"{public_url(call.service)}/hooks/{project}", secret)
 
 
 @api.endpoint("PUT", "/projects/{project}/status-token", scope="maintain", status=204, errors=_NO_PROJECT)
 def put_status_token(call: Call, project: ProjectName, body: StatusToken) -> None:
     """Store the token with which commits are marked at the forge. It is encrypted, and never shown."""
+    had = call.service.projects.get(project).has_status_token
     call.service.projects.set_status_token(project, body.token)
+    changes = of_secret("status token", had=had, has=bool(body.token))
+    note(call.service, "put status token", f"project={project}", actor=call.actor, changes=changes)
 
 
 @api.endpoint("GET", "/projects/{project}/deliveries", scope="read", errors=_NO_PROJECT)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from pipelines.changes import Change
 from pipelines.owning.policies import Policy, told
 from pipelines.sealing.vault import SecretInfo
 from web.calls import Call
@@ -53,15 +55,15 @@ def put_secret(call: Call, secret: SecretName, body: SecretValue) -> None:
 
     A project may use it once it was given it: PUT /grants. A secret that is stored anew stays given.
     """
-    call.service.secrets.put(secret, _bytes(body), policy=body.policy)
-    _note(call, "put secret", f"secret={secret}", body.policy)
+    changes = call.service.secrets.put(secret, _bytes(body), policy=body.policy)
+    _note(call, "put secret", f"secret={secret}", body.policy, changes)
 
 
 @api.endpoint("PUT", "/secrets/{secret}/policy", scope="admin", status=204, errors=_NO_SECRET)
 def put_secret_policy(call: Call, secret: SecretName, body: Policy) -> None:
     """Say which runs get a secret of the service, where the grant of a project does not say it. Its value stays."""
-    call.service.secrets.set_policy(secret, body)
-    _note(call, "put secret policy", f"secret={secret}", body)
+    changes = call.service.secrets.set_policy(secret, body)
+    _note(call, "put secret policy", f"secret={secret}", body, changes)
 
 
 @api.endpoint("DELETE", "/secrets/{secret}", scope="admin", status=204, errors=_NO_SECRET)
@@ -80,15 +82,15 @@ def list_project_secrets(call: Call, project: ProjectName) -> SecretList:
 def put_project_secret(call: Call, project: ProjectName, secret: SecretName, body: SecretValue) -> None:
     """Store a secret of a project: only its runs get it, in place of the service's of the same name."""
     owner = call.service.projects.get(project).name
-    call.service.secrets.put(secret, _bytes(body), project=owner, policy=body.policy)
-    _note(call, "put project secret", f"project={owner} secret={secret}", body.policy)
+    changes = call.service.secrets.put(secret, _bytes(body), project=owner, policy=body.policy)
+    _note(call, "put project secret", f"project={owner} secret={secret}", body.policy, changes)
 
 
 @api.endpoint("PUT", "/projects/{project}/secrets/{secret}/policy", scope="maintain", status=204, errors=_NO_SECRET)
 def put_project_secret_policy(call: Call, project: ProjectName, secret: SecretName, body: Policy) -> None:
     """Say which of the project's runs get a secret of its own. Its value stays; a fork's run gets none."""
-    call.service.secrets.set_policy(secret, body, project=project)
-    _note(call, "put project secret policy", f"project={project} secret={secret}", body)
+    changes = call.service.secrets.set_policy(secret, body, project=project)
+    _note(call, "put project secret policy", f"project={project} secret={secret}", body, changes)
 
 
 @api.endpoint("DELETE", "/projects/{project}/secrets/{secret}", scope="maintain", status=204, errors=_NO_SECRET)
@@ -97,10 +99,9 @@ def delete_project_secret(call: Call, project: ProjectName, secret: SecretName) 
     call.service.secrets.delete(secret, project=project)
 
 
-def _note(call: Call, action: str, subject: str, policy: Policy | None) -> None:
-    """Note an action with the policy that it gave; without one it is noted as all are."""
-    if policy is not None:
-        note(call.service, action, subject, f"for {told(policy)}", actor=call.actor)
+def _note(call: Call, action: str, subject: str, policy: Policy | None, changes: Sequence[Change]) -> None:
+    """Note an action with the policy that it gave, if it gave one."""
+    note(call.service, action, subject, f"for {told(policy)}" if policy else "", actor=call.actor, changes=changes)
 
 
 def _bytes(body: SecretValue) -> bytes:

@@ -8,6 +8,7 @@ import msgspec
 
 from pipelines.accounts.audit import AuditEntry
 from pipelines.accounts.users import Role, User
+from pipelines.changes import Change, of_secret
 from web.calls import Call
 from web.endpoints import Api
 from web.guard import note
@@ -102,18 +103,19 @@ def create_user(call: Call, body: UserRequest) -> NewUser:
 @api.endpoint("PATCH", "/users/{name}", scope="admin", errors={**_NO_USER, 409: "It is the last administrator"})
 def change_user(call: Call, name: UserName, body: UserChange) -> User:
     """Change a user's role or password, disable or enable the user."""
-    users, changes = call.service.users, []
-    users.get(name)
+    users, said, changes = call.service.users, [], list[Change]()
+    had_password = users.get(name).has_password
     if body.role is not None:
-        users.set_role(name, body.role)
-        changes.append(f"role {body.role}")
+        changes += users.set_role(name, body.role)
+        said.append(f"role {body.role}")
     if body.disabled is not None:
-        users.set_disabled(name, body.disabled)
-        changes.append("disabled" if body.disabled else "enabled")
+        changes += users.set_disabled(name, body.disabled)
+        said.append("disabled" if body.disabled else "enabled")
     if body.password is not None:
         users.set_password(name, body.password)
-        changes.append("a new password")
-    note(call.service, "change user", f"name={name}", ", ".join(changes), actor=call.actor)
+        changes += of_secret("password", had=had_password, has=True)
+        said.append("a new password")
+    note(call.service, "change user", f"name={name}", ", ".join(said), actor=call.actor, changes=changes)
     return users.get(name)
 
 

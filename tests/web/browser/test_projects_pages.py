@@ -102,8 +102,8 @@ def test_a_fork_s_commit_is_approved_by_its_id(page: Page, site: Site, connected
 
 
 def test_the_tag_template_is_tried_while_it_is_typed(page: Page, connected: str) -> None:
-    page.goto(f"/projects/{connected}/settings")
-    template = page.get_by_label("Template")
+    page.goto(f"/projects/{connected}/settings/tags")
+    template = page.get_by_label("Names of images")
     template.fill("{registry}/shop:{branch}")
     expect(page.locator("#names")).to_contain_text("/shop:feature-login")
     template.fill("{registry}/shop:{brunch}")
@@ -113,7 +113,16 @@ def test_the_tag_template_is_tried_while_it_is_typed(page: Page, connected: str)
 def test_settings_are_saved_and_mistakes_shown_where_they_were_made(page: Page, site: Site, connected: str) -> None:
     before = site.service.projects.get(connected)
     page.goto(f"/projects/{connected}/settings")
+    sections = page.get_by_role("navigation", name="Sections of the settings")
+    sections.get_by_role("link", name="Builds").click()
+    expect(page.get_by_text("Changed, not saved")).to_be_hidden()
     page.get_by_label("Branches", exact=True).fill("main\nrelease/**")
+    expect(page.get_by_text("Changed, not saved")).to_be_visible()
+    expect(sections.get_by_role("link", name="Builds (changed, not saved)")).to_be_visible()
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    with page.expect_event("dialog") as asked:
+        sections.get_by_role("link", name="Access").click()
+    assert asked.value.type == "beforeunload"
     page.get_by_label("Build arguments").fill("COLOUR")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_contain_text("build argument 'COLOUR' has no value")
@@ -126,7 +135,19 @@ def test_settings_are_saved_and_mistakes_shown_where_they_were_made(page: Page, 
     assert saved.hook.build_args == {"COLOUR": "red"}
     assert saved.hook.cancel_superseded
     assert saved.has_webhook_secret
+    expect(page.get_by_text("Changed, not saved")).to_be_hidden()
     site.service.projects.put(before)
+
+
+def test_a_project_is_removed_only_by_who_types_its_name(page: Page, site: Site) -> None:
+    site.service.projects.put(Project("gone"))
+    page.goto("/projects/gone/settings")
+    page.get_by_role("link", name="Danger zone").click()
+    for typed, path in (("gon", "/projects/gone/remove"), ("gone", "/projects")):
+        page.get_by_label("Type gone to remove it").fill(typed)
+        page.get_by_role("button", name="Remove gone").click()
+        page.wait_for_url(f"**{path}")
+    assert "gone" not in site.service.roles.project_names()
 
 
 def test_what_strangers_wrote_stays_text(page: Page, site: Site, connected: str) -> None:
@@ -150,7 +171,15 @@ def test_no_page_of_a_project_breaks_a_rule(browser: Browser, site: Site, connec
     with signed_in(browser, site, "ada", bypass_csp=True, reduced_motion="reduce") as context:
         context.add_init_script(AXE)
         page = context.new_page()
-        for path in ("", "/deliveries", f"/deliveries/{delivery}", "/settings", "/../-/new"):
+        for path in (
+            "",
+            "/deliveries",
+            f"/deliveries/{delivery}",
+            "/settings",
+            "/settings/builds",
+            "/settings/danger",
+            "/../-/new",
+        ):
             page.goto(f"/projects/{connected}{path}")
             if found := page.evaluate(FIND_BROKEN, STANDARDS):
                 broken[path] = found

@@ -197,12 +197,14 @@ def test_maintainer_gives_roles_in_the_project_and_more_than_that_is_not_to_be_h
         ("ann", "build"),
         ("gus", "maintain"),
     ]
-    shown = client.get("/projects/web/settings").text
-    assert "ann" in shown
-    assert "Runs at the same time" not in shown
-    settings = {"repository": "https://git.example/web", "tag_template": "{project}:{number}", "concurrency": "9"}
-    more = {"status_context": "shiplap", "weight": "900", "pull_requests": "own", "keep_runs": "5", "keep_days": "5"}
-    assert post(client, "/projects/web/settings", **settings, **more) == 303
+    assert "ann" in client.get("/projects/web/settings/access").text
+    assert "Runs at the same time" not in client.get("/projects/web/settings/builds").text
+    assert "administrator of the service can remove it" in client.get("/projects/web/settings/danger").text
+    shares = {"concurrency": "9", "weight": "900", "pull_requests": "own"}
+    assert post(client, "/projects/web/settings/builds", **shares) == 303
+    assert post(client, "/projects/web/settings/retention", keep_runs="5", keep_days="5") == 303
+    assert post(client, "/projects/other/settings/retention", keep_runs="5", keep_days="5") == 404
+    assert post(client, "/projects/web/remove", typed="web") == 403
     project = both.projects.get("web")
     assert (project.keep_runs, project.concurrency, project.weight) == (5, 0, 1)
     assert post(client, "/projects/web/members/remove", kind="user", subject="ann") == 303
