@@ -30,6 +30,7 @@ _SERVICE: Final = {
     "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
     "project member": "ls set rm", "grant": "add rm ls login logout logins",
     "project hook": "approvals approve ls redeliver secret show token",
+    "registry": "ls",
 }  # fmt: skip
 _THIS_MACHINE: Final = {
     "doctor": "", "engine": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
@@ -50,7 +51,7 @@ _STORE: Final = {
     "network": "create ls list inspect connect disconnect rm remove prune",
     "system": "df prune info events",
     "pull": "", "push": "", "migrate": "", "backup": "", "restore": "", "images": "", "rmi": "", "tag": "",
-    "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du rm prune", "registry": "ls gc",
+    "history": "", "inspect": "", "load": "", "save": "", "import": "", "cache": "ls du rm prune", "registry": "gc",
     "image": "ls inspect history diff attestations referrers tag rm load save import prune verify",
     "registry user": "add grant ls password revoke rm", "registry token": "create ls rm",
 }  # fmt: skip

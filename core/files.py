@@ -96,6 +96,44 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
         fsync_directory(path.parent)
 
 
+@contextlib.contextmanager
+def appearing(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """As ``replacing``, for large files: until the block ends well the file has no name, so a kill leaves nothing.
+
+    Where the file system knows no files without names, it has a name that begins with a dot, as with ``replacing``.
+    """
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fd = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
+            with replacing(path, mode=mode) as named:
+                yield named
+            return
+        with storage_errors(str(path)), open(fd, "w+b", buffering=1 << 20) as file:
+            yield file
+            file.flush()
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+            _name_file(fd, directory, path)
+            os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _name_file(fd: int, directory: int, path: Path) -> None:
+    """Give an open file without a name this one, in the place of another file if there is one."""
+    unnamed = f"/proc/self/fd/{fd}"  # linkat(2); it is absolute, so the directory that is passed with it is not used
+    try:
+        os.link(unnamed, path.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        beside = f".{path.name}.{os.urandom(4).hex()}"
+        os.link(unnamed, beside, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+        os.rename(beside, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace ``path`` by ``data``, as ``replacing`` does."""
     with replacing(path, mode=mode) as file:

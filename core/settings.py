@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -151,6 +151,8 @@ class ServiceSettings(NamedTuple):
     metrics_token: what ``/metrics`` asks for; empty: it asks for nothing.
     project_outputs_max: bytes of outputs for people that a host keeps for one project; 0: as many as the disk has.
     outputs_url: the host on which scripts of HTML pages that jobs made may run; empty: they run nowhere.
+    backup_dir: where the web process puts the backups that administrators ask for; None: it makes none.
+    backup_keep: so many of these stay, the newest; 0: all.
     """
 
     root: Path
@@ -170,6 +172,8 @@ class ServiceSettings(NamedTuple):
     metrics_token: str = ""
     outputs_url: str = ""
     project_outputs_max: int = 0
+    backup_dir: Path | None = None
+    backup_keep: int = 7
 
     @property
     def key_file(self) -> Path:
@@ -204,7 +208,28 @@ class ServiceSettings(NamedTuple):
             _secret(env, "SHIPLAP_METRICS_TOKEN"),
             _outputs_url(env),
             _size(env, "SHIPLAP_PROJECT_OUTPUTS_MAX", 0),
+            _backup_dir(env),
+            _count(env, "SHIPLAP_BACKUP_KEEP", 7),
         )
+
+
+def variables_that_are_set(names: Iterable[str]) -> dict[str, str]:
+    """Those of these variables that the environment has, with their values; what is empty counts as not set."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def _backup_dir(env: Mapping[str, str]) -> Path | None:
+    text = env.get("SHIPLAP_BACKUP_DIR", "")
+    if text and not text.startswith(("/", "~")):
+        raise SettingsError(f"SHIPLAP_BACKUP_DIR is {text!r}", hint="write the whole path of a directory")
+    return _path(env, text) if text else None
+
+
+def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name, "")
+    if text and not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
+        raise SettingsError(f"{name} is {text!r}", hint="it is a number")
+    return int(text) if text else default
 
 
 def _outputs_url(env: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ A test holds it against what ``core.settings`` looks up, and against every name 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 EVERYTHING: Final = "everything"
 SERVICE: Final = "serve, web, worker, migrate, backup, restore"
@@ -20,6 +20,7 @@ class Variable(NamedTuple):
     default: what counts when it is not set, or empty; "" when nothing does.
     readers: the commands that look at it.
     in_file: whether ``NAME_FILE`` may name a file with the value, in its place.
+    hides: what of the value nobody is shown: all of it; or, of a URL, whatever may hold a password.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Variable(NamedTuple):
     default: str
     readers: str
     in_file: bool = False
+    hides: Literal["", "all", "password"] = ""
 
 
 class Group(NamedTuple):
@@ -170,9 +172,24 @@ _REGISTRIES: Final = Group(
             "a URL",
             "",
             "pull, push, build, worker",
+            hides="password",
         ),
-        Variable("https_proxy", "the proxy for `https://` addresses", "a URL", "", "pull, push, build, worker"),
-        Variable("HTTPS_PROXY", "counts where `https_proxy` is not set", "a URL", "", "pull, push, build, worker"),
+        Variable(
+            "https_proxy",
+            "the proxy for `https://` addresses",
+            "a URL",
+            "",
+            "pull, push, build, worker",
+            hides="password",
+        ),
+        Variable(
+            "HTTPS_PROXY",
+            "counts where `https_proxy` is not set",
+            "a URL",
+            "",
+            "pull, push, build, worker",
+            hides="password",
+        ),
         Variable(
             "no_proxy",
             "what is reached without a proxy",
@@ -201,6 +218,7 @@ _CLIENT: Final = Group(
             "`shp_…`",
             "",
             "commands that ask a service",
+            hides="all",
         ),
         Variable(
             "SHIPLAP_RESIDENT",
@@ -233,6 +251,7 @@ _SERVICE: Final = Group(
             "`sqlite:///ROOT/serve/service.db`",
             SERVICE,
             in_file=True,
+            hides="password",
         ),
         Variable(
             "SHIPLAP_REDIS_URL",
@@ -242,6 +261,7 @@ _SERVICE: Final = Group(
             "`unix://ROOT/serve/redis/redis.sock`",
             SERVICE,
             in_file=True,
+            hides="password",
         ),
         Variable(
             "SHIPLAP_SECRET_KEY_FILE",
@@ -286,12 +306,27 @@ _SERVICE: Final = Group(
             "serve, web",
         ),
         Variable(
+            "SHIPLAP_BACKUP_DIR",
+            "where [Back up now](service.md#backup) puts its files, which hold the secrets' key; else there is none",
+            "a whole path of a directory that the web process may write",
+            "",
+            "serve, web",
+        ),
+        Variable(
+            "SHIPLAP_BACKUP_KEEP",
+            "how many of these files stay, the newest; 0 keeps all",
+            "a number",
+            "`7`",
+            "serve, web",
+        ),
+        Variable(
             "SHIPLAP_METRICS_TOKEN",
             "what `/metrics` asks for; without it, nothing",
             "a text, sent as `Authorization: Bearer …`",
             "",
             "serve, web",
             in_file=True,
+            hides="all",
         ),
         Variable(
             "SHIPLAP_GIT_ALLOWED_HOSTS",
@@ -350,6 +385,7 @@ _SERVICE: Final = Group(
             "",
             "web, worker",
             in_file=True,
+            hides="all",
         ),
         Variable(
             "SHIPLAP_SHARED_CACHE",
@@ -409,7 +445,13 @@ _OIDC: Final = Group(
         Variable("SHIPLAP_OIDC_ISSUER", "the provider", "a URL with `https://`", "", "serve, web"),
         Variable("SHIPLAP_OIDC_CLIENT_ID", "what the provider calls this service", "a text", "", "serve, web"),
         Variable(
-            "SHIPLAP_OIDC_CLIENT_SECRET", "the password that belongs to it", "a text", "", "serve, web", in_file=True
+            "SHIPLAP_OIDC_CLIENT_SECRET",
+            "the password that belongs to it",
+            "a text",
+            "",
+            "serve, web",
+            in_file=True,
+            hides="all",
         ),
         Variable(
             "SHIPLAP_OIDC_SCOPES",

@@ -609,6 +609,32 @@ heads = Table(
     Index("heads_by_run", "run"),
 )
 
+disk_samples = Table(
+    "disk_samples",  # how full hosts' disks were, hour by hour, see pipelines.keeping.diskuse
+    metadata,
+    Column("host", String(64), primary_key=True),  # images.store.Store.identity
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # since the epoch
+    Column("at", Float, nullable=False),
+    Column("used_bytes", BigInteger, nullable=False),
+    Column("free_bytes", BigInteger, nullable=False),
+    Column("registry_bytes", BigInteger, nullable=False),
+    Column("outputs_bytes", BigInteger, nullable=False),
+)
+
+backups = Table(
+    "backups",  # that were made, or failed, see pipelines.keeping.records
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),  # when it was begun
+    Column("took_s", Float, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("place", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("images", Boolean, nullable=False),
+    Column("error", Text, nullable=False),  # empty: it is whole
+    sqlite_autoincrement=True,
+)
+
 user_settings = Table(
     "user_settings",  # what users chose for themselves, see pipelines.accounts.preferences
     metadata,
@@ -616,5 +642,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0026"
+HEAD = "0027"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -23,7 +23,7 @@ from web.guard.rights import Target, check
 from web.hooks import badge, follow, receive
 from web.loghub import Hub
 from web.metrics import exposition
-from web.openapi import document
+from web.openapi import DOCUMENT, document
 from web.pages.installing import PAGES, install
 from web.pages.outputs import previewed
 from web.requestlog import log_requests
@@ -31,6 +31,7 @@ from web.views import (
     admin,
     contexts,
     grants,
+    images,
     jobs,
     lint,
     members,
@@ -43,6 +44,7 @@ from web.views import (
     shells,
     users,
 )
+from web.views import service as service_views
 from web.views.operation import readiness
 
 if TYPE_CHECKING:
@@ -56,11 +58,12 @@ PREFIX: Final = "/api/v1"
 APIS: Final = (
     runs.api, jobs.api, outputs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api,
     grants.api,
-    members.api, lint.api, schedules.api, shells.api,
+    members.api, lint.api, schedules.api, shells.api, images.api, service_views.api,
 )  # fmt: skip
 REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"
 _MAX_JSON_BYTES: Final = 64 << 20  # the list of a context's files: some 300,000 of them
+_WITH_SLASHES: Final = ("job", "repository")
 _DIGITS: Final = 17  # longer than any run's number
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -85,7 +88,10 @@ def create_app(service: Service, registry: Registry | None = None, identities: P
     app.url_map.strict_slashes = False
     for api in APIS:
         for endpoint in api:
-            rule = PREFIX + endpoint.path.replace("{job}", "<path:job>").replace("{", "<").replace("}", ">")
+            rule = PREFIX + endpoint.path
+            for name in _WITH_SLASHES:
+                rule = rule.replace(f"{{{name}}}", f"<path:{name}>")
+            rule = rule.replace("{", "<").replace("}", ">")
             view = _view(endpoint, service, hub)
             app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
             if endpoint.is_websocket:  # without this it is not found by whoever asks for one
@@ -155,7 +161,8 @@ def _view(endpoint: Endpoint, service: Service, hub: Hub) -> Callable[..., Respo
 def _target(path: Mapping[str, str]) -> Target:
     """The target of a call, by its path. Errors in the path are reported only once the caller has the right to know."""
     run = path.get("run", "")
-    return Target(path.get("project", ""), int(run) if run.isascii() and run.isdigit() and len(run) < _DIGITS else 0)
+    number = int(run) if run.isascii() and run.isdigit() and len(run) < _DIGITS else 0
+    return Target(path.get("project", ""), number, path.get("repository", ""))
 
 
 def _json_bytes() -> bytes:
@@ -193,12 +200,36 @@ def _plain(value: object) -> str:
 
 
 @functools.cache
-def _description() -> bytes:
+def _document() -> dict[str, Any]:
     """The document, shared by all applications: to make it takes longer than all the rest of an application."""
-    return msgspec.json.encode(document(APIS, prefix=PREFIX, version=API_VERSION))
+    return document(APIS, prefix=PREFIX, version=API_VERSION)
+
+
+@functools.cache
+def _description() -> bytes:
+    return msgspec.json.encode(_document())
+
+
+@functools.cache
+def _index() -> bytes:
+    """Where things are, for whoever looks at the API's root: each collection, by its first operation that reads it."""
+    paths = {
+        endpoint.name: PREFIX + endpoint.path
+        for api in APIS
+        for endpoint in api
+        if endpoint.method == "GET" and endpoint.media == "application/json" and not endpoint.is_websocket
+    }
+    found = {"version": API_VERSION, "documentation": "/api", "openapi": f"{PREFIX}/openapi.json", "paths": paths}
+    return msgspec.json.format(msgspec.json.encode(found), indent=2)
 
 
 def _add_operation(app: Flask, service: Service) -> None:
+    app.extensions[DOCUMENT] = _document
+
+    @app.get(f"{PREFIX}/")
+    def index() -> Response:
+        return Response(_index(), mimetype="application/json")
+
     @app.get(f"{PREFIX}/openapi.json")
     def openapi() -> Response:
         return Response(_description(), mimetype="application/json")

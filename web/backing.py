@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from flask import Flask, current_app
 
+from pipelines.examination.together import Examiner
+from pipelines.keeping.directory import BackupDirectory
 from web.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -20,9 +23,21 @@ if TYPE_CHECKING:
 PROVIDER: Final = "shiplap-oidc"
 """The key of an application's provider of identities; without it nobody can sign in so."""
 
+_ADMINISTRATION: Final = "shiplap-administration"
 _SERVICE: Final = "shiplap-service"
 _REGISTRY: Final = "shiplap-registry"
 _HUB: Final = "shiplap"
+
+
+class Administration(NamedTuple):
+    """What the page of the service, and its part of the API, work with.
+
+    started_at: when this process began to serve, in seconds since the epoch.
+    """
+
+    started_at: float
+    backups: BackupDirectory
+    examiner: Examiner
 
 
 def attach(
@@ -33,6 +48,9 @@ def attach(
     app.extensions[_HUB] = hub
     app.extensions[_REGISTRY] = registry
     app.extensions[PROVIDER] = identities
+    app.extensions[_ADMINISTRATION] = Administration(
+        time.time(), BackupDirectory(service.settings), Examiner(service.settings)
+    )
 
 
 def service() -> Service:
@@ -56,6 +74,11 @@ def registry() -> Registry:
     if found is None:
         raise NotFoundError("this web process has no registry", hint="shiplap serve and shiplap web have one")
     return cast("Registry", found)
+
+
+def administration() -> Administration:
+    """What the service's page works with."""
+    return cast("Administration", current_app.extensions[_ADMINISTRATION])
 
 
 def provider() -> Provider | None:

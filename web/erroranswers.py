@@ -28,6 +28,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int, str], ...]] = (
     (pipelines.ThrottledError, 429, "too_many_requests"),
     (pipelines.SourceError, 422, "invalid_source"),
     (pipelines.SecretError, 422, "invalid_secret"),
+    (pipelines.BackupError, 422, "no_backup"),
     (pipelines.SchemaError, 503, "unavailable"),
     (pipelines.DatabaseFullError, 507, "storage_full"),
     (pipelines.DatabaseUnreachableError, 503, "unavailable"),

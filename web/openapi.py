@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from web.endpoints import Api, Endpoint
 from web.replies import ErrorReply
+
+DOCUMENT: Final = "shiplap-openapi"
+"""The key of an application's function that returns its document."""
 
 _REF = "#/components/schemas/{name}"
 

@@ -12,7 +12,7 @@ from cli.options import json_option
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.servers import required_server
-from cli.table import print_json, rfc3339, table
+from cli.table import print_json, print_table, rfc3339
 from pipelines.changes import Change, in_words
 
 _DAY = click.DateTime(("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"))
@@ -50,7 +50,7 @@ def command(
         (rfc3339(int(entry["at"])), entry["actor"], entry["action"], entry["subject"], _told(entry))
         for entry in entries
     ]
-    click.echo(table(("WHEN", "WHO", "DID", "TO", "WHAT CHANGED"), rows))
+    print_table(("WHEN", "WHO", "DID", "TO", "WHAT CHANGED"), rows)
 
 
 def _told(entry: dict[str, Any]) -> str:

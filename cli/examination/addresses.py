@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from cli.examination.findings import Finding
 from core.certificates import any_host_context, certificate_places, client_context, tls_cause, trust_hint_for
 from core.errors import ShiplapError
 from core.settings import OidcSettings, RegistrySettings, ServiceSettings, Settings
+from pipelines.examination.findings import Finding
 
 HERE: Final = "public URL"
 STEP: Final = "public URL, from a step"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from cli.examination.findings import Finding
-from cli.examination.stores import clock
 from core.settings import RegistrySettings, ServiceSettings
+from pipelines.examination.findings import Finding
+from pipelines.examination.stores import clock
 
 if TYPE_CHECKING:
     from registry.client.client import Client

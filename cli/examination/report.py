@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 import click
 
 from cli.examination import addresses, registries
-from cli.examination.findings import Finding, Look
-from cli.examination.host import look_at_disk, look_at_git
 from cli.examination.running import examine
-from cli.examination.stores import look_at_database, look_at_key, look_at_redis
 from cli.table import print_json, table
-from core.masking import MASK, MIN_LENGTH, Masker
 from core.settings import OidcSettings, ServiceSettings
+from pipelines.examination.findings import Finding, Look
+from pipelines.examination.hiding import hider
+from pipelines.examination.host import look_at_disk, look_at_git
+from pipelines.examination.stores import look_at_database, look_at_key, look_at_redis
 from pipelines.keys.keynumbers import ORIGIN
 
 _BOUND_S: Final = 20.0
 _LONG_BOUND_S: Final = 30.0
-_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def examine_service(root: str | None, *, as_json: bool) -> int:
     """Print what all looks find. Returns the exit code."""
     settings = ServiceSettings.from_environ(root=root)
-    hide = _hider(settings)
+    hide = hider(settings)
     with tempfile.TemporaryDirectory(prefix="shiplap-doctor-") as folder:
         looked = examine(looks(settings, Path(folder)))
     found = [finding._replace(detail=hide(finding.detail), remedy=hide(finding.remedy)) for finding in looked]
@@ -77,24 +73,3 @@ def report(found: Sequence[Finding]) -> str:
     else:
         verdict = "All that the service needs is there."
     return "\n".join([*lines, "", verdict])
-
-
-class _Hider:
-    """Hides secrets in a text: those of the settings in every form, and whatever stands before @ in an address."""
-
-    def __init__(self, secrets: set[str]) -> None:
-        self._masker = Masker(secret.encode() for secret in secrets if len(secret.encode()) >= MIN_LENGTH)
-
-    def __call__(self, text: str) -> str:
-        return self._masker.mask(_USER_INFORMATION.sub(f"{MASK}@", text))
-
-
-def _hider(settings: ServiceSettings) -> _Hider:
-    secrets = {settings.web_token, settings.metrics_token}
-    for url in (settings.database_url, settings.redis_url):
-        with contextlib.suppress(ValueError):
-            password = urlsplit(url).password or ""
-            secrets |= {password, unquote(password)}
-    with contextlib.suppress(OSError):
-        secrets.add(registries.admin_token(settings.root))
-    return _Hider(secrets - {""})

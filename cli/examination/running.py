@@ -14,11 +14,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from cli.examination.findings import Finding, Look
-from core.errors import ShiplapError
+from pipelines.examination.findings import Finding, Look, careful
 
 _LARGEST_ANSWER: Final = 1 << 16
 _HANGS: Final = "is there a firewall between, or does what should answer hang?"
@@ -93,7 +92,7 @@ def _work(look: Look, writer: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
-        for finding in _careful(look):
+        for finding in careful(look):
             os.write(writer, json.dumps(finding).encode() + b"\n")
         os.write(writer, b"end\n")
         code = 0
@@ -102,13 +101,3 @@ def _work(look: Look, writer: int) -> NoReturn:
             traceback.print_exc()
             sys.stderr.flush()
         os._exit(code)
-
-
-def _careful(look: Look) -> Iterator[Finding]:
-    """The look's findings. An error that the look does not expect becomes a finding."""
-    try:
-        yield from look.work()
-    except ShiplapError as error:
-        yield Finding(look.name, "FAILED", error.message, error.hint or look.see)
-    except OSError as error:
-        yield Finding(look.name, "FAILED", str(error), look.see)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import socket
 import tarfile
 import tempfile
 import time
@@ -21,11 +22,12 @@ from typing import IO, Any, Final
 import msgspec
 from sqlalchemy import select, text
 
-from core.files import fsync_directory, storage_errors
+from core.files import appearing, storage_errors
 from core.release import VERSION, commit
 from core.settings import ServiceSettings
 from pipelines.keeping.format import END, HEADER, KEY, TABLE_ENDING, TABLE_MEMBERS, TABLES, Header, to_json
 from pipelines.keeping.images import write_images
+from pipelines.keeping.records import MadeBackup, note_backup
 from pipelines.keeping.repositories import write_repositories
 from pipelines.keeping.restore import restore
 from pipelines.schema import HEAD, contexts
@@ -37,24 +39,17 @@ __all__ = ["backup", "restore", "stream_backup"]
 _SPOOLED_BYTES: Final = 4 << 20
 
 
-def backup(settings: ServiceSettings, path: Path, *, images: bool = False) -> None:
-    """Write everything to ``path`` (mode 0600), which appears only when it is whole. images: the registry's, too.
+def backup(settings: ServiceSettings, path: Path, *, images: bool = False, by: str = "") -> None:
+    """Write everything to ``path`` (mode 0600), which appears only when it is whole; a kill leaves nothing.
 
+    images: the registry's, too. by: who asked for it; "" for a command.
     Raises SchemaError, DatabaseUnreachableError, StorageFullError, BackupError.
     """
-    with storage_errors(str(path)):
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(fd, "wb") as file:
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                    _write(archive, settings, images=images)
-                file.flush()
-                os.fsync(fd)
-            os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        fsync_directory(path.parent)
+    began = time.time()
+    with appearing(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        _write(archive, settings, images=images)
+    where = f"{path} on {socket.gethostname()}"
+    note_backup(settings, MadeBackup(began, time.time() - began, by, where, path.stat().st_size, images))
 
 
 def stream_backup(settings: ServiceSettings, sink: IO[bytes], *, images: bool = False) -> int:
@@ -62,9 +57,12 @@ def stream_backup(settings: ServiceSettings, sink: IO[bytes], *, images: bool = 
 
     A restore refuses a backup that was cut off. Raises as ``backup``, and what writing raises.
     """
+    began = time.time()
     counted = _Counted(sink)
     with tarfile.open(fileobj=counted, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         _write(archive, settings, images=images)
+    where = f"standard output of {socket.gethostname()}"
+    note_backup(settings, MadeBackup(began, time.time() - began, "", where, counted.written_bytes, images))
     return counted.written_bytes
 
 

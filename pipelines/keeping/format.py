@@ -172,9 +172,10 @@ def from_json(line: bytes) -> dict[str, object]:
 
 
 # Not in it: who works, who is signed in, what passes by itself, as what failed jobs left; who sent which files, for
-# these are sent again; what the registry has of outputs, for it may be lost; the key's number, for the key itself is.
+# these are sent again; what the registry has of outputs, for it may be lost; the key's number, for the key itself is;
+# how full disks were, and which backups were made.
 _PASSING: Final = {
     "key_numbers", "senders", "workers", "worker_faults", "sessions", "sign_in_links", "oidc_sign_ins", "throttle",
-    "artifacts", "output_tokens", "failed_files",
+    "artifacts", "output_tokens", "failed_files", "disk_samples", "backups",
 }  # fmt: skip
 assert {table.name for table in TABLES} == metadata.tables.keys() - _PASSING

@@ -21,16 +21,17 @@ import psycopg
 import pytest
 import redis
 
-from cli.examination import addresses, stores
+from cli.examination import addresses
 from cli.examination.addresses import look_at_oidc, look_at_public_url
-from cli.examination.findings import Finding
-from cli.examination.host import look_at_disk, look_at_git
 from cli.examination.registries import look_at_registry
 from cli.examination.report import report
-from cli.examination.stores import clock, look_at_database, look_at_key
 from core.errors import ShiplapError
 from core.settings import OidcSettings, ServiceSettings
 from pipelines.database import migrate
+from pipelines.examination import stores
+from pipelines.examination.findings import Finding
+from pipelines.examination.host import look_at_disk, look_at_git
+from pipelines.examination.stores import clock, look_at_database, look_at_key
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.certificates import certificate, serving
 from tests.toolkit.service import postgres_server, redis_server
@@ -112,7 +113,7 @@ def test_wrong_passwords_are_said_and_not_shown(privileged: None, short_path: Pa
 
 _LOOKS = """
 import json, os, sys, time
-from cli.examination.findings import Finding, Look
+from pipelines.examination.findings import Finding, Look
 from cli.examination.running import examine
 
 def good():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +16,7 @@ from typing import BinaryIO
 import pytest
 
 from core.files import (
+    appearing,
     could_lock,
     fsync_directory,
     fsync_file,
@@ -223,3 +227,50 @@ def test_lock_that_cannot_be_taken_is_an_error_and_leaves_nothing_open(
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OSError, match="no locks"):
         try_lock(tmp_path / "lock")
+
+
+_WRITES = """
+import os, signal, sys
+from pathlib import Path
+from core.files import appearing
+with appearing(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_that_appears_is_whole_or_not_there_whatever_kills_its_writer(tmp_path: Path) -> None:
+    target = tmp_path / "backup.tar"
+    for before in (b"", b"old"):
+        if before:
+            target.write_bytes(before)
+        done = subprocess.run([sys.executable, "-c", _WRITES, str(target)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == ([before] if before else [])
+    open_before = descriptors()
+    with appearing(target) as file:
+        file.write(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with pytest.raises(ZeroDivisionError), appearing(tmp_path / "other"):
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["backup.tar"]
+    assert descriptors() == open_before
+
+
+def test_a_file_appears_too_where_files_have_to_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def no_unnamed_files(path: str, flags: int, *more: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported", path)
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", no_unnamed_files)
+    with appearing(tmp_path / "file") as file:
+        file.write(b"new")
+        assert [path.name.startswith(".file.") for path in tmp_path.iterdir()] == [True]
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -87,7 +87,7 @@ def test_refusal_names_the_policy_and_the_run() -> None:
 def test_policy_that_means_nothing_is_refused(service: Service, policy: Policy, why: str) -> None:
     service.projects.put(Project("app"))
     service.secrets.put("npm", b"value")
-    wrongs: tuple[Callable[[], None], ...] = (
+    wrongs: tuple[Callable[[], object], ...] = (
         lambda: service.secrets.put("npm", b"other", policy=policy),
         lambda: service.secrets.set_policy("npm", policy),
         lambda: service.grants.give(Grant("app", "secret", "npm", policy=policy)),

@@ -41,7 +41,7 @@ def played(
 ) -> int:
     """A run that waited for two seconds."""
     began = time.time() - ago_s - took_s
-    parts = (service.database, service.queue, service.workers, service.secrets, service.borders)
+    parts = (service.database, service.queue, service.workers, service.order, service.secrets, service.borders)
     run = Runs(*parts, clock=lambda: began - 2).submit(RunRequest(_CONTEXT, project), trigger)
     claim = Claims(service.database, service.live, clock=lambda: began).take("w", ())
     assert claim is not None

@@ -69,11 +69,13 @@ def test_what_is_no_number_is_told_in_the_form(admin: FlaskClient, service: Serv
 def test_a_form_changes_its_section_alone_and_the_trail_says_from_what_to_what(
     admin: FlaskClient, service: Service
 ) -> None:
+    odd = HookSettings(repository=REPOSITORY, forge="github", build_args={"A": " a\nb "}, cancel_superseded=False)
+    service.projects.put(Project("app", hook=odd))  # an API sets what no form can say
     before = service.projects.get("app")
     form = {"keep_runs": "50", "keep_days": "30", "repository": "https://evil.example/x", "tag_template": "x"}
     assert post(admin, "/projects/app/settings/retention", **form).status_code == 303
-    hook = msgspec.structs.replace(before.hook, public_badge=True, cancel_superseded=True)
-    assert post(admin, "/projects/app/settings/general", public_badge="1").status_code == 303
+    hook = msgspec.structs.replace(before.hook, public_badge=True)
+    assert post(admin, "/projects/app/settings/general", public_badge="1", build_args="").status_code == 303
     assert service.projects.get("app") == msgspec.structs.replace(before, keep_runs=50, hook=hook)
     badge, kept = service.audit.list(action="change settings")
     assert (kept.actor, kept.project, kept.detail) == ("ada", "app", "Retention")

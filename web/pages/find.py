@@ -17,6 +17,7 @@ from registry.server.survey import repository_names
 from web.backing import registry, service
 from web.errors import NotFoundError
 from web.guard.rights import readable, visible
+from web.pages.api import matching
 from web.pages.frame import page
 
 blueprint: Final = Blueprint("find_pages", __name__)
@@ -61,6 +62,8 @@ def _found(text: str) -> Iterator[Hit]:
         yield from _branches(text)
         yield from _images(text)
     yield from _places(text)
+    if len(text) > 1:
+        yield from _operations(text)
     if text:
         yield Hit("search", f"All runs with “{text}”", "search", f"/runs?{urlencode({'text': text})}")
 
@@ -117,6 +120,11 @@ def _images(text: str) -> Iterator[Hit]:
         yield Hit("image", name, "image", f"/images/{quote(name)}")
 
 
+def _operations(text: str) -> Iterator[Hit]:
+    for operation in itertools.islice(matching(text), _EACH):
+        yield Hit("file", f"{operation.method} {operation.path}", "API", f"/api/{operation.name}")
+
+
 def _places(text: str) -> Iterator[Hit]:
     """The pages that this user may open, by their names and by words for what is on them."""
     user: User = g.user
@@ -127,11 +135,13 @@ def _places(text: str) -> Iterator[Hit]:
         ("runs", "Runs", "/runs", "builds history", True),
         ("image", "Images", "/images", "registry tags", True),
         ("worker", "Workers", "/workers", "queue", True),
+        ("service", "Service", "/service", "version settings health backup", is_admin),
         ("disk", "Disk", "/disk", "service cache space", user.role != "guest"),
         ("plus", "Connect a repository", "/projects/-/new", "new project webhook", is_admin),
         ("user", "Users", "/users", "people roles", is_admin),
         ("key", "Tokens", "/tokens", "api", is_admin),
         ("file", "Audit", "/audit", "trail who", is_admin or g.rights.may_somewhere("maintain")),
+        ("file", "API", "/api", "rest openapi documentation endpoints", True),
         ("user", "Account", "/account", "password sessions tokens sign out", True),
         ("theme", "Look", "/account#look", "colours theme dark density rows keys", True),
     ]

@@ -13,7 +13,7 @@ from core.errors import ShiplapError
 from web.guard import csrf_token
 
 _DIGITS: Final = 15
-_API: Final = ("/api/", "/v2/", "/metrics", "/healthz", "/readyz", "/hooks/", "/o/")
+_API: Final = ("/api/v1", "/v2/", "/metrics", "/healthz", "/readyz", "/hooks/", "/o/")
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"

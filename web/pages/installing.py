@@ -12,6 +12,7 @@ from flask import Blueprint, Flask, Response, request
 from web.looks import look_of
 from web.pages import compare, outputs, reports, words
 from web.pages.account import blueprint as account
+from web.pages.api import blueprint as api
 from web.pages.audit import blueprint as audit
 from web.pages.commits import blueprint as commits
 from web.pages.disk import blueprint as disk
@@ -29,6 +30,7 @@ from web.pages.rules import blueprint as rules
 from web.pages.run import blueprint as run
 from web.pages.run_jobs import blueprint as run_jobs
 from web.pages.run_list import blueprint as runs
+from web.pages.service import blueprint as service
 from web.pages.start import blueprint as start
 from web.pages.tokens import blueprint as tokens
 from web.pages.users import blueprint as users
@@ -41,7 +43,7 @@ PAGES: Final[tuple[Blueprint, ...]] = (
     home, start, runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects,
     outputs.of_projects, project_settings, commits, images, image,
     compare.of_images, compare.of_runs, rules, workers, disk, find, login, oidc, account, users,
-    tokens, audit,
+    tokens, audit, service, api,
 )  # fmt: skip
 
 

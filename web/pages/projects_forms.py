@@ -53,17 +53,19 @@ def section_of(name: str) -> Section:
 
 
 def with_section(project: Project, section: Section, form: Mapping[str, str]) -> Project:
-    """The settings with those of a section from its form. What is not the section's stays, whatever was sent.
+    """The settings with those of a section from its form. What is not the section's stays as it is, whatever was sent.
 
     A switch that was not sent is off: so browsers say it. Raises InvalidRequestError.
     """
-    kept = {name: value for name, value in shown(project).items() if not isinstance(value, bool) or value}
-    for member in section.members:
-        if member in (*_SWITCHES, "keep_failed"):
-            kept.pop(member, None)
-        if member in form:
-            kept[member] = form[member]
-    return project_of(project.name, kept)
+    switches = {*_SWITCHES, "keep_failed"} & {*section.members}
+    changed = {member for member in section.members if member in form} | switches
+    usual = {name: value for name, value in shown(Project(project.name)).items() if value is not False}
+    blank: dict[str, Any] = {name: value for name, value in usual.items() if name not in changed}
+    read = project_of(project.name, {**blank, **{name: form[name] for name in changed if name in form}})
+    of_hook = changed & {*HookSettings.__struct_fields__}
+    hook = msgspec.structs.replace(project.hook, **{name: getattr(read.hook, name) for name in of_hook})
+    own = {name: getattr(read, name) for name in changed - of_hook}
+    return msgspec.structs.replace(project, hook=hook, **own)
 
 
 def project_of(name: str, form: Mapping[str, str]) -> Project:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import click
 
 from cli.options import json_option
 from cli.progress.text import size_text
-from cli.store import open_store
+from cli.remote.choice import chosen_server, host_option
 from cli.table import print_json, print_table, rfc3339
+
+
+class _Repository(NamedTuple):
+    name: str
+    tags: int
+    size_bytes: int
+
+
+class _Tag(NamedTuple):
+    name: str
+    digest: str
+    updated_at: float
 
 
 @click.command("ls")
@@ -17,21 +31,64 @@ from cli.table import print_json, print_table, rfc3339
 def command(root: str | None, *, repository: str | None, as_json: bool) -> None:
     """List repositories, with their tags and sizes.
 
-    With REPOSITORY, its tags and what they point to.
+    With REPOSITORY, its tags and what they point to. Where a build service is chosen, its registry's.
     """
-    from registry.server.survey import list_repositories, list_tags
-
-    with open_store(root) as store:
-        if repository is None:
-            repositories = list_repositories(store)
-            if as_json:
-                print_json([{"name": r.name, "tags": r.tags, "size": r.size_bytes} for r in repositories])
-                return
-            rows = [(r.name, str(r.tags), size_text(r.size_bytes)) for r in repositories]
-            print_table(("REPOSITORY", "TAGS", "SIZE"), rows)
+    url = chosen_server()
+    if repository is None:
+        repositories = _repositories(root) if url is None else _repositories_there(root)
+        if as_json:
+            print_json([{"name": r.name, "tags": r.tags, "size": r.size_bytes} for r in repositories])
             return
-        tags = list_tags(store, repository)
+        print_table(
+            ("REPOSITORY", "TAGS", "SIZE"), [(r.name, str(r.tags), size_text(r.size_bytes)) for r in repositories]
+        )
+        return
+    tags = _tags(root, repository) if url is None else _tags_there(root, repository)
     if as_json:
         print_json([{"name": t.name, "digest": t.digest, "updated": rfc3339(t.updated_at)} for t in tags])
         return
     print_table(("TAG", "DIGEST", "UPDATED"), [(t.name, t.digest, rfc3339(t.updated_at)) for t in tags])
+
+
+def _repositories(root: str | None) -> list[_Repository]:
+    from cli.store import open_store
+    from registry.server.survey import list_repositories
+
+    with open_store(root) as store:
+        return [_Repository(each.name, each.tags, each.size_bytes) for each in list_repositories(store)]
+
+
+def _tags(root: str | None, repository: str) -> list[_Tag]:
+    from cli.store import open_store
+    from registry.server.survey import list_tags
+
+    with open_store(root) as store:
+        return [_Tag(tag.name, tag.digest, tag.updated_at) for tag in list_tags(store, repository)]
+
+
+def _repositories_there(root: str | None) -> list[_Repository]:
+    found = _asked(root, "/images", "repositories")
+    return [_Repository(each["name"], each["tags"], each["size_bytes"]) for each in found]
+
+
+def _tags_there(root: str | None, repository: str) -> list[_Tag]:
+    from cli.remote.http import segment
+
+    path = "/".join(map(segment, repository.split("/")))
+    found = _asked(root, f"/images/{path}/-/tags", "tags")
+    return [_Tag(each["name"], each["digest"], each["updated_at"]) for each in found]
+
+
+def _asked(root: str | None, path: str, member: str) -> list[dict[str, Any]]:
+    """All of a list of the service's, part by part."""
+    from cli.remote.http import Client
+    from cli.remote.servers import required_server
+
+    found: list[dict[str, Any]] = []
+    with Client(required_server(host_option(), root)) as client:
+        after: str | None = ""
+        while after is not None:
+            part = client.call("GET", path, query={"limit": "500", "after": after} if after else {"limit": "500"})
+            found += part[member]
+            after = part["next"]
+    return found

@@ -160,7 +160,13 @@ def plan(
     source = GitSource("https://git.example.org/shop.git", COMMIT)
     now = time.time() - began_s
     runs = Runs(
-        service.database, service.queue, service.workers, service.secrets, service.borders, clock=lambda: now - 1.0
+        service.database,
+        service.queue,
+        service.workers,
+        service.order,
+        service.secrets,
+        service.borders,
+        clock=lambda: now - 1.0,
     )
     number = runs.submit(RunRequest(source, "shop", priority=100), trigger).number
     return planned(service, number, ends, nodes=nodes, labels=labels, began_s=began_s, lasts_s=lasts_s)

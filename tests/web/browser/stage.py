@@ -79,6 +79,7 @@ class Stage:
             service.database,
             service.queue,
             service.workers,
+            service.order,
             service.secrets,
             service.borders,
             clock=lambda: began - 0.4,

@@ -17,7 +17,17 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 _MAX_BYTES = 250_000
 _DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}
 _PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "reduced_motion": "reduce"}
-_UNSHOWN = ("login", "not-found", "home-failing", "find", "branches", "pulls")
+_UNSHOWN = (
+    "login",
+    "not-found",
+    "home-failing",
+    "find",
+    "branches",
+    "pulls",
+    "settings",
+    "settings-danger",
+    "api-operation",
+)
 _SHOTS = {
     **{name: (name, _DESKTOP) for name in PAGES if name not in _UNSHOWN},
     "home-dark": ("home", {**_DESKTOP, "color_scheme": "dark"}),
@@ -55,6 +65,8 @@ def test_documents_show_pictures_that_there_are(document: str) -> None:
 
 
 def _settle(page: Page) -> None:
-    """Until the log is drawn, where there is one."""
+    """Until the log is drawn, where there is one; and until the service was looked at."""
     if page.locator("#log").count():
         page.locator(".l .t:not(.waiting)").first.wait_for()
+    if page.locator("#health-part").count():
+        page.locator(".findings").wait_for()

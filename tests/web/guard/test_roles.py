@@ -17,7 +17,7 @@ from web.guard.gate import SAFE, required_role, target_of
 from web.guard.rights import Target
 from web.pages.installing import PAGES
 
-OPEN: Final = {"openapi", "healthz", "readyz", "metrics", "static"}
+OPEN: Final = {"openapi", "index", "healthz", "readyz", "metrics", "static"}
 """For everybody, tokens or not: no data of runs is in them."""
 
 BY_THEMSELVES: Final = {"hooks", "follow", "badge", "previews"}
@@ -39,7 +39,7 @@ def lowest(rule: Rule, needed: str) -> Role:
 
 
 def is_ones_own(rule: Rule) -> bool:
-    return str(rule.endpoint).startswith("account.")
+    return str(rule.endpoint).startswith(("account.", "api_pages."))  # the API's documentation is everybody's
 
 
 def page_rules(app: Flask) -> list[Rule]:
@@ -138,7 +138,9 @@ def test_every_api_call_holds_its_scope_for_sessions(app: Flask, service: Servic
                 assert client.open(path, method=endpoint.method).status_code == 403, f"{where} without a token"
             response = client.open(path, method=endpoint.method, headers={"X-CSRF-Token": csrf(client)})
             if ROLES.index(role) < ROLES.index(NEEDS[endpoint.scope]):
-                hidden = role == "guest" and ("{project}" in endpoint.path or "{run}" in endpoint.path)
+                hidden = role == "guest" and any(
+                    f"{{{name}}}" in endpoint.path for name in ("project", "run", "repository")
+                )
                 assert response.status_code == (404 if hidden else 403), where
             else:
                 assert response.status_code not in (401, 403), f"{where}: {response.text[:300]}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
+from core.errors import ShiplapError
+
 State: TypeAlias = Literal["OK", "WARN", "FAILED"]
 
 
@@ -33,3 +35,13 @@ class Look(NamedTuple):
     work: Callable[[], Iterator[Finding]]
     bound_s: float
     see: str
+
+
+def careful(look: Look) -> Iterator[Finding]:
+    """The look's findings. An error that the look does not expect becomes a finding."""
+    try:
+        yield from look.work()
+    except ShiplapError as error:
+        yield Finding(look.name, "FAILED", error.message, error.hint or look.see)
+    except OSError as error:
+        yield Finding(look.name, "FAILED", str(error), look.see)

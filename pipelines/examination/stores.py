@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from cli.examination.findings import Finding, State
 from core.errors import ShiplapError
 from core.settings import ServiceSettings
+from pipelines.examination.findings import Finding, State
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

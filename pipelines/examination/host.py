@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from cli.examination.findings import Finding, State
 from core import filesystems
 from core.settings import ServiceSettings
+from pipelines.examination.findings import Finding, State
 
 _TOOL_S: Final = 5.0
 _ENOUGH_BYTES: Final = 1 << 30
