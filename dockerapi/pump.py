@@ -45,7 +45,16 @@ class Follower:
         self._taken = taken
         self._helpers = helpers
         self.early = taken.early
+        self._is_served = False
         taken.socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor of its connection, for who is to have it, too."""
+        return self._taken.socket.fileno()
+
+    def served(self) -> None:
+        """Somebody else has sent it everything, the end included."""
+        self._is_served = True
 
     async def send(self, data: bytes) -> None:
         """Send a chunk of the body. Raises Gone."""
@@ -54,7 +63,8 @@ class Follower:
 
     async def end(self) -> None:
         """End the body."""
-        await self.put(b"0\r\n\r\n")
+        if not self._is_served:
+            await self.put(b"0\r\n\r\n")
 
     async def receive(self) -> bytes:
         """What the client sends next; b"" when it has ended that. Raises OSError. For ``Place.take_whole``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containers.errors import KeeperError
 from containers.keeper import protocol
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from containers.keeper.protocol import Conversation
 
 _CONDITIONS: Final = ("", "not-running", "next-exit", "removed")
+_HANDING: Final = 2
+"""The oldest protocol of a keeper that takes a client's connection beside a wait."""
+
 _LOOK_EACH_S: Final = 0.02
 _END_S: Final = 60.0
 """How long a keeper may take to end after its container: it syncs a file, and closes."""
@@ -42,7 +45,7 @@ class Waiter:
         found = self.begin_wait(row.id, condition)
         while not isinstance(found, int):
             with found as keeper, contextlib.suppress(KeeperError):
-                return exit_code_of(keeper)
+                return ending_of(keeper).exit_code
             check()
             found = self.resume_wait(row, condition)
         return found
@@ -50,7 +53,7 @@ class Waiter:
     def begin_wait(self, ref: str, condition: str) -> int | Conversation:
         """As ``wait``, for who has other things to do: its exit code, if that is known; else who will tell it.
 
-        That connection is the caller's; ``exit_code_of`` reads it. When it breaks, ``resume_wait`` goes on.
+        That connection is the caller's; ``ending_of`` reads it. When it breaks, ``resume_wait`` goes on.
         """
         if condition not in _CONDITIONS:
             raise InvalidRequestError(f'invalid condition: "{condition}"')
@@ -102,7 +105,25 @@ class Waiter:
         return read(directory)
 
 
-def exit_code_of(keeper: Conversation) -> int:
+class Ending(NamedTuple):
+    """What a keeper tells who waits. is_told: whether it has told the client that was handed to it."""
+
+    exit_code: int
+    is_told: bool
+
+
+def hand(keeper: Conversation, client: int) -> None:
+    """Have the keeper, which is asked for an end already, tell the client itself, whatever becomes of this process.
+
+    client: the descriptor of its connection, on which a body in chunks has begun; it stays the caller's, too. Does
+    nothing with a keeper of an older release, or one that is gone.
+    """
+    if keeper.protocol >= _HANDING:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            protocol.send(keeper.socket, {"verb": "hand"}, [client])
+
+
+def ending_of(keeper: Conversation) -> Ending:
     """What a keeper tells who waits, when the time has come. Raises KeeperError when it is gone."""
     answer, _ = keeper.receive()
-    return int(answer["exit_code"])
+    return Ending(int(answer["exit_code"]), bool(answer.get("told")))

@@ -8,8 +8,8 @@ may not: names, records, images, HTTP. A keeper knows the directory of its conta
 - The nursery: ``nursery`` is its main program.
 - A keeper: ``spare`` is its process, ``serving`` answers its socket, ``life`` has the states of its container,
   ``account`` writes them down, ``cell`` is what it is made in, ``wiring`` its networks. ``streams`` and ``relay`` carry
-  bytes, ``logfile`` keeps them, ``following`` shows them. ``health``, ``restarts``, ``ranges`` and ``counters`` are
-  what their names say. ``loop`` calls them all, one at a time.
+  bytes, ``logfile`` keeps them, ``following`` shows them, ``waiting`` tells the end. ``health``, ``restarts``,
+  ``ranges`` and ``counters`` are what their names say. ``loop`` calls them all, one at a time.
 - Its networks: ``ports`` with ``tcprelay`` and ``udprelay`` are its published ports, ``names`` with ``dnswire``,
   ``forwarding`` and ``namefiles`` its name server.
 

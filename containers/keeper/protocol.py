@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""2: ``hand`` gives a keeper the connection of the client for whose sake one waits."""
+
 OLDEST = 1
 """The oldest protocol that this release still speaks to."""
 
@@ -121,12 +123,15 @@ def as_error(fields: dict[str, Any]) -> ContainerError:
 class Conversation:
     """A connection to a keeper or to the nursery, for one thread. Ended by ``close``, or the end of its ``with``.
 
-    socket: what it goes over. release: of the process at the other end.
+    socket: what it goes over.
+    release: of the process at the other end.
+    protocol: what that speaks.
     """
 
-    def __init__(self, sock: _socket.socket, release: str) -> None:
+    def __init__(self, sock: _socket.socket, release: str, protocol: int = PROTOCOL) -> None:
         self.socket = sock
         self.release = release
+        self.protocol = protocol
 
     def ask(
         self,
@@ -200,7 +205,7 @@ def connect(path: str, timeout_s: float = 10.0) -> Conversation:
         sock.settimeout(None)
         conversation = Conversation(sock, "")
         with_hello, _fds = _greeted(conversation, timeout_s)
-        conversation.release = with_hello["release"]
+        conversation.release, conversation.protocol = with_hello["release"], with_hello["protocol"]
         return conversation
     except BaseException:
         sock.close()

@@ -22,6 +22,7 @@ from containers.keeper.life import Life
 from containers.keeper.loop import Loop
 from containers.keeper.peers import Door, Peer
 from containers.keeper.relay import PATIENCE_S, Framing, Relay, Viewer
+from containers.keeper.waiting import Waiters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Keeper:
         self._peers: set[Peer] = set()
         self._watchers: set[Peer] = set()
         self._followers: list[Follower] = []
-        self._waiters: list[tuple[Peer, str]] = []
+        self._waiters = Waiters(loop, self._look)
         self._stoppers: list[Peer] = []
         self._was_started = False
         self._is_finished = False
@@ -80,7 +81,7 @@ class Keeper:
     def _lose(self, peer: Peer) -> None:
         self._peers.discard(peer)
         self._watchers.discard(peer)
-        self._waiters = [waiter for waiter in self._waiters if waiter[0] is not peer]
+        self._waiters.lose(peer)
         peer.close()
         self._look()
 
@@ -187,10 +188,14 @@ class Keeper:
         condition = asked.get("condition") or "not-running"
         if condition not in ("not-running", "next-exit", "removed"):
             raise ContainerError(f"no such condition to wait for: {condition}")
+        self._waiters.add(peer, condition)
         if condition == "not-running" and self.life.is_over:
-            peer.answer(self._exit())
-        else:
-            self._waiters.append((peer, condition))
+            self._tell(condition)
+
+    def _hand(self, peer: Peer, _asked: dict[str, Any], fds: list[int]) -> None:
+        """The connection of the client for whose sake the peer waits. The answer is the one to the wait."""
+        if fds:
+            self._waiters.hand(peer, fds.pop())
 
     def _stats(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         guest = self.life.guest
@@ -335,6 +340,7 @@ class Keeper:
         "disconnect": _disconnect,
         "finished": _finished,
         "wait": _wait,
+        "hand": _hand,
         "stats": _stats,
         "root": _root,
         "namespaces": _namespaces,
@@ -359,20 +365,20 @@ class Keeper:
     def _changed(self) -> None:
         """The container began to run, or came to an end, for now or for good."""
         if self.life.status == "restarting":
-            for waiter in [waiter for waiter in self._waiters if waiter[1] == "next-exit"]:
-                self._waiters.remove(waiter)
-                waiter[0].answer(self._exit())
+            self._tell("next-exit")
         self._look()
 
-    def _exit(self) -> dict[str, Any]:
-        return {"ok": True, "exit_code": self.life.state["exit_code"], "error": self.life.state["error"]}
+    def _tell(self, condition: str = "") -> None:
+        """Tell those who wait for this, or everybody, how it ended."""
+        self._waiters.tell(self.life.state["exit_code"], self.life.state["error"], condition)
 
     def _look(self) -> None:
         """See whether there is anything left to be here for."""
         if self.is_over or not self.life.is_over:
             return
         if not self._was_started:
-            if not self._peers - self._watchers and not self.life.relay.viewers and not self._followers:
+            streams = self.life.relay.viewers or self._followers or self._waiters.has_clients
+            if not streams and not self._peers - self._watchers:
                 self._leave()
             return
         for follower in list(self._followers):
@@ -440,8 +446,7 @@ class Keeper:
         self.is_clean = is_clean
         for peer in self._stoppers:
             peer.answer({"ok": True})
-        for peer, _condition in self._waiters:
-            peer.answer(self._exit())
+        self._tell()
 
 
 def _close_all(fds: list[int]) -> None:

@@ -1,4 +1,8 @@
-"""What a client waits for: a container's end, and its statistics each second. No thread stays with a client."""
+"""What a client waits for: a container's end, and its statistics each second. No thread stays with a client.
+
+Who waits for an end is told by two: the container's keeper, which has the client's connection, too, and so tells it
+when this process is gone; and this process, when the keeper is killed.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ import flask
 
 from containers.errors import KeeperError
 from core.errors import ShiplapError
-from dockerapi import answering, asking
-from dockerapi.endpoints.streams import follow
+from dockerapi import answering, asking, handover
+from dockerapi.endpoints.streams import follow, pump
 from dockerapi.errors import bad
 from dockerapi.pump import Follower
 from dockerapi.versions import shown
 from engine.errors import NotFoundError
-from engine.waiting import Waiter, exit_code_of
+from engine.waiting import Waiter, ending_of, hand
 
 if TYPE_CHECKING:
     from containers.keeper.protocol import Conversation
@@ -45,10 +49,14 @@ def wait(ref: str) -> flask.Response:
     if isinstance(found, int):
         return answering.document({"StatusCode": found})
     try:
-        return follow(answering.JSON, _Waiting(waiter, row, condition, found))
+        with pump().place_for(handover.peer().uid) as place, handover.take() as taken:
+            taken.chunked(answering.JSON)
+            hand(found, taken.socket.fileno())
+            place.take(taken, _Waiting(waiter, row, condition, found))
     except BaseException:
         found.close()
         raise
+    return handover.gone()
 
 
 class _Waiting:
@@ -65,13 +73,18 @@ class _Waiting:
             document = await self._awaited(follower)
         finally:
             self._keeper.close()
-        await follower.send(answering.encoded(document))
+        if document is None:
+            follower.served()
+        else:
+            await follower.send(answering.encoded(document))
 
-    async def _awaited(self, follower: Follower) -> dict[str, Any]:
+    async def _awaited(self, follower: Follower) -> dict[str, Any] | None:
+        """What is to be told; None when the keeper has told it."""
         while True:
             await follower.readable(self._keeper.fileno())
             try:
-                return {"StatusCode": exit_code_of(self._keeper)}
+                ending = ending_of(self._keeper)
+                return None if ending.is_told else {"StatusCode": ending.exit_code}
             except KeeperError:
                 self._keeper.close()  # it was killed: what became of the container is on disk
             try:
@@ -83,6 +96,7 @@ class _Waiting:
             if isinstance(found, int):
                 return {"StatusCode": found}
             self._keeper = found
+            await follower.aside(lambda keeper=found: hand(keeper, follower.fileno()))  # type: ignore[misc]
 
 
 @bp.get("/containers/<ref>/stats")

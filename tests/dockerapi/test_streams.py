@@ -184,21 +184,27 @@ def test_terminals_followers_and_exit_codes_survive_the_death_of_the_api(api: Ap
     assert api.docker("logs", name).stdout == "1:before\n2:after\n"
 
 
-def test_a_run_whose_api_was_killed_gets_its_output_whole(api: Api, name: str) -> None:
+def test_a_run_whose_api_was_killed_gets_its_output_whole_and_all_who_wait_the_exit_code(api: Api, name: str) -> None:
     script = """
         echo line 0 of a stream; until [ -e /go ]; do sleep 0.1; done
-        i=1; while [ $i -lt 20000 ]; do echo line $i of a stream; i=$((i+1)); done
+        i=1; while [ $i -lt 20000 ]; do echo line $i of a stream; i=$((i+1)); done; exit 7
     """
-    running = api.begin(["run", "--name", name, BUSYBOX_NAME, "sh", "-c", script], stdout=subprocess.PIPE)
-    with running:
+    running = api.begin(["run", "--rm", "--name", name, BUSYBOX_NAME, "sh", "-c", script], stdout=subprocess.PIPE)
+    with running, Client(api) as until_it_ends, Client(api) as next_exit:
         assert running.stdout is not None
         first = running.stdout.readline()
+        with Client(api) as gone:
+            for client, condition in ((until_it_ends, ""), (next_exit, "next-exit"), (gone, "removed")):
+                assert client.ask(f"POST /containers/{name}/wait?condition={condition}")[0] == 200
         api.docker("exec", name, "touch", "/go", check=True)  # by then the client knows that it was started
         api.kill()
         rest = running.stdout.read()
+        for client in (until_it_ends, next_exit):
+            assert client.file.read() == b'11\r\n{"StatusCode":7}\n\r\n0\r\n\r\n'
     assert first + rest == b"".join(b"line %d of a stream\n" % n for n in range(20000))
+    assert running.returncode == 7
     api.start()
-    assert api.docker("wait", name).stdout.strip() == "0"
+    eventually(lambda: api.docker("inspect", name).returncode == 1)  # its keeper had it removed
 
 
 def test_many_who_wait_do_not_stop_the_next_request(api: Api, name: str) -> None:
