@@ -10,6 +10,7 @@
     handover    a client's connection, taken from gunicorn: for a keeper, or for the pump
     pump        the one thread that serves whatever waits: waits, statistics, events
     audit       who asked for a change of anything
+    browsers    pages of other sites change nothing
     websocket   frames of attaches by browsers
     versions    what came and went with each version of the API; errors: docker's statuses and words
     asking      what requests say, read; answering: what they get

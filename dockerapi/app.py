@@ -17,6 +17,7 @@ from dockerapi import endpoints, handover
 from dockerapi.access import Doors
 from dockerapi.answering import failure
 from dockerapi.audit import Trail
+from dockerapi.browsers import refuse_other_sites
 from dockerapi.errors import ApiError, message_of, status_of
 from dockerapi.pump import Pump
 from dockerapi.upgrades import Upgrades
@@ -41,6 +42,7 @@ def create_app(settings: Settings, doors: Doors) -> flask.Flask:
 
     @app.before_request
     def _enter() -> None:
+        refuse_other_sites()
         text = flask.request.environ.get("dockerapi.asked")
         if text is not None:
             flask.request.environ["dockerapi.version"] = checked(Version.parse(text))

@@ -68,8 +68,14 @@ class Terms:
         """Raise TermsError unless strangers are kept out. hosts: the addresses to listen at."""
         if not self.ca and not self.tokens:
             raise TermsError(_NO_TERMS, hint=_HOW)
-        if self.tokens and urlsplit(self.tokens).scheme not in ("http", "https"):
+        scheme, host = _scheme_and_host(self.tokens)
+        if self.tokens and scheme not in ("http", "https"):
             raise TermsError(f"--tokens {self.tokens!r} is no URL of a service", hint="write https://HOST[:PORT]")
+        if scheme == "http" and not _is_loopback(host):
+            raise TermsError(
+                f"--tokens {self.tokens!r} is without TLS: whoever is on the way reads tokens, and says whose they are",
+                hint="write https://; http:// is for a service on this host's loopback",
+            )
         if bool(self.tokens) != bool(self.users):
             raise TermsError("--tokens and --token-users are said together", hint=_HOW)
         if self.users:
@@ -140,6 +146,15 @@ def users_of(path: str) -> dict[str, str]:
             )
         found[words[0]] = words[1]
     return found
+
+
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    """Both are "" for what is no URL."""
+    try:
+        found = urlsplit(url)
+        return found.scheme, found.hostname or ""
+    except ValueError:
+        return "", ""
 
 
 def _is_loopback(host: str) -> bool:

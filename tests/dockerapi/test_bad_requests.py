@@ -192,3 +192,10 @@ def test_what_strangers_call_things_gives_no_orders_to_the_terminal_of_root() ->
     text = lines.format(record)
     assert text.startswith("engine: /images/\\x1b]0;t\\x07\\nforged \\udcff é failed\nTraceback")
     assert text.replace("\n", "").isprintable()
+
+
+def test_a_page_of_another_site_changes_nothing(mistreated: Api) -> None:
+    for site, wanted in (("cross-site", 403), ("same-site", 403), ("same-origin", 304), ("none", 304)):
+        head = f"HTTP/1.0\r\nSec-Fetch-Site: {site}\r\nContent-Length: 0\r\n\r\n"
+        assert status(ask(mistreated, f"POST /containers/{NAME}/start {head}".encode())) == wanted
+        assert status(ask(mistreated, f"GET /_ping {head}".encode())) == 200

@@ -380,11 +380,13 @@ def test_a_head_passes_without_its_token() -> None:
         (Terms(ca="c"), "without TLS"),
         (Terms(cert="none", key="none", ca="none"), "cannot be used"),
         (Terms(tokens="x", users="/dev/null"), "no URL"),
-        (Terms(tokens="http://x"), "said together"),
-        (Terms(tokens="http://x", users="/none"), "cannot be read"),
-        (Terms(tokens="http://x", users="/etc/passwd"), "expected a user"),
-        (Terms(tokens="http://x", users="/dev/null", insecure=True), "loopback alone"),
-        (Terms(tokens="http://x", users="/dev/null", ca="x", insecure=True), "no meaning"),
+        (Terms(tokens="http://x", users="/dev/null"), "without TLS: whoever is on the way"),
+        (Terms(tokens="http://[x", users="/dev/null"), "no URL"),
+        (Terms(tokens="https://x"), "said together"),
+        (Terms(tokens="https://x", users="/none"), "cannot be read"),
+        (Terms(tokens="https://x", users="/etc/passwd"), "expected a user"),
+        (Terms(tokens="https://x", users="/dev/null", insecure=True), "loopback alone"),
+        (Terms(tokens="https://x", users="/dev/null", ca="x", insecure=True), "no meaning"),
     ],
 )
 def test_terms_that_would_let_strangers_in(terms: Terms, told: str) -> None:
