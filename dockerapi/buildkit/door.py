@@ -21,9 +21,10 @@ from core.settings import Settings
 from dockerapi.buildkit import messages
 from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.control import CHANGING, Services
+from dockerapi.buildkit.httpstream import Stream, StreamError
 from dockerapi.buildkit.rpc import Call, Code, Method, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
-from dockerapi.buildkit.transport import Connection, Stream, StreamError, refuse
+from dockerapi.buildkit.transport import Connection, refuse
 from dockerapi.errors import ApiError, message_of, status_of
 from dockerapi.turns import Followers
 

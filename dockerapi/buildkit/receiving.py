@@ -34,6 +34,7 @@ OTHERS: Final = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19
 """Go's bits of a mode: devices, pipes, sockets, what it has no name for."""
 
 _SETS: Final = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
+_ANY_SET: Final = 1 << 23 | 1 << 22 | 1 << 20
 _METHOD: Final = "/moby.filesync.v1.FileSync/DiffCopy"
 _PATIENCE_S: Final = 120.0
 _MOST_ASKED: Final = 256
@@ -64,7 +65,10 @@ def receive(
 
 def permissions(mode: int) -> int:
     """The permission bits of one of Go's modes."""
-    return (mode & 0o777) | sum(ours for theirs, ours in _SETS if mode & theirs)
+    found = mode & 0o777
+    if mode & _ANY_SET:
+        found |= sum(ours for theirs, ours in _SETS if mode & theirs)
+    return found
 
 
 class _Receiver:
@@ -79,6 +83,7 @@ class _Receiver:
         self._names = 0
         self._seen: dict[bytes, tuple[int, int]] = {}  # mode and time
         self._directories: set[bytes] = {b""}
+        self._new_directories: set[bytes] = set()
         self._missing: deque[int] = deque()
         self._numbered: dict[int, Any] = {}
         self._wanted: dict[int, Any] = {}
@@ -102,27 +107,32 @@ class _Receiver:
             if is_listed and not self._wanted and not is_told:
                 is_told = True
                 self._asked.send(messages.Packet(type=FIN))
-            packet = self._asked.receive(messages.Packet, _PATIENCE_S)
-            if packet is None:
+            before = self._bytes
+            packets = self._asked.receive_some(messages.Packet, _PATIENCE_S)
+            if not packets:
                 raise _broken("it ended before its end")
             check()
-            if packet.type == DATA:
-                self._content(packet.ID, packet.data)
-            elif packet.type == STAT:
-                if is_listed:
-                    raise _broken("a file after the last one")
-                if packet.HasField("stat"):
-                    self._listed(packet.stat)
+            for packet in packets:
+                kind = packet.type
+                if kind == DATA:
+                    self._content(packet.ID, packet.data)
+                elif kind == STAT:
+                    if is_listed:
+                        raise _broken("a file after the last one")
+                    if packet.HasField("stat"):
+                        self._listed(packet.stat)
+                    else:
+                        is_listed = True
+                elif kind == FIN:
+                    if not is_told:
+                        raise _broken("it ended before all files were there")
+                    return
+                elif kind == ERR:
+                    raise RpcError(Code.UNKNOWN, f"the client failed: {packet.data[:1000].decode(errors='replace')}")
                 else:
-                    is_listed = True
-            elif packet.type == FIN:
-                if not is_told:
-                    raise _broken("it ended before all files were there")
-                return
-            elif packet.type == ERR:
-                raise RpcError(Code.UNKNOWN, f"the client failed: {packet.data[:1000].decode(errors='replace')}")
-            else:
-                raise _broken(f"a packet of kind {packet.type}")
+                    raise _broken(f"a packet of kind {kind}")
+            if self._bytes != before:
+                self._told(self._bytes)
 
     def _ask(self) -> None:
         """Ask for contents, for as many as may be under way."""
@@ -151,12 +161,13 @@ class _Receiver:
             return
         self._seen[path] = described.mode, described.modTime
         place = self._place(path)
-        there = _stat_of(place)
+        there = None if parent in self._new_directories else _stat_of(place)
         if described.mode & IS_DIRECTORY:
             self._directories.add(path)
             if there is None or not stat.S_ISDIR(there.st_mode):
                 _remove(place, there)
                 os.mkdir(place, 0o700)
+                self._new_directories.add(path)
         elif described.mode & IS_LINK:
             if there is None or not stat.S_ISLNK(there.st_mode) or os.readlink(place) != described.linkname:
                 _remove(place, there)
@@ -186,7 +197,6 @@ class _Receiver:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(fd, rest) :]
-            self._told(self._bytes)
             return
         os.fchmod(fd, permissions(described.mode))
         os.utime(fd, ns=(described.modTime, described.modTime))
@@ -227,7 +237,7 @@ class _Receiver:
             path = directory + b"/" + entry.name if directory else entry.name
             if path not in self._seen:
                 _remove(entry.path, entry.stat(follow_symlinks=False))
-            elif path in self._directories:
+            elif path in self._directories and path not in self._new_directories:
                 self._remove_others(path)
 
     def _place(self, path: bytes) -> bytes:

@@ -15,8 +15,9 @@ from typing import Any, Final, Self, TypeAlias
 from urllib.parse import quote, unquote
 
 from core.errors import ShiplapError
+from dockerapi.buildkit.httpstream import PATIENCE_S, Headers, Stream, StreamError
 from dockerapi.buildkit.messages import DecodeError
-from dockerapi.buildkit.transport import PATIENCE_S, Connection, Headers, Stream, StreamError
+from dockerapi.buildkit.transport import Connection
 
 MOST_MESSAGE: Final = 16 << 20
 """Bytes of one message of a client's services, as BuildKit has it."""
@@ -81,20 +82,36 @@ class _Messages:
             if self._read:
                 raise RpcError(Code.INTERNAL, "a message ended within its head")
             return None
-        compressed, length = _PREFIX.unpack_from(self._read)
+        whole = self._end_of_message(0)
+        if not self._fill(whole, timeout_s):
+            raise RpcError(Code.INTERNAL, "a message ended before its end")
+        found = _decoded(kind, self._read, _PREFIX.size, whole)
+        del self._read[:whole]
+        return found
+
+    def receive_some(self, kind: Any, timeout_s: float | None) -> list[Any]:
+        """The next message and those that are here already; none when ``receive`` has none. Raises as that."""
+        first = self.receive(kind, timeout_s)
+        if first is None:
+            return []
+        found, read, place = [first], self._read, 0
+        while len(read) - place >= _PREFIX.size:
+            end = self._end_of_message(place)
+            if end > len(read):
+                break
+            found.append(_decoded(kind, read, place + _PREFIX.size, end))
+            place = end
+        del read[:place]
+        return found
+
+    def _end_of_message(self, place: int) -> int:
+        """Where the message ends that begins at a place of what was read. Raises RpcError for one that is refused."""
+        compressed, length = _PREFIX.unpack_from(self._read, place)
         if compressed:
             raise RpcError(Code.UNIMPLEMENTED, "compressed messages are not done")
         if length > self.most:
             raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes: at most {self.most}")
-        whole = _PREFIX.size + length
-        if not self._fill(whole, timeout_s):
-            raise RpcError(Code.INTERNAL, "a message ended before its end")
-        try:
-            found = kind.FromString(bytes(memoryview(self._read)[_PREFIX.size : whole]))
-        except DecodeError as error:
-            raise RpcError(Code.INVALID_ARGUMENT, f"this is no {kind.DESCRIPTOR.name}: {error}") from error
-        del self._read[:whole]
-        return found
+        return place + _PREFIX.size + int(length)
 
     def _fill(self, size: int, timeout_s: float | None) -> bool:
         """Have so many bytes; False at the end of the stream."""
@@ -238,6 +255,13 @@ def ask(connection: Connection, method: str, message: Any, kind: Any) -> Any:
         if found is None:
             raise RpcError(Code.INTERNAL, f"{method} answered nothing")
         return found
+
+
+def _decoded(kind: Any, read: bytearray, start: int, end: int) -> Any:
+    try:
+        return kind.FromString(bytes(read[start:end]))
+    except DecodeError as error:
+        raise RpcError(Code.INVALID_ARGUMENT, f"this is no {kind.DESCRIPTOR.name}: {error}") from error
 
 
 def _texts(headers: Headers) -> list[tuple[str, str]]:

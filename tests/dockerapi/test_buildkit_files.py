@@ -31,8 +31,8 @@ class Script:
     def send_all(self, packets: Iterable[Any]) -> None:
         self.sent += packets
 
-    def receive(self, _kind: Any, _timeout_s: float) -> Any | None:
-        return self.packets.pop(0) if self.packets else None
+    def receive_some(self, _kind: Any, _timeout_s: float) -> list[Any]:
+        return [self.packets.pop(0)] if self.packets else []
 
 
 def _file(path: str, mode: int = 0o644, **members: Any) -> Any:

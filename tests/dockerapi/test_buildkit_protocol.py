@@ -19,10 +19,11 @@ from core.events import StepFinished, StepProgress, StepStarted
 from dockerapi.buildkit import messages, transport
 from dockerapi.buildkit.builds import Builds
 from dockerapi.buildkit.door import MOST_CONNECTIONS, Door
+from dockerapi.buildkit.httpstream import StreamError
 from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.rpc import Asked, Call, Code, RpcError
 from dockerapi.buildkit.sessions import Session, Sessions
-from dockerapi.buildkit.transport import Connection, StreamError
+from dockerapi.buildkit.transport import Connection
 from dockerapi.errors import ApiError
 from engine.callers import Caller
 from tests.toolkit.bounds import eventually, stretched
@@ -298,7 +299,7 @@ def test_a_peer_that_asks_and_takes_no_answers_is_cut_off(monkeypatch: pytest.Mo
 def test_a_stream_that_takes_nothing_is_not_waited_for_because_others_do(
     pair: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "PATIENCE_S", 0.3)
+    monkeypatch.setattr("dockerapi.buildkit.httpstream.PATIENCE_S", 0.3)
     head = [(b":method", b"POST"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"x")]
     stream, is_over = pair.open(head), threading.Event()
 

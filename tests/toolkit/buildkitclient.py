@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dockerapi.buildkit import messages, sending
+from dockerapi.buildkit.httpstream import Stream
 from dockerapi.buildkit.receiving import DATA, FIN, IS_DIRECTORY, REQ, STAT
 from dockerapi.buildkit.rpc import Asked, Call, Code, RpcError
-from dockerapi.buildkit.transport import Connection, Stream
+from dockerapi.buildkit.transport import Connection
 from tests.toolkit.bounds import stretched
 
 CONTROL = "/moby.buildkit.v1.Control/"
