@@ -1,6 +1,7 @@
 """Directories of clients that are kept from build to build, so that only what changed crosses.
 
     ROOT/contexts/<key>/tree/    the directory as the last transfer left it
+    ROOT/contexts/<key>/listing  what it is: see ``listing``
     ROOT/contexts/<key>/boot     the boot that it was written in: what another boot wrote may not be whole
     ROOT/contexts/<key>.lock     held by the build that uses it, and by who removes both
 
@@ -25,10 +26,19 @@ _MOST_KEPT: Final = 32
 
 
 class Place(NamedTuple):
-    """A directory that one build receives into. is_kept: it may have an earlier build's files, and the next sees it."""
+    """A directory that one build receives into.
+
+    path: of the directory.
+    listing: of the file that says what it was last, of one that is kept: the next build sees its files. "" otherwise.
+    """
 
     path: str
-    is_kept: bool
+    listing: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it may have an earlier build's files, and the next sees it."""
+        return bool(self.listing)
 
 
 @contextlib.contextmanager
@@ -43,7 +53,7 @@ def place_for(root: Path, scratch: Path, session_key: str, name: str) -> Iterato
     lock = _locked(kept) if session_key else None
     if lock is None:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="context-") as made:
-            yield Place(made, is_kept=False)
+            yield Place(made)
         return
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -54,7 +64,7 @@ def place_for(root: Path, scratch: Path, session_key: str, name: str) -> Iterato
             written.write_text(boot)
             _forget_oldest(kept.parent)
         os.utime(kept)
-        yield Place(str(kept / "tree"), is_kept=True)
+        yield Place(str(kept / "tree"), str(kept / "listing"))
     finally:
         os.close(lock)
 

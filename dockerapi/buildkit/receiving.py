@@ -22,7 +22,9 @@ from typing import Any, Final
 from core.cancellation import check
 from core.files import storage_errors
 from dockerapi.buildkit import messages
-from dockerapi.buildkit.rpc import Asked, Code, RpcError
+from dockerapi.buildkit.keeping import Place
+from dockerapi.buildkit.listing import Listing, messages_of
+from dockerapi.buildkit.rpc import Asked, Code, RpcError, decoded
 from dockerapi.buildkit.sessions import Session, encoded
 
 STAT, REQ, DATA, FIN, ERR = range(5)
@@ -51,16 +53,16 @@ _MOST_DEPTH: Final = 256
 
 
 def receive(
-    session: Session, tree: str, metadata: Mapping[str, Sequence[str]], told: Callable[[int], None] | None = None
+    session: Session, place: Place, metadata: Mapping[str, Sequence[str]], told: Callable[[int], None] | None = None
 ) -> None:
-    """Make the directory ``tree`` equal to the client's, with owners left out.
+    """Make the directory ``place`` equal to the client's, with owners left out.
 
     metadata: ``dir-name``, and which of its files: ``exclude-patterns``, ``followpaths``.
     told: called now and then with the bytes that have crossed.
     Raises RpcError, also for a client that breaks the protocol, StorageFullError, and OSError.
     """
     with Asked(session.connection, _METHOD, encoded(metadata)) as asked:
-        _Receiver(asked, os.fsencode(tree), told or (lambda _size: None)).run()
+        _Receiver(asked, os.fsencode(place.path), Listing(place.listing), told or (lambda _size: None)).run()
 
 
 def permissions(mode: int) -> int:
@@ -72,11 +74,13 @@ def permissions(mode: int) -> int:
 
 
 class _Receiver:
-    """One transfer. root: the directory."""
+    """One transfer. root: the directory. listing: its last one."""
 
-    def __init__(self, asked: Asked, root: bytes, told: Callable[[int], None]) -> None:
+    def __init__(self, asked: Asked, root: bytes, listing: Listing, told: Callable[[int], None]) -> None:
         self._asked = asked
         self._root = root
+        self._listing = listing
+        self._is_listed = False
         self._told = told
         self._count = 0
         self._bytes = 0
@@ -92,37 +96,44 @@ class _Receiver:
 
     def run(self) -> None:
         with storage_errors("a directory of the client's"):
+            known = self._listing.known()
+            passed = self._asked.pass_over(known, _PATIENCE_S) if known else 0
+            if known and passed == len(known):
+                self._is_listed = True
+                self._transfer()  # the end of it
+                return
+            self._listing.forget()
+            for message in messages_of(known[:passed]):
+                check()
+                self._described(decoded(messages.Packet, message), message)
             try:
                 self._transfer()
             finally:
                 for fd in self._open.values():
                     os.close(fd)
             self._finish()
+            self._listing.keep()
 
     def _transfer(self) -> None:
-        is_listed = is_told = False
+        is_told = False
         while True:
             if self._missing and len(self._wanted) <= _MOST_ASKED // 2:
                 self._ask()
-            if is_listed and not self._wanted and not is_told:
+            if self._is_listed and not self._wanted and not is_told:
                 is_told = True
                 self._asked.send(messages.Packet(type=FIN))
             before = self._bytes
-            packets = self._asked.receive_some(messages.Packet, _PATIENCE_S)
-            if not packets:
+            received = self._asked.receive_some(_PATIENCE_S)
+            if not received:
                 raise _broken("it ended before its end")
             check()
-            for packet in packets:
+            for message in received:
+                packet = decoded(messages.Packet, message)
                 kind = packet.type
                 if kind == DATA:
                     self._content(packet.ID, packet.data)
                 elif kind == STAT:
-                    if is_listed:
-                        raise _broken("a file after the last one")
-                    if packet.HasField("stat"):
-                        self._listed(packet.stat)
-                    else:
-                        is_listed = True
+                    self._described(packet, message)
                 elif kind == FIN:
                     if not is_told:
                         raise _broken("it ended before all files were there")
@@ -140,6 +151,16 @@ class _Receiver:
         self._wanted |= {number: self._numbered.pop(number) for number in numbers}
         if numbers:
             self._asked.send_all(messages.Packet(type=REQ, ID=number) for number in numbers)
+
+    def _described(self, packet: Any, message: bytes) -> None:
+        """A file that the client has, or the end of those."""
+        if self._is_listed:
+            raise _broken("a file after the last one")
+        self._listing.note(message)
+        if packet.HasField("stat"):
+            self._listed(packet.stat)
+        else:
+            self._is_listed = True
 
     def _listed(self, described: Any) -> None:
         """A file that the client has."""

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import quote, unquote
 
+from core.cancellation import check
 from core.errors import ShiplapError
 from dockerapi.buildkit.httpstream import PATIENCE_S, Headers, Stream, StreamError
 from dockerapi.buildkit.messages import DecodeError
@@ -78,31 +79,56 @@ class _Messages:
 
     def receive(self, kind: Any, timeout_s: float | None) -> Any | None:
         """The next message; None when no more come. Raises RpcError."""
+        whole = self._await_message(timeout_s)
+        if not whole:
+            return None
+        data = bytes(self._read[_PREFIX.size : whole])
+        del self._read[:whole]
+        return decoded(kind, data)
+
+    def receive_some(self, timeout_s: float | None) -> list[bytes]:
+        """The bytes of the next message and of those that are here already; none when no more come. Raises RpcError."""
+        if not self._await_message(timeout_s):
+            return []
+        found, place = [], 0
+        while len(self._read) - place >= _PREFIX.size and (end := self._end_of_message(place)) <= len(self._read):
+            found.append(bytes(self._read[place + _PREFIX.size : end]))
+            place = end
+        del self._read[:place]
+        return found
+
+    def pass_over(self, known: bytes, timeout_s: float | None) -> int:
+        """Pass over messages as long as they are, byte for byte, those of ``known``: how many bytes. Raises RpcError.
+
+        What differs is received next; its beginning may be what ``known`` has next, too.
+        """
+        place = 0
+        while place < len(known) and (self._read or self._fill(1, timeout_s)):
+            check()
+            size = min(len(self._read), len(known) - place)
+            if self._read[:size] != known[place : place + size]:
+                break
+            del self._read[:size]
+            place += size
+        whole = 0
+        while whole + _PREFIX.size <= place:
+            end = whole + _PREFIX.size + int(_PREFIX.unpack_from(known, whole)[1])
+            if end > place:
+                break
+            whole = end
+        self._read[:0] = known[whole:place]
+        return whole
+
+    def _await_message(self, timeout_s: float | None) -> int:
+        """Have a whole message: where it ends, 0 when no more come. Raises RpcError."""
         if not self._fill(_PREFIX.size, timeout_s):
             if self._read:
                 raise RpcError(Code.INTERNAL, "a message ended within its head")
-            return None
-        whole = self._end_of_message(0)
-        if not self._fill(whole, timeout_s):
+            return 0
+        end = self._end_of_message(0)
+        if not self._fill(end, timeout_s):
             raise RpcError(Code.INTERNAL, "a message ended before its end")
-        found = _decoded(kind, self._read, _PREFIX.size, whole)
-        del self._read[:whole]
-        return found
-
-    def receive_some(self, kind: Any, timeout_s: float | None) -> list[Any]:
-        """The next message and those that are here already; none when ``receive`` has none. Raises as that."""
-        first = self.receive(kind, timeout_s)
-        if first is None:
-            return []
-        found, read, place = [first], self._read, 0
-        while len(read) - place >= _PREFIX.size:
-            end = self._end_of_message(place)
-            if end > len(read):
-                break
-            found.append(_decoded(kind, read, place + _PREFIX.size, end))
-            place = end
-        del read[:place]
-        return found
+        return end
 
     def _end_of_message(self, place: int) -> int:
         """Where the message ends that begins at a place of what was read. Raises RpcError for one that is refused."""
@@ -257,9 +283,10 @@ def ask(connection: Connection, method: str, message: Any, kind: Any) -> Any:
         return found
 
 
-def _decoded(kind: Any, read: bytearray, start: int, end: int) -> Any:
+def decoded(kind: Any, data: bytes) -> Any:
+    """A message of its bytes. Raises RpcError."""
     try:
-        return kind.FromString(bytes(read[start:end]))
+        return kind.FromString(data)
     except DecodeError as error:
         raise RpcError(Code.INVALID_ARGUMENT, f"this is no {kind.DESCRIPTOR.name}: {error}") from error
 

@@ -33,7 +33,7 @@ from core.cancellation import asking
 from core.platforms import Platform
 from core.settings import Settings
 from dockerapi import imagedocs
-from dockerapi.buildkit.keeping import place_for
+from dockerapi.buildkit.keeping import Place, place_for
 from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.receiving import receive
 from dockerapi.buildkit.sending import send_directory, send_file
@@ -185,7 +185,7 @@ def _dockerfile(tools: Solve, name: str, scratch: Path) -> tuple[str, bytes, byt
         folder.mkdir()
         wanted = [name, f"{name}{_IGNORE}", *([name.lower()] if name == "Dockerfile" else ())]
         metadata = {"dir-name": [_DOCKERFILE], "followpaths": wanted}
-        receive(tools.session, str(folder), metadata, lambda size: told("transferring dockerfile:", size))
+        receive(tools.session, Place(str(folder)), metadata, lambda size: told("transferring dockerfile:", size))
         with Context.open_private(str(folder), name) as beside:
             found, dockerfile = require_dockerfile(beside, None if name == "Dockerfile" else name, "the client's files")
             ignore = beside.read(f"{found}{_IGNORE}")
@@ -196,7 +196,7 @@ def _ignore_file(tools: Solve, directory: str, scratch: Path) -> bytes | None:
     with tools.progress.internal(f"[internal] load {_IGNORE}") as told:
         folder = Path(tempfile.mkdtemp(dir=scratch, prefix="ignore-"))
         metadata = {"dir-name": [directory], "followpaths": [_IGNORE]}
-        receive(tools.session, str(folder), metadata, lambda size: told(f"transferring {directory}:", size))
+        receive(tools.session, Place(str(folder)), metadata, lambda size: told(f"transferring {directory}:", size))
         with Context.open_private(str(folder), directory) as found:
             return found.read(_IGNORE, limit_bytes=MAX_DOCKERFILE_BYTES)
 
@@ -213,7 +213,7 @@ def _received(
     with tools.progress.internal(
         "[internal] load build context" if directory == _CONTEXT else f"[context {directory}]"
     ) as told:
-        receive(tools.session, place.path, metadata, lambda size: told("transferring context:", size))
+        receive(tools.session, place, metadata, lambda size: told("transferring context:", size))
     opened = Context.open_directory(place.path) if place.is_kept else Context.open_private(place.path, directory)
     opened.name = directory
     return opened.with_ignore(patterns)

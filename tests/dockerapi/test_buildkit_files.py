@@ -13,17 +13,25 @@ import pytest
 from core.errors import ShiplapError, StorageFullError
 from core.files import try_lock
 from dockerapi.buildkit import keeping, messages, receiving
+from dockerapi.buildkit.listing import Listing
 from dockerapi.buildkit.receiving import DATA, ERR, FIN, IS_DIRECTORY, IS_LINK, REQ, STAT, _Receiver
-from dockerapi.buildkit.rpc import Code, RpcError
+from dockerapi.buildkit.rpc import Code, RpcError, _Messages
 from dockerapi.buildkit.wanted import read_exports
 
 
-class Script:
+class Script(_Messages):
     """Another side of a transfer, which says what it was told to say."""
 
     def __init__(self, packets: list[Any]) -> None:
+        super().__init__(self)  # type: ignore[arg-type]  # it is its own stream
         self.packets = packets
         self.sent: list[Any] = []
+
+    def read(self, _timeout_s: float | None) -> bytes:
+        if not self.packets:
+            return b""
+        data: bytes = self.packets.pop(0).SerializeToString()
+        return b"\0" + len(data).to_bytes(4, "big") + data
 
     def send(self, packet: Any) -> None:
         self.sent.append(packet)
@@ -31,8 +39,9 @@ class Script:
     def send_all(self, packets: Iterable[Any]) -> None:
         self.sent += packets
 
-    def receive_some(self, _kind: Any, _timeout_s: float) -> list[Any]:
-        return [self.packets.pop(0)] if self.packets else []
+    def receive_into(self, tree: Path, listing: str = "") -> list[Any]:
+        _Receiver(self, os.fsencode(tree), Listing(listing), lambda _size: None).run()  # type: ignore[arg-type]
+        return [each.ID if each.type == REQ else each.type for each in self.sent]
 
 
 def _file(path: str, mode: int = 0o644, **members: Any) -> Any:
@@ -82,7 +91,7 @@ def test_a_transfer_that_lies_is_refused_and_writes_nowhere_else(tmp_path: Path,
     tree = tmp_path / "tree"
     tree.mkdir()
     with pytest.raises(RpcError):
-        _Receiver(Script(list(packets)), os.fsencode(tree), lambda _size: None).run()  # type: ignore[arg-type]
+        Script(list(packets)).receive_into(tree)
     assert os.listdir(tmp_path) == ["tree"]
 
 
@@ -90,7 +99,7 @@ def test_names_are_kept_in_memory_and_have_a_bound(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(receiving, "_MOST_NAMES", 1000)
     packets = [_file(f"link-{number}", 0o777 | IS_LINK, linkname=b"x" * 100) for number in range(20)]
     with pytest.raises(RpcError, match="too much") as refused:
-        _Receiver(Script(packets), os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
+        Script(packets).receive_into(tmp_path)
     assert refused.value.code == Code.RESOURCE_EXHAUSTED
     assert len(list(tmp_path.iterdir())) == 9
 
@@ -102,7 +111,7 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.write", full)
     packets = [_file("a"), _END, messages.Packet(type=DATA, ID=0, data=b"x")]
     with pytest.raises(StorageFullError, match="a directory of the client's"):
-        _Receiver(Script(packets), os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
+        Script(packets).receive_into(tmp_path)
 
 
 def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
@@ -125,9 +134,7 @@ def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
         messages.Packet(type=DATA, ID=1),
         _FIN,
     ]
-    script = Script(packets)
-    _Receiver(script, os.fsencode(tmp_path), lambda _size: None).run()  # type: ignore[arg-type]
-    assert [each.ID for each in script.sent] == [1, 4, 0]
+    assert Script(packets).receive_into(tmp_path) == [1, 4, FIN]
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "dir", "dir/one", "dir/two", "kind", "link",
     ]  # fmt: skip
@@ -135,6 +142,37 @@ def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
     assert (tmp_path / "dir" / "one").stat().st_mtime_ns == second
     assert (tmp_path / "dir").stat().st_mode & 0o7777 == 0o2755
     assert os.readlink(tmp_path / "link") == "../../out"
+
+
+def test_no_file_is_looked_at_when_the_same_is_listed_again(tmp_path: Path) -> None:
+    tree, listing = tmp_path / "tree", tmp_path / "listing"
+    tree.mkdir()
+
+    def transferred(*end: Any, changed: int = 1) -> list[Any]:
+        packets = [
+            _file("d", 0o755 | IS_DIRECTORY),
+            _file("d/a", size=1, modTime=1),
+            _file("z", size=1, modTime=changed),
+        ]
+        return Script([*packets, *end]).receive_into(tree, str(listing))
+
+    def content(number: int, data: bytes) -> list[Any]:
+        return [messages.Packet(type=DATA, ID=number, data=data), messages.Packet(type=DATA, ID=number)]
+
+    assert transferred(_END, *content(1, b"1"), *content(2, b"2"), _FIN) == [1, 2, FIN]
+    (tree / "d" / "a").write_text("by somebody who may not")
+    assert transferred(_END, _FIN) == [FIN]
+    assert transferred(_END, *content(1, b"1"), *content(2, b"3"), _FIN, changed=2) == [1, 2, FIN]
+    assert transferred(_END, _FIN, changed=2) == [FIN]
+    with pytest.raises(RpcError, match="the file"):
+        transferred(_file("../x"), changed=2)
+    assert not listing.exists()  # it might have changed something
+    assert transferred(_END, _FIN, changed=2) == [FIN]
+    assert listing.exists()
+    with pytest.raises(RpcError, match="before all files"):
+        transferred(_file("zz", size=1), _END, _FIN, changed=2)
+    assert not listing.exists()
+    assert (tree / "d" / "a").read_bytes() + (tree / "z").read_bytes() == b"13"
 
 
 @pytest.mark.parametrize(
