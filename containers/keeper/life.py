@@ -336,7 +336,6 @@ class Life:
             self.account.event("oom")
         ran_s = time.monotonic() - self._began
         self.state.update(pid=0, exit_code=code, finished=records.moment(), oom=is_oom)
-        self.account.event("die", exitCode=str(code), execDuration=str(int(ran_s)))
         try:
             policy = records.read_spec(self.folder).get("restart") or {}
         except (OSError, ValueError):
@@ -349,15 +348,17 @@ class Life:
             self._again = self._loop.later(self._pause_s, self._restart)
             self._prepare()
         else:
-            self._finish(stopped=by_hand)
+            self._finish()
+        # Who hears of it asks at once how it ended.
+        self.account.event("die", exitCode=str(code), execDuration=str(int(ran_s)))
+        if by_hand:
+            self.account.event("stop")
         self.relay.let_go("exit")
         self.changed()
 
-    def _finish(self, *, stopped: bool) -> None:
+    def _finish(self) -> None:
         self._place.leave(for_good=True)
         self.account.note(durable=not self.spec.get("auto_remove"), status="exited")
-        if stopped:
-            self.account.event("stop")
 
     def _prepare(self) -> None:
         """Use the pause before the next start."""
@@ -378,7 +379,8 @@ class Life:
         if self._again is not None:
             self._again.cancel()
             self._again = None
-        self._finish(stopped=True)
+        self._finish()
+        self.account.event("stop")
         self.changed()
 
     def _not_begun(self, error: ContainerError) -> None:
