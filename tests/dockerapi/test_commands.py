@@ -56,69 +56,6 @@ def test_compose_needs_no_engine_that_listens(api: Api, tmp_path: Path) -> None:
     assert "unknown docker command" in wrong.stderr
 
 
-_KINDS = f"""
-name: kinds
-services:
-  base:
-    image: {BUSYBOX_NAME}
-    command: sh -c 'touch /tmp/ok; exec sleep 1000'
-    volumes: ["shared:/shared"]
-    healthcheck: {{test: ["CMD", "test", "-e", "/tmp/ok"], interval: 1s, timeout: 20s, retries: 50}}
-  once:
-    image: {BUSYBOX_NAME}
-    command: sh -c 'echo init >/shared/x'
-    volumes_from: [base]
-    depends_on: {{base: {{condition: service_started}}}}
-  web:
-    image: {BUSYBOX_NAME}
-    command: sh -c 'cat /shared/x /run/secrets/pw /conf; grep -c host.docker.internal /etc/hosts; exec sleep 1000'
-    volumes_from: [base]
-    depends_on: {{base: {{condition: service_healthy}}, once: {{condition: service_completed_successfully}}}}
-    secrets: [pw]
-    configs: [{{source: cf, target: /conf}}]
-    extra_hosts: ["host.docker.internal:host-gateway"]
-    deploy: {{resources: {{limits: {{memory: 64M, cpus: "0.5", pids: 50}}}}}}
-  side:
-    image: {BUSYBOX_NAME}
-    command: sleep 1000
-    network_mode: "service:web"
-    depends_on: [web]
-  extra:
-    image: {BUSYBOX_NAME}
-    command: sleep 1000
-    profiles: [debug]
-volumes: {{shared: {{}}}}
-secrets: {{pw: {{file: ./secret}}}}
-configs: {{cf: {{file: ./conf}}}}
-"""
-
-
-@pytest.mark.usefixtures("privileged")
-def test_what_composes_documentation_shows_comes_up_and_goes_down(api: Api, tmp_path: Path) -> None:
-    (tmp_path / "compose.yaml").write_text(_KINDS)
-    (tmp_path / "secret").write_text("secret\n")
-    (tmp_path / "conf").write_text("conf\n")
-
-    def compose(*words: str) -> str:
-        ran = subprocess.run(
-            [*COMMAND, "compose", "--ansi", "never", *words], cwd=tmp_path, env=api.shiplap.environment(None),
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=stretched(240), check=False,
-        )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    compose("up", "-d", "--wait")
-    found = compose("ps", "-a", "--format", "{{.Service}} {{.State}} {{.Health}} {{.ExitCode}}").splitlines()
-    assert sorted(found) == ["base running healthy 0", "once exited  0", "side running  0", "web running  0"]
-    lines = [line.partition("| ")[2] for line in compose("logs", "--no-color", "web").splitlines()]
-    assert lines == ["init", "secret", "conf", "1"]
-    limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}"
-    assert api.docker("inspect", "-f", limits, "kinds-web-1").stdout == "67108864 500000000 50\n"
-    compose("--profile", "debug", "down", "-v", "-t", "0")
-    assert api.docker("ps", "-aq", "--filter", "label=com.docker.compose.project=kinds").stdout == ""
-    assert "kinds" not in api.docker("network", "ls").stdout + api.docker("volume", "ls").stdout
-
-
 def _is_ours(folder: Path, api: Api) -> bool:
     """Whether a process serves our root there: other tests have theirs."""
     for pid in filter(str.isdigit, os.listdir("/proc")):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import pty
 import signal
 import socket
 import struct
 import subprocess
-import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +18,8 @@ from typing import Self
 import pytest
 
 from tests.toolkit.bounds import eventually, stretched
-from tests.toolkit.engineapi import Api
+from tests.toolkit.engineapi import Api, Terminal
 from tests.toolkit.shiplap import BUSYBOX_NAME
-from tests.toolkit.terminals import read_until
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -115,32 +111,6 @@ def test_input_in_the_segment_of_the_request_is_input(api: Api, name: str) -> No
 def test_the_end_of_input_alone_ends_a_command_and_its_output_comes_whole(api: Api) -> None:
     ran = api.docker("run", "--rm", "-i", BUSYBOX_NAME, "sh", "-c", "sha256sum; echo done", stdin=b"x" * _MANY)
     assert ran.stdout.splitlines() == [f"{hashlib.sha256(b'x' * _MANY).hexdigest()}  -", "done"], ran.stderr
-
-
-class Terminal:
-    """docker's client on a terminal that the test holds."""
-
-    def __init__(self, api: Api, *words: str) -> None:
-        self.fd, slave = pty.openpty()
-        self.resize(33, 101)
-        self.process = api.begin(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
-        os.close(slave)
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, text: bytes) -> None:
-        os.write(self.fd, text)
-
-    def until(self, wanted: bytes) -> bytes:
-        return read_until(self.fd, wanted)
-
-    def code(self) -> int:
-        """The client's exit code."""
-        try:
-            return self.process.wait(stretched(60))
-        finally:
-            os.close(self.fd)
 
 
 def test_a_terminal_has_its_size_and_its_detach_keys(api: Api, name: str) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import socket
+import struct
 import subprocess
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.containers import end_containers
 from tests.toolkit.shiplap import COMMAND, Shiplap
+from tests.toolkit.terminals import read_until
 
 
 class Api:
@@ -99,3 +104,29 @@ class Api:
     def begin(self, words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start ``docker WORDS…``. options: as Popen's."""
         return subprocess.Popen(["docker", *words], env=self.environment, **options)
+
+
+class Terminal:
+    """docker's client on a terminal that the test holds."""
+
+    def __init__(self, api: Api, *words: str) -> None:
+        self.fd, slave = pty.openpty()
+        self.resize(33, 101)
+        self.process = api.begin(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text: bytes) -> None:
+        os.write(self.fd, text)
+
+    def until(self, wanted: bytes) -> bytes:
+        return read_until(self.fd, wanted)
+
+    def code(self) -> int:
+        """The client's exit code."""
+        try:
+            return self.process.wait(stretched(60))
+        finally:
+            os.close(self.fd)
