@@ -25,12 +25,21 @@ _RUNS: Final = "100"
 class Asked(NamedTuple):
     """What has been typed before the word that is to be completed.
 
-    root, host: the values of ``--root`` and ``--host``. values: of the command's parameters, as far as they are there.
+    root, host: the values of ``--root`` and ``--host``.
+    values: of the command's parameters, as far as they are there; none while an option waits for its value.
+    words: all of them, as they were typed.
     """
 
     root: str | None
     host: str | None
     values: dict[str, Any]
+    words: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> int | None:
+        """The number of the run that the command is about."""
+        typed = self.values.get("run") or next((word for word in self.words if word.isdecimal()), None)
+        return None if typed is None else int(typed)
 
 
 class Name(NamedTuple):
@@ -115,10 +124,9 @@ def of_runs(asked: Asked) -> Iterator[Name]:
 
 def of_jobs(asked: Asked) -> Iterator[Name]:
     """The jobs of the run that has been typed before."""
-    run = asked.values.get("run")
-    if run is None:
+    if asked.run is None:
         return
-    for job in _answer(asked, f"/runs/{int(run)}/jobs")["jobs"]:
+    for job in _answer(asked, f"/runs/{asked.run}/jobs")["jobs"]:
         yield Name(job["name"], job["state"])
 
 
@@ -138,12 +146,12 @@ def of_starters(asked: Asked) -> Iterator[Name]:
 
 def of_steps(asked: Asked) -> Iterator[Name]:
     """The steps of the run, or the job, that has been typed before."""
-    run, job = asked.values.get("run"), asked.values.get("job") or asked.values.get("named")
+    run, job = asked.run, asked.values.get("job") or asked.values.get("named")
     if run is None:
         return
     from cli.remote.jobs import job_path
 
-    path = f"/runs/{int(run)}" if job is None else job_path(int(run), job)
+    path = f"/runs/{run}" if job is None else job_path(run, job)
     for step in _answer(asked, f"{path}/steps")["steps"]:
         yield Name(step["name"], step["state"])
 
@@ -228,12 +236,12 @@ def of_pipelines_here(asked: Asked) -> Iterator[Name]:
             yield Name(Path(path).stem, path)
 
 
-def before(ending: str, names: Names) -> Names:
+def ending(end: str, names: Names) -> Names:
     """The same names, each with what has to follow it."""
 
     def find(asked: Asked) -> Iterator[Name]:
         for name in names(asked):
-            yield Name(name.word + ending, name.about)
+            yield Name(name.word + end, name.about)
 
     return find
 

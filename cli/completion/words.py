@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
@@ -13,8 +14,8 @@ from cli.completion.names import (
     Asked,
     Name,
     Names,
-    before,
     either,
+    ending,
     fitting,
     of_branches,
     of_cached,
@@ -70,14 +71,14 @@ _BY_PARAMETER: Final[Mapping[tuple[str, str], Names]] = {
     ("push", "names"): of_images,
     ("pull", "names"): of_images,
     ("image referrers", "name"): of_images,
-    ("cp", "source"): before(":", _EVERY),
-    ("cp", "target"): before(":", _EVERY),
+    ("cp", "source"): ending(":", _EVERY),
+    ("cp", "target"): ending(":", _EVERY),
     ("cache rm", "ids"): of_cached,
     ("registry ls", "repository"): of_repositories,
     **{(command, "network"): either(one_of(("bridge", "host", "none")), of_networks, _of_container_mode)
        for command in ("run", "create")},
     **{(command, option): of_capabilities for command in ("run", "create") for option in ("cap_add", "cap_drop")},
-    **{(command, "volumes"): before(":", of_volumes) for command in ("run", "create")},
+    **{(command, "volumes"): ending(":", of_volumes) for command in ("run", "create")},
     ("build", "context"): one_of(("history",)),
     **{(f"build history {command}", name): of_past_builds
        for command, name in (("inspect", "builds"), ("logs", "build"), ("rm", "builds"))},
@@ -124,8 +125,9 @@ def answers(root: click.Group, line: str, breaks: str = "") -> Iterator[str]:
     """
     words = split_arg_string(line)
     typed = words.pop() if words and not _is_between(line) else ""
-    _name(root, "")
-    offers = ShellComplete(root, {"obj": _name}, "shiplap", "")
+    name = functools.partial(_name, before=tuple(words[1:]))
+    name(root, "")
+    offers = ShellComplete(root, {"obj": name}, "shiplap", "")
     try:
         found = offers.get_completions(words[1:], typed)
     except click.UsageError:  # there is no such command
@@ -138,8 +140,11 @@ def answers(root: click.Group, line: str, breaks: str = "") -> Iterator[str]:
             yield f"plain\t{word}\t{' '.join(cell_text(item.help or '').split())[:_ABOUT]}"
 
 
-def _name(command: click.Command, words: str) -> None:
-    """Have a command's parameters offer names. words: the command's, without ``shiplap``."""
+def _name(command: click.Command, words: str, before: tuple[str, ...]) -> None:
+    """Have a command's parameters offer names.
+
+    words: the command's, without ``shiplap``. before: all that has been typed before the word that is completed.
+    """
     known = words.removeprefix("container ")
     for parameter in command.params:
         if isinstance(parameter.type, click.Choice) or getattr(parameter, "is_flag", False):
@@ -151,15 +156,18 @@ def _name(command: click.Command, words: str) -> None:
             values = VALUES.get(max(parameter.opts, key=len))
             names = None if values is None else one_of(values)
         if kind is not None or names is not None:
-            parameter.shell_complete = _offered(names or one_of(()), kind)  # type: ignore[assignment, method-assign]
+            parameter.shell_complete = _offered(names or one_of(()), kind, before)  # type: ignore[assignment, method-assign]
 
 
-def _offered(names: Names, kind: str | None) -> _Complete:
-    """Names that fit, and what the shell looks for by itself, if it is to. kind: ``file``, ``dir``, or None."""
+def _offered(names: Names, kind: str | None, before: tuple[str, ...]) -> _Complete:
+    """Names that fit, and what the shell looks for by itself, if it is to.
+
+    kind: ``file``, ``dir``, or None. before: see ``_name``.
+    """
 
     def complete(context: click.Context, typed: str) -> list[CompletionItem[str]]:
         given = context.find_root().params
-        found = fitting(names, Asked(given.get("root"), given.get("host"), context.params), typed)
+        found = fitting(names, Asked(given.get("root"), given.get("host"), context.params, before), typed)
         files = [] if kind is None else [CompletionItem(typed, type=kind)]
         return [*files, *(CompletionItem(word, help=about) for word, about in found)]
 
