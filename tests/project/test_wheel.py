@@ -60,7 +60,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 def test_wheel_holds_the_rooms_with_their_data_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    top = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    top = {name.split("/")[0] for name in names if ".dist-info" not in name and ".data/" not in name}
     assert top == {path.parent.name for path in _CHECKOUT.glob("*/__init__.py")} - {"tests", "bench"}
     files = (path for room in top for path in (_CHECKOUT / room).rglob("*") if path.is_file())
     data = {str(path.relative_to(_CHECKOUT)) for path in files if path.suffix not in {".py", ".pyc"}}
