@@ -14,6 +14,7 @@ from core.quantities import parse_size
 
 # Bytes. SQLite opens no path longer than 511, and the longest below a root is serve/service.db-journal.
 _LONGEST_ROOT: Final = 480
+_MOST_SOCKET_PATH: Final = 107  # bytes in sun_path, less the one that ends it: unix(7)
 
 
 class CacheMax(NamedTuple):
@@ -153,6 +154,7 @@ class ServiceSettings(NamedTuple):
     outputs_url: the host on which scripts of HTML pages that jobs made may run; empty: they run nowhere.
     backup_dir: where the web process puts the backups that administrators ask for; None: it makes none.
     backup_keep: so many of these stay, the newest; 0: all.
+    engine: the path of the socket of the engine whose containers the pages show; empty: they show none.
     """
 
     root: Path
@@ -174,6 +176,7 @@ class ServiceSettings(NamedTuple):
     project_outputs_max: int = 0
     backup_dir: Path | None = None
     backup_keep: int = 7
+    engine: str = ""
 
     @property
     def key_file(self) -> Path:
@@ -210,6 +213,7 @@ class ServiceSettings(NamedTuple):
             _size(env, "SHIPLAP_PROJECT_OUTPUTS_MAX", 0),
             _backup_dir(env),
             _count(env, "SHIPLAP_BACKUP_KEEP", 7),
+            _engine(env),
         )
 
 
@@ -230,6 +234,17 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
     if text and not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
         raise SettingsError(f"{name} is {text!r}", hint="it is a number")
     return int(text) if text else default
+
+
+def _engine(env: Mapping[str, str]) -> str:
+    """``SHIPLAP_ENGINE``: what ``shiplap engine`` prints for DOCKER_HOST, when that is a unix socket."""
+    text = env.get("SHIPLAP_ENGINE", "")
+    path = text.removeprefix("unix://")
+    if text and not path.startswith("/"):
+        raise SettingsError(f"SHIPLAP_ENGINE is {text!r}", hint="it is an engine's socket: unix:///PATH")
+    if len(os.fsencode(path)) > _MOST_SOCKET_PATH:
+        raise SettingsError(f"SHIPLAP_ENGINE has more than the {_MOST_SOCKET_PATH} bytes of a socket's path")
+    return path
 
 
 def _outputs_url(env: Mapping[str, str]) -> str:

@@ -320,6 +320,13 @@ _SERVICE: Final = Group(
             "serve, web",
         ),
         Variable(
+            "SHIPLAP_ENGINE",
+            "the engine whose [containers](dashboard.md#containers) the pages show, by its socket",
+            "`unix:///PATH`, as `shiplap engine` prints it",
+            "with `serve --engine` that one's; else the pages show none",
+            "serve, web",
+        ),
+        Variable(
             "SHIPLAP_METRICS_TOKEN",
             "what `/metrics` asks for; without it, nothing",
             "a text, sent as `Authorization: Bearer …`",

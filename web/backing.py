@@ -12,6 +12,7 @@ from flask import Flask, current_app
 
 from pipelines.examination.together import Examiner
 from pipelines.keeping.directory import BackupDirectory
+from web.engines.engines import ContainerEngine
 from web.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _ADMINISTRATION: Final = "shiplap-administration"
 _SERVICE: Final = "shiplap-service"
 _REGISTRY: Final = "shiplap-registry"
 _HUB: Final = "shiplap"
+_ENGINE: Final = "shiplap-engine"
 
 
 class Administration(NamedTuple):
@@ -51,6 +53,7 @@ def attach(
     app.extensions[_ADMINISTRATION] = Administration(
         time.time(), BackupDirectory(service.settings), Examiner(service.settings)
     )
+    app.extensions[_ENGINE] = ContainerEngine(service.settings.engine) if service.settings.engine else None
 
 
 def service() -> Service:
@@ -79,6 +82,11 @@ def registry() -> Registry:
 def administration() -> Administration:
     """What the service's page works with."""
     return cast("Administration", current_app.extensions[_ADMINISTRATION])
+
+
+def engine() -> ContainerEngine | None:
+    """The engine whose containers the pages show; None: none was named."""
+    return cast("ContainerEngine | None", current_app.extensions[_ENGINE])
 
 
 def provider() -> Provider | None:

@@ -1,11 +1,15 @@
-"""The terminals of people who have a shell in a job: a WebSocket each, passed on to the shell's streams and back.
+"""The terminals of people who have a shell: a WebSocket each, passed on to the shell's other end and back.
+
+A shell in a job is at the other end of streams in Redis; one in an engine's container, of a connection to the engine.
 
 The connection is taken from gunicorn, which goes on after the request as after any other: it writes an answer and
 closes its socket. So the connection is duplicated, and a dead socket is put in the place of gunicorn's. Two threads of
 its own serve it then, and none of those that answer requests.
 
 Binary messages are what is typed, and what is shown. Text messages are JSON: ``{"rows": 24, "columns": 80}`` of the
-terminal; ``{"opened": true}`` and ``{"exit_code": 0, "reason": ""}`` of the shell, the last one before the end.
+terminal; ``{"opened": true}`` and ``{"exit_code": 0, "reason": ""}`` of the shell, the last one before the end. A
+page's terminal draws slowly, and its browser takes everything at once: so it says how many bytes it has drawn,
+``{"shown": 65536}``, and no more than a mebibyte is under way.
 """
 
 from __future__ import annotations
@@ -15,18 +19,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from core.errors import WebSocketError
+from core.errors import ShiplapError, WebSocketError
 from core.takenover import taken_over
 from core.websocket import Message, Reader, accepted, frame
-from pipelines.errors import PipelineError
-from pipelines.runs.shellpipes import PIECE_BYTES, TICK_S, PipeEnd, ShellPipes
+from pipelines.runs.shellpipes import PIECE_BYTES, TICK_S, Kind, Said, ShellPipes
 from pipelines.runs.shells import Shells
 from web.errors import InvalidRequestError, UnavailableError
+
+PROTOCOL: Final = "shiplap-terminal"
+"""What a page's terminal speaks; beside it, it names its session's token."""
 
 _MOST: Final = 32  # terminals in this process
 _SOCKET_S: Final = 30.0  # a client answers pings
@@ -35,8 +41,12 @@ _HEAR_S: Final = 1.0
 _READ_BYTES: Final = 64 << 10
 _VERSION: Final = "13"
 _HEAD: Final = (
-    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n"
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Accept: {}\r\n{}\r\n"
 )
+_OF_A_PAGE: Final = f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n"
+_MOST_UNSHOWN: Final = 1 << 20
+_REST_S: Final = 0.02
 _UNOPENED: Final = "no worker of the job's host has opened it: does one run there?"
 _SILENT: Final = "its worker is not there any more"
 _GONE: Final = "whoever opened it has gone"
@@ -44,14 +54,28 @@ _GONE: Final = "whoever opened it has gone"
 _places = threading.BoundedSemaphore(_MOST)
 
 
-class _Size(msgspec.Struct, frozen=True):
-    """A terminal's."""
+class _Told(msgspec.Struct, frozen=True):
+    """By a terminal: its size, or how many bytes it has drawn so far."""
 
-    rows: int
-    columns: int
+    rows: int = 0
+    columns: int = 0
+    shown: int = -1
 
 
-_sizes: Final = msgspec.json.Decoder(_Size)
+_told: Final = msgspec.json.Decoder(_Told)
+
+
+class FarEnd(Protocol):
+    """Where a shell is. One thread hears while others say. Its methods raise ShiplapErrors."""
+
+    def hear(self, wait_s: float) -> Sequence[Said]:
+        """What the shell has said since; waits at most that long. The last is ``ended``, with JSON for the terminal."""
+
+    def say(self, kind: Kind, data: bytes = b"", *, gives_up: Callable[[], bool] = lambda: False) -> bool:
+        """Say something to the shell; False: it was given up. ``ended``: nobody is there any more."""
+
+    def is_silent(self) -> bool:
+        """Whether nothing was heard for so long that nobody is there any more."""
 
 
 def answer_of(headers: Any) -> bytes:
@@ -62,9 +86,15 @@ def answer_of(headers: Any) -> bytes:
             hint="`shiplap runs shell` sends one; does a proxy pass it on?",
         )
     try:
-        return _HEAD.format(accepted(headers.get("Sec-WebSocket-Key", ""))).encode()
+        more = _OF_A_PAGE if is_of_a_page(headers) else ""
+        return _HEAD.format(accepted(headers.get("Sec-WebSocket-Key", "")), more).encode()
     except WebSocketError as error:
         raise InvalidRequestError(error.message) from error
+
+
+def is_of_a_page(headers: Any) -> bool:
+    """Whether the terminal is a page's, which speaks ``PROTOCOL``."""
+    return PROTOCOL in (each.strip() for each in headers.get("Sec-WebSocket-Protocol", "").split(","))
 
 
 def taken(environ: Any) -> socket.socket:
@@ -80,17 +110,29 @@ def taken(environ: Any) -> socket.socket:
     return mine
 
 
-class ShellStream:
+class TerminalStream:
     """One terminal, until its shell or its person has gone.
 
+    name: of its threads. note: gets the exit code and the reason when it ends otherwise than by what the shell said.
     why_over: why it has to end, for people; empty: it may go on. Asked now and then.
+    is_paced: it says what it has drawn, as a page's does.
     """
 
-    def __init__(self, shells: Shells, pipes: ShellPipes, shell: int, why_over: Callable[[], str]) -> None:
-        self._shells = shells
-        self._shell = shell
-        self._end: PipeEnd = pipes.end(shell, "terminal")
+    def __init__(
+        self,
+        name: str,
+        end: FarEnd,
+        note: Callable[[int | None, str], None],
+        why_over: Callable[[], str],
+        *,
+        is_paced: bool = False,
+    ) -> None:
+        self._name = name
+        self._end = end
+        self._note = note
         self._why_over = why_over
+        self._is_paced = is_paced
+        self._sent = self._shown = 0
         self._sending = threading.Lock()
         self._has_gone = threading.Event()
         self._has_ended = False
@@ -102,7 +144,7 @@ class ShellStream:
             raise UnavailableError(f"{_MOST} shells are open, as many as there may be", hint="try again later")
         try:
             self._socket = taken(environ)
-            threading.Thread(target=self._run, args=(head,), name=f"shell {self._shell}", daemon=True).start()
+            threading.Thread(target=self._run, args=(head,), name=self._name, daemon=True).start()
         except BaseException:
             _places.release()
             raise
@@ -112,12 +154,12 @@ class ShellStream:
         with self._socket as connection:
             try:
                 connection.sendall(head)
-                reading = threading.Thread(target=self._read, name=f"terminal of shell {self._shell}", daemon=True)
+                reading = threading.Thread(target=self._read, name=f"terminal of {self._name}", daemon=True)
                 reading.start()
                 self._show()
             except OSError:  # the person has gone
                 self._has_gone.set()
-            except PipelineError as error:
+            except ShiplapError as error:
                 self._finish(None, error.message)
             finally:
                 self._leave()
@@ -130,9 +172,13 @@ class ShellStream:
         ticked = pinged = time.monotonic()
         is_open = False
         while not self._has_gone.is_set():
-            for said in self._end.hear(_HEAR_S):
+            is_behind = self._is_paced and self._sent - self._shown > _MOST_UNSHOWN
+            if is_behind:
+                self._has_gone.wait(_REST_S)
+            for said in () if is_behind else self._end.hear(_HEAR_S):
                 match said.kind:
                     case "data":
+                        self._sent += len(said.data)
                         self._send(frame("binary", said.data, is_masked=False))
                     case "opened":
                         is_open = True
@@ -151,7 +197,7 @@ class ShellStream:
                 if why := self._why_over():
                     self._finish(None, why)
                     return
-            if self._end.is_silent():
+            if not is_behind and self._end.is_silent():
                 self._finish(None, _SILENT if is_open else _UNOPENED)
                 return
 
@@ -167,7 +213,7 @@ class ShellStream:
                 for message in reader.feed(data):
                     if not self._hear(message):
                         return
-        except (OSError, WebSocketError, PipelineError):
+        except (OSError, ShiplapError):
             pass
         finally:
             self._has_gone.set()
@@ -182,10 +228,13 @@ class ShellStream:
                         return False
             case "text":
                 try:
-                    size = _sizes.decode(message.data)
+                    told = _told.decode(message.data)
                 except msgspec.DecodeError as error:
-                    raise WebSocketError("a text message that is no size") from error
-                return self._end.say("size", b"%d %d" % (size.rows, size.columns), gives_up=self._has_gone.is_set)
+                    raise WebSocketError("a text message that says nothing known") from error
+                if told.shown >= 0:
+                    self._shown = min(told.shown, self._sent)
+                    return True
+                return self._end.say("size", b"%d %d" % (told.rows, told.columns), gives_up=self._has_gone.is_set)
             case "ping":
                 self._send(frame("pong", message.data, is_masked=False))
             case "close":
@@ -194,8 +243,9 @@ class ShellStream:
 
     def _finish(self, exit_code: int | None, reason: str) -> None:
         self._close(msgspec.json.encode({"exit_code": exit_code, "reason": reason}))
-        with contextlib.suppress(PipelineError):
-            self._shells.end(self._shell, exit_code, reason)
+        self._has_ended = True
+        with contextlib.suppress(ShiplapError):
+            self._note(exit_code, reason)
 
     def _close(self, told: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -204,13 +254,31 @@ class ShellStream:
     def _leave(self) -> None:
         """Tell the shell that nobody is there any more, by its row, too: it may not read what else is said."""
         self._has_gone.set()
-        with contextlib.suppress(PipelineError):
+        with contextlib.suppress(ShiplapError):
             self._end.say("ended")
         if not self._has_ended:
-            with contextlib.suppress(PipelineError):
-                self._shells.end(self._shell, None, _GONE)
+            with contextlib.suppress(ShiplapError):
+                self._note(None, _GONE)
 
     def _send(self, data: bytes) -> None:
         assert self._socket is not None
         with self._sending:
             self._socket.sendall(data)
+
+
+class ShellStream(TerminalStream):
+    """The terminal of a shell in a job."""
+
+    def __init__(
+        self,
+        shells: Shells,
+        pipes: ShellPipes,
+        shell: int,
+        why_over: Callable[[], str],
+        *,
+        is_paced: bool = False,
+    ) -> None:
+        def note(exit_code: int | None, reason: str) -> None:
+            shells.end(shell, exit_code, reason)
+
+        super().__init__(f"shell {shell}", pipes.end(shell, "terminal"), note, why_over, is_paced=is_paced)

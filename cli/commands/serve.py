@@ -82,12 +82,13 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
             supervisor.start(_redis(settings.root), timeout_s=_START_S)
         url_file = settings.root / "serve" / "url"
         url_file.unlink(missing_ok=True)
+        shown = {} if settings.engine or not engine else {"SHIPLAP_ENGINE": f"unix://{Places.of(settings.root).api}"}
         web = Child(
             "the web process",
             ["--listen", listen, "--no-welcome"],
             _WEB_S,
             url_file.exists,
-            environment,
+            environment | shown,
             program="web.__main__",
         )
         supervisor.start(web, timeout_s=_START_S)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _FINISH_PATIENCE_S = 30.0
 _NOBODY_PATIENCE_S = 10.0
+_HANG_UP, _KILL = 1, 9  # signal(7)
+_HUNG_UP_S = 5.0
 _NOT_BEGUN = 126
 """The exit code of an exec that could not be begun, when nothing else says one."""
 
@@ -298,6 +300,9 @@ class Keeper:
             is_seen_off = True
             if why == "detached":
                 peer.answer({"detached": True})
+            elif why == "gone" and asked.get("hangs_up"):  # as a terminal does whose line is cut
+                joined.signal(_HANG_UP)
+                self._loop.later(_HUNG_UP_S, lambda: joined.signal(_KILL))
             tell()
             self._loop.later(0, self._look)
 

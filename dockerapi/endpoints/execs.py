@@ -48,6 +48,9 @@ _MOST_BYTES_OF_ALL: Final = 16 << 20
 
 _FAILED: Final = "OCI runtime exec failed: exec failed: unable to start container process: "
 _KILLED: Final = 137
+_HANG_UP: Final = "Shiplap-Hang-Up"
+"""A header of our own: the command is to end with its client, as at a terminal whose line is cut. Docker's go on."""
+
 _READY_S: Final = 10.0
 _LOOK_EACH_S: Final = 0.02
 
@@ -118,6 +121,7 @@ def start(identity: str) -> flask.Response:
         "terminal": record["terminal"],
         "privileged": record["privileged"],
         "detach_keys": record["detach_keys"],
+        "hangs_up": flask.request.headers.get(_HANG_UP) == "1",
         **({"terminal_size": record["terminal_size"]} if record["terminal_size"] else {}),
     }
     with engine.keepers.connect(row.id) as keeper:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 
+import msgspec
 from flask.testing import FlaskClient
 
-from core.trust import of_branch
+from core.trust import of_branch, protected
 from core.websocket import new_key
 from pipelines.runs.shells import Asker, ShellTerms
 from pipelines.service import Service
 from tests.pipelines.test_shells import PLACE, failed, set_domain
 from tests.toolkit.bounds import eventually
 from tests.web.conftest import Api
+from tests.web.guard.signing import csrf, sign_in
 from web.shellstreams import ShellStream
 
 
@@ -31,6 +33,42 @@ def test_terminal_is_for_who_may_have_the_shell_when_it_comes(client: FlaskClien
     service.roles.set("app", "token", str(token.id), "maintain")
     answer = robot("GET", f"/runs/{run}/shells/{shell['id']}/terminal", headers=headers, status=422)
     assert "cannot hand a connection over" in answer["error"]["message"], "the tests' server has none"
+
+
+def test_page_has_a_terminal_for_who_may_and_its_terminal_is_of_that_page_alone(
+    client: FlaskClient, service: Service
+) -> None:
+    """By a session: whichever page asks has the browser's cookie, so its address and the session's token count."""
+    run = failed(service)
+    set_domain(service, run, protected("app").label)
+    page, ask = f"/runs/{run}/jobs/{PLACE}/shell", f"/api/v1/runs/{run}/jobs/{PLACE}/shells"
+    sign_in(client, service, "mia", "member")
+    refused = client.get(page)
+    assert "for who maintains project app" in refused.text
+    assert "data-terminal" not in refused.text
+    assert client.post(ask, json={}, headers={"X-CSRF-Token": csrf(client)}).status_code == 403, "the same function"
+    sign_in(client, service, "ada", "admin")
+    shown = client.get(page)
+    assert f'data-ask="{ask}"' in shown.text
+    assert "style-src 'self' 'unsafe-inline'" in shown.headers["Content-Security-Policy"]
+    assert "'unsafe-inline'" not in client.get(f"/runs/{run}").headers["Content-Security-Policy"]
+    assert client.post(ask, json={}).status_code == 403, "without the session's token"
+    made = client.post(ask, json={}, headers={"X-CSRF-Token": csrf(client)})
+    assert made.status_code == 201
+    terminal = f"/api/v1/runs/{run}/shells/{msgspec.json.decode(made.data)['id']}/terminal"
+    upgrade = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": new_key()}
+    ours = {"Origin": "http://localhost", "Sec-WebSocket-Protocol": f"shiplap-terminal, csrf.{csrf(client)}"}
+    for wrong in (
+        {},
+        {**ours, "Origin": "http://evil.test"},
+        {**ours, "Origin": "null"},
+        {**ours, "Sec-WebSocket-Protocol": "shiplap-terminal, csrf.x"},
+        {**ours, "Sec-Fetch-Site": "same-site"},
+        {"Sec-WebSocket-Protocol": ours["Sec-WebSocket-Protocol"]},
+    ):
+        assert client.get(terminal, headers={**upgrade, **wrong}).status_code == 403, wrong
+    taken = client.get(terminal, headers={**upgrade, **ours})
+    assert "cannot hand a connection over" in taken.text, "the tests' server has none"
 
 
 def test_terminal_that_goes_ends_its_shell_also_when_no_worker_hears_of_it(service: Service) -> None:

@@ -18,6 +18,7 @@ from web.guard.cookies import begin_visit, session_text, visit_text
 
 FIELD: Final = "_csrf"
 HEADER: Final = "X-CSRF-Token"
+_AMONG: Final = "csrf."
 _HINT: Final = "load the page again, and repeat what you did"
 
 
@@ -41,6 +42,24 @@ def check_csrf(*, in_session: bool) -> None:
     sent = request.headers.get(HEADER) or request.form.get(FIELD, "")
     if not key or not hmac.compare_digest(sent.encode(errors="replace"), _token(key).encode()):
         raise ForbiddenError("this form has no valid token of this session", hint=_HINT)
+
+
+def check_terminal() -> None:
+    """Raise ForbiddenError unless a page of ours asks for a WebSocket, with its session's token.
+
+    A page of any site may ask for one, with the browser's cookies; but which page asks, its browser says. A script can
+    name no headers then, so the token is among the protocols, behind ``csrf.`` there.
+    """
+    origin = request.headers.get("Origin", "")
+    if not origin or urlsplit(origin).netloc != request.host:
+        raise ForbiddenError("this request comes from no page of this service", hint=_proxy_hint(origin or "nothing"))
+    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise ForbiddenError("this request comes from no page of this service", hint=_HINT)
+    protocols = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    sent = next((each.removeprefix(_AMONG) for each in protocols if each.startswith(_AMONG)), "")
+    key = session_text()
+    if not key or not hmac.compare_digest(sent.encode(errors="replace"), _token(key).encode()):
+        raise ForbiddenError("this page has no valid token of this session", hint=_HINT)
 
 
 def _token(key: str) -> str:

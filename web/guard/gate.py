@@ -26,7 +26,9 @@ View = TypeVar("View", bound=Callable[..., Any])
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 _OF_PROJECTS: Final = ("projects", "project_settings", "project_report_pages", "project_output_pages", "commit_pages")
-_OF_RUNS: Final = ("run_pages", "run_job_pages", "run_report_pages", "run_output_pages", "run_compare_pages")
+_OF_RUNS: Final = (
+    "run_pages", "run_job_pages", "run_report_pages", "run_output_pages", "run_compare_pages", "run_shell_pages",
+)  # fmt: skip
 _required: Final[dict[Callable[..., Any], Need | None]] = {}
 _LEVELS: Final[dict[Need, Level]] = {
     "guest": "read", "viewer": "read", "member": "build", "maintainer": "maintain", "admin": "admin",

@@ -14,7 +14,7 @@ from pipelines.accounts.users import User
 from pipelines.runs.finding import FoundRun, find_runs
 from pipelines.runs.rollups import find_heads
 from registry.server.survey import repository_names
-from web.backing import registry, service
+from web.backing import engine, registry, service
 from web.errors import NotFoundError
 from web.guard.rights import readable, visible
 from web.pages.api import matching
@@ -61,6 +61,7 @@ def _found(text: str) -> Iterator[Hit]:
         yield from _runs(text)
         yield from _branches(text)
         yield from _images(text)
+        yield from _containers(text)
     yield from _places(text)
     if len(text) > 1:
         yield from _operations(text)
@@ -125,6 +126,17 @@ def _operations(text: str) -> Iterator[Hit]:
         yield Hit("file", f"{operation.method} {operation.path}", "API", f"/api/{operation.name}")
 
 
+def _containers(text: str) -> Iterator[Hit]:
+    """Containers by their names and images, as the last list of them says."""
+    known = engine()
+    if known is None or not g.rights.may_everywhere("read"):
+        return
+    wanted = text.casefold()
+    found = [each for each in known.lately() if wanted in each.name.casefold() or wanted in each.image.casefold()]
+    for each in found[:_EACH]:
+        yield Hit("box", each.name, f"container {each.word}", f"/containers/{each.short}")
+
+
 def _places(text: str) -> Iterator[Hit]:
     """The pages that this user may open, by their names and by words for what is on them."""
     user: User = g.user
@@ -134,6 +146,9 @@ def _places(text: str) -> Iterator[Hit]:
         ("project", "Projects", "/projects", "repositories", True),
         ("runs", "Runs", "/runs", "builds history", True),
         ("image", "Images", "/images", "registry tags", True),
+        ("box", "Containers", "/containers", "engine docker ps", user.role != "guest"),
+        ("link", "Networks", "/networks", "engine docker", user.role != "guest"),
+        ("disk", "Volumes", "/volumes", "engine docker", user.role != "guest"),
         ("worker", "Workers", "/workers", "queue", True),
         ("service", "Service", "/service", "version settings health backup", is_admin),
         ("disk", "Disk", "/disk", "service cache space", user.role != "guest"),

@@ -10,11 +10,14 @@ from typing import Final
 from flask import Blueprint, Flask, Response, request
 
 from web.looks import look_of
-from web.pages import compare, outputs, reports, words
+from web.pages import compare, outputs, reports, shells, words
 from web.pages.account import blueprint as account
 from web.pages.api import blueprint as api
 from web.pages.audit import blueprint as audit
 from web.pages.commits import blueprint as commits
+from web.pages.container import blueprint as container
+from web.pages.containers import blueprint as containers
+from web.pages.containers import of_images
 from web.pages.disk import blueprint as disk
 from web.pages.find import blueprint as find
 from web.pages.frame import POLICY
@@ -33,6 +36,7 @@ from web.pages.run_list import blueprint as runs
 from web.pages.service import blueprint as service
 from web.pages.start import blueprint as start
 from web.pages.tokens import blueprint as tokens
+from web.pages.trail import CONTAINERS
 from web.pages.users import blueprint as users
 from web.pages.workers import blueprint as workers
 
@@ -40,10 +44,10 @@ _STATIC: Final = Path(__file__).parent.parent / "static"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 PAGES: Final[tuple[Blueprint, ...]] = (
-    home, start, runs, run, run_jobs, reports.of_runs, outputs.of_runs, projects, reports.of_projects,
+    home, start, runs, run, run_jobs, reports.of_runs, outputs.of_runs, shells.of_runs, projects, reports.of_projects,
     outputs.of_projects, project_settings, commits, images, image,
-    compare.of_images, compare.of_runs, rules, workers, disk, find, login, oidc, account, users,
-    tokens, audit, service, api,
+    compare.of_images, compare.of_runs, rules, containers, container, shells.of_containers, workers, disk, find, login,
+    oidc, account, users, tokens, audit, service, api,
 )  # fmt: skip
 
 
@@ -52,6 +56,7 @@ def install(app: Flask) -> None:
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(asset=_Assets().url, now=time.time, look_of=look_of, failing_projects=failing_projects)
+    app.extensions[CONTAINERS] = of_images
     for blueprint in PAGES:
         app.register_blueprint(blueprint)
     names = {blueprint.name for blueprint in PAGES}

@@ -28,6 +28,7 @@ class ShownLog(msgspec.Struct, frozen=True):
     place: of its job; 0: it is those of several ``jobs``, of each its place, its name and how many lines it has.
     steps: the indexes of those that are shown; empty: all.
     began: when its job did, in seconds since the epoch.
+    ended: what is said when no more will come; empty: that of a job, or a run.
     """
 
     api: str
@@ -41,6 +42,7 @@ class ShownLog(msgspec.Struct, frozen=True):
     steps: list[int] = []
     began: float = 0.0
     jobs: list[list[Any]] = []
+    ended: str = ""
 
     @property
     def after(self) -> int:

@@ -257,18 +257,19 @@ def _gate(job: JobView) -> dict[str, Any]:
 
 
 def _shells(job: JobView, project: str) -> dict[str, str]:
-    """Who had a shell in it while it ran; and, for who may, how to open one in what it left, where that is kept."""
+    """Who had a shell in it while it ran; and, for who may, how and where to open one while that is possible."""
     by = ""
     if job.was_entered:
         found = service().shells.list(job.run, job.place)
         names = (each.by for each in found if each.kind == "running" and each.attempt == job.attempt and each.opened_at)
         by = ", ".join(dict.fromkeys(names)) or "somebody"
-    command = ""
-    if job.state == "failed" and job.kind == "job":
+    command = address = ""
+    if job.state in ("failed", "running") and job.kind == "job":
         with contextlib.suppress(ConflictError):
             if may(service().shells.needed(job.run, job.place), project):
-                command = f"shiplap runs shell {job.run} {job.place}"
-    return {"entered_by": by, "shell_command": command}
+                address = f"/runs/{job.run}/jobs/{job.place}/shell"
+                command = f"shiplap runs shell {job.run} {job.place}" if job.state == "failed" else ""
+    return {"entered_by": by, "shell_command": command, "shell_page": address}
 
 
 def _reused(job: JobView) -> tuple[str, str]:

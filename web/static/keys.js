@@ -7,6 +7,7 @@ const keys = (() => {
   const go = (address) => () => { location.href = address; };
   for (const [press, label, address] of [
     ["g h", "Home", "/"], ["g p", "Projects", "/projects"], ["g r", "Runs", "/runs"], ["g i", "Images", "/images"],
+    ["g c", "Containers", document.querySelector('.rail a[href="/containers"]')?.getAttribute("href")],
     ["g w", "Workers", "/workers"], ["g s", "Service", document.querySelector('.rail a[href="/service"], .rail a[href="/disk"], .rail a[href="/audit"]')?.getAttribute("href")],
   ]) if (address) add(press, label, go(address));
 

@@ -12,7 +12,8 @@ from pipelines.runs.shells import Asker, ShellTerms, ShellView
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import ForbiddenError, InvalidRequestError
-from web.shellstreams import ShellStream, answer_of
+from web.guard.csrf import check_terminal
+from web.shellstreams import ShellStream, answer_of, is_of_a_page
 from web.views.jobs import Name
 from web.views.runs import Number
 
@@ -77,13 +78,13 @@ def open_shell(call: Call, run: Number, job: Name, body: ShellRequest) -> ShellV
     errors={404: "You asked for no such shell", 409: "It has a terminal, or has ended"},
 )  # fmt: skip
 def attach_terminal(call: Call, run: Number, shell: Number) -> Streamed:
-    """Be the terminal of a shell that you asked for: a WebSocket, of whoever has an API token.
+    """Be the terminal of a shell that you asked for: a WebSocket, with an API token or of the service's pages.
 
     Binary messages are what is typed, and what is shown. Text messages are JSON: ``{"rows": 24, "columns": 80}`` of the
     terminal; ``{"opened": true}`` and ``{"exit_code": 0, "reason": ""}`` of the shell, the last one before the end.
     """
     if call.caller is None or call.caller.token is None:  # a page of another site could use a browser's session
-        raise ForbiddenError("a terminal needs an API token", hint="`shiplap runs shell` has one")
+        check_terminal()
     head = answer_of(call.request.headers)
     service, hub = call.service, call.hub
     view = service.shells.get(run, shell)
@@ -101,5 +102,7 @@ def attach_terminal(call: Call, run: Number, shell: Number) -> Streamed:
     if why := why_over():  # it may be another one's right by now than it was when the shell was asked for
         raise ForbiddenError(why)
     service.shells.attach(run, shell, call.actor)
-    ShellStream(service.shells, service.shell_pipes, shell, why_over).serve(call.request.environ, head)
+    is_paced = is_of_a_page(call.request.headers)
+    stream = ShellStream(service.shells, service.shell_pipes, shell, why_over, is_paced=is_paced)
+    stream.serve(call.request.environ, head)
     return Streamed(iter(()))

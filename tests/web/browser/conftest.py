@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +33,7 @@ from registry.server.registry import Registry
 from registry.server.settings import ServerSettings
 from tests.toolkit.bounds import stretched
 from tests.toolkit.service import RedisServer
+from tests.toolkit.standin import Standin
 from tests.web.browser import plays
 from tests.web.browser.pipelines import ENDS, LASTS_S, plan
 from tests.web.browser.stage import Stage
@@ -78,14 +81,17 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """With users ada (admin), grace (member) and linus (viewer)."""
+    """With users ada (admin), grace (member) and linus (viewer); and a stand-in for an engine."""
     directory = tmp_path_factory.mktemp("site")
+    sockets = Path(tempfile.mkdtemp(prefix="shiplap-", dir="/tmp"))  # a socket's path is short
     redis = RedisServer(directory)
     redis.start()
-    settings = ServiceSettings.from_environ({"SHIPLAP_REDIS_URL": redis.url}, root=str(directory / "root"))
+    environment = {"SHIPLAP_REDIS_URL": redis.url, "SHIPLAP_ENGINE": f"unix://{sockets}/engine"}
+    settings = ServiceSettings.from_environ(environment, root=str(directory / "root"))
     migrate(settings)
     stock_cache(settings.root)
-    with Service.open(settings) as service, Store.open(settings.root) as store:
+    with Service.open(settings) as service, Store.open(settings.root) as store, Standin(sockets / "engine") as engine:
+        engine.stock()
         for name, role in (("ada", "admin"), ("grace", "member"), ("linus", "viewer")):
             service.users.create(name, role, PASSWORD)  # type: ignore[arg-type]
         registry = Registry(store, ServerSettings(access="users"))
@@ -107,6 +113,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             thread.join()
             registry.close()
             redis.kill()
+            shutil.rmtree(sockets)
 
 
 @pytest.fixture(scope="session")

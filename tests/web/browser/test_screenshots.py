@@ -27,6 +27,14 @@ _UNSHOWN = (
     "settings",
     "settings-danger",
     "api-operation",
+    "container-ended",
+    "container-files",
+    "container-stats",
+    "container-inspect",
+    "container-shell",
+    "container-no-shell",
+    "networks",
+    "volumes",
 )
 _SHOTS = {
     **{name: (name, _DESKTOP) for name in PAGES if name not in _UNSHOWN},

@@ -30,6 +30,7 @@ export class LogPanel {
     const { dataset: data } = panel;
     this.source = data.jobs ? new AllLines(data.address.replace(/\/all$/, ""), JSON.parse(data.jobs)) : new LogLines(data.api, data.pages, Number(data.lines));
     this.began = Number(data.began) || 0;
+    this.isPlain = Boolean(data.ended); // it has no steps: one that runs for weeks tells times by the clock
     this.shown = new Shown(this.source);
     this.selected = null; // [first, last]
     this.at = 0; // the line at which the log was opened
@@ -37,7 +38,7 @@ export class LogPanel {
     this.matches = [];
     this.match = -1;
     this.current = 0;
-    const times = remembered("times") || "start";
+    const times = remembered("times") || (this.isPlain ? "clock" : "start");
     this.times = panel.clientWidth < 600 || times === "off" ? "" : times;
     const box = panel.querySelector(".log-view");
     this.view = new LogView(box, box.querySelector(".log-space"), box.querySelector(".log-lines"), makeRow, (row, index) => this.fill(row, index));
@@ -452,7 +453,7 @@ export class LogPanel {
     source.addEventListener("end", () => {
       delete panel.dataset.live;
       this.setFollowing(view.isFollowing);
-      say(panel.dataset.place ? "The job has ended" : "The run has ended");
+      say(panel.dataset.ended ?? (panel.dataset.place ? "The job has ended" : "The run has ended"));
       this.loadMarks();
     });
   }

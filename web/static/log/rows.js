@@ -92,7 +92,7 @@ function say(element, notes) {
 function timeOf(line, panel) {
   if (!line.at) return "";
   if (panel.times === "clock") return CLOCK.format(line.at * 1000);
-  const began = (line.step ?? -1) >= 0 ? panel.source.marks.starts[line.step] ?? panel.began : 0;
+  const began = (line.step ?? -1) >= 0 ? panel.source.marks.starts[line.step] ?? panel.began : panel.isPlain ? panel.began : 0;
   return began ? `${Math.max(0, line.at - began).toFixed(2)} s` : "";
 }
 
