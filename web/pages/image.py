@@ -51,7 +51,7 @@ def show_layer(repository: str, reference: str, number: int) -> Response:
         if request.headers.get("HX-Request"):
             where = {"repository": repository, "reference": reference, "view": view}
             return page("image_layers.html", **where, index=_index(), **shown)
-        return page("image.html", **_page(repository, reference, view), **shown)
+        return page("image.html", **(_page(repository, reference, view) | shown))
 
 
 def layers_of(view: ImageView) -> list[Descriptor]:

@@ -74,7 +74,6 @@ def show_repository(repository: str) -> Response:
         shows_untagged=wants_untagged,
         text=text,
         more=urlencode({**query, "after": found[_TAGS - 1].cursor}) if len(found) > _TAGS else "",
-        host=request.host,
         policy=policy,
         used=browser().summaries([repository])[0].size_bytes,
         may_delete=may_repository(service(), g.rights, "build", repository),

@@ -20,7 +20,7 @@ def test_an_image_is_browsed_down_to_what_a_layer_changed(page: Page, site: Site
     page.get_by_role("link", name="main", exact=True).click()
     expect(page.locator("main")).to_contain_text("COPY . /srv/www")
     page.get_by_role("link", name="Layer 1 ADD rootfs").click()
-    expect(page.get_by_role("row").filter(has_text="etc/")).to_contain_text("+2")
+    expect(page.get_by_role("row").filter(has_text="etc/")).to_contain_text("+3")
     page.get_by_role("link", name="Layer 2 COPY").click()
     expect(page.locator(".board").nth(1)).to_contain_text("~1 −1")
     row = page.get_by_role("row").filter(has_text="etc/")
