@@ -46,6 +46,9 @@ _PREFACE_S: Final = 20.0
 _TIME: Final = struct.Struct("ll")
 _STREAMS: Final = 250
 _PIECE: Final = 256 << 10
+_MANY, _LITTLE, _AT_ONCE_S = 32, 4096, 0.001
+"""Who has sent so often so little so soon is left to send some more: each time is a wake-up of two threads."""
+
 _MOST_UNSENT: Final = 1 << 20
 _MOST_QUEUED: Final = 4 << 20
 """More than data makes: a peer that has us answer so much and reads none of it is cut off."""
@@ -193,6 +196,7 @@ class Connection:
         data = self._early
         preface_until = time.monotonic() + _PREFACE_S
         is_begun = False
+        quick = 0
         with self.lock:
             self.flush()
         while not self._ended:
@@ -216,6 +220,7 @@ class Connection:
                         self._sock.shutdown(socket.SHUT_RDWR)  # the writer waits for it
                     return
             data = b""
+            asked = time.monotonic()
             if not ready.poll(1000):
                 with self.lock:
                     now = time.monotonic()
@@ -223,12 +228,17 @@ class Connection:
                     if is_late or (not self._streams and now - self._used > _IDLE_S and not self._opens):
                         return
                 continue
+            if time.monotonic() - asked > _AT_ONCE_S:
+                quick = 0
+            elif quick >= _MANY:
+                time.sleep(_AT_ONCE_S)
             try:
                 data = self._sock.recv(_PIECE)
             except OSError:
                 return
             if not data:
                 return
+            quick += len(data) < _LITTLE
 
     def _took_in(self, data: bytes, accept: Callable[[Stream], None] | None) -> list[Callable[[], None]]:
         """What the peer sent. What to call, without the lock. Raises ProtocolError, and what else h2 raises."""
