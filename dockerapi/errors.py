@@ -16,6 +16,7 @@ from dockerfile_grammar.errors import DockerfileError
 from engine.errors import (
     ConflictError,
     InvalidRequestError,
+    NetworkRefusedError,
     NoSuchImageError,
     NotFoundError,
     UnchangedError,
@@ -55,6 +56,7 @@ _STATUSES: Final[tuple[tuple[type[ShiplapError], int], ...]] = (
     (NotFoundError, 404),
     (ImageNotFoundError, 404),
     (registry_errors.NotFoundError, 404),
+    (NetworkRefusedError, 403),
     (ConflictError, 409),
     (ImageInUseError, 409),
     (InvalidRequestError, 400),

@@ -10,7 +10,8 @@
     │   ├── PathNotFoundError
     │   └── VolumeNotFoundError
     ├── ConflictError
-    │   └── NameInUseError
+    │   ├── NameInUseError
+    │   └── NetworkRefusedError
     ├── InvalidRequestError
     │   └── NotDoneError
     ├── UnchangedError
@@ -64,6 +65,10 @@ class ConflictError(EngineError):
 
 class NameInUseError(ConflictError):
     """Another container has the name."""
+
+
+class NetworkRefusedError(ConflictError):
+    """A network is predefined, or has places of containers, and so is not to be changed like that."""
 
 
 class InvalidRequestError(EngineError):

@@ -22,6 +22,7 @@ from engine.errors import (
     ContainerNotFoundError,
     InvalidRequestError,
     NetworkNotFoundError,
+    NetworkRefusedError,
     NotDoneError,
 )
 from engine.fields import Fields
@@ -91,7 +92,7 @@ class Networks:
         if addresses.text("Driver") not in ("", "default") or addresses.pairs("Options"):
             raise NotDoneError("drivers that give out addresses, and their options, are not done")
         if name in _PREDEFINED:
-            raise ConflictError(f"operation is not permitted on predefined {name} network ")
+            raise NetworkRefusedError(f"operation is not permitted on predefined {name} network ")
         row = self._made(name, asked)
         self._made_default()  # which has the first subnet, whoever comes first
         with self._records.transaction() as connection:
@@ -131,11 +132,13 @@ class Networks:
     def remove(self, ref: str) -> NetworkRow:
         """Remove a network that no container is in. Raises NetworkNotFoundError, ConflictError."""
         if ref in _PREDEFINED:
-            raise ConflictError(f"{ref} is a pre-defined network and cannot be removed")
+            raise NetworkRefusedError(f"{ref} is a pre-defined network and cannot be removed")
         row = self.found(ref)
         users = self._records.remove_network(row.id)
         if users:
-            raise ConflictError(f"error while removing network: network {row.name} id {row.id} has active endpoints")
+            raise NetworkRefusedError(
+                f"error while removing network: network {row.name} id {row.id} has active endpoints"
+            )
         self._note(row.id, "destroy", {"name": row.name, "type": "bridge"})
         return row
 
@@ -183,7 +186,9 @@ class Networks:
         wanted = self._wanted(self.found(ref), settings)
         places = self._records.endpoints_of(container.id)
         if any(each.network == wanted.network.id for each in places):
-            raise ConflictError(f"endpoint with name {container.name} already exists in network {wanted.network.name}")
+            raise NetworkRefusedError(
+                f"endpoint with name {container.name} already exists in network {wanted.network.name}"
+            )
         if container.summary["network"] == "host" or container.summary["network"].startswith("container:"):
             raise ConflictError(
                 "container sharing network namespace with another container or host cannot be connected to any other"

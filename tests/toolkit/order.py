@@ -26,6 +26,7 @@ LONGEST: Final = (
     "worker/test_hosts.py",
     "cli/test_beside_docker.py",
     "dockerapi/test_beside_dockerd.py",
+    "dockerapi/test_compose_beside_dockerd.py",
     "faults/test_another_release.py",
     "faults/test_power_loss.py",
     "worker/test_worker_faults.py",
