@@ -7,7 +7,7 @@
 The engine is the program of ``shiplap engine``, in a container beside the job's: it is root where the job is root, and
 nobody on the host. Its programs are this host's, read-only; its data is in the session of the attempt. It gets images
 by the job's rights from a relay here, which has the log-ins: it has none. It ends with the job's container, as the
-launcher sees to (docs/decisions/0045-a-jobs-engine-runs-beside-it.md).
+launcher sees to (docs/decisions/0047-a-jobs-engine-runs-beside-it.md).
 """
 
 from __future__ import annotations
