@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from containers import extras, syscalls, wire
+from containers.cgroups import remove_tree
 from containers.errors import ContainerError, MountError, StateError
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from containers.guest import Guest
 
 _JOINED = ("user", "net")
+_CLEAR_S = 0.1  # the kernel is quick: nothing is in them. What is left is removed when the launcher ends
 
 
 def forked(births: Births, session: Session, main: Guest, number: int) -> Guest:
@@ -74,6 +76,12 @@ def delegate(session: Session, guest: Guest, owner: tuple[int, int]) -> None:
     """
     if any(owner):
         extras.delegate(session.groups(guest.name), owner)
+
+
+def clear(session: Session, guest: Guest) -> None:
+    """It has ended, and all its processes with it: remove the control groups that it made below its own."""
+    for _hierarchy, path in session.groups(guest.name):
+        remove_tree(path, timeout_s=_CLEAR_S)
 
 
 def _root_of(pid: int) -> int:

@@ -343,7 +343,10 @@ class Guests:
         for companion in guest.companions:
             self._kill(companion)
         if guest.beside is not None:
+            from containers import companions
+
             guest.beside.companions.remove(guest)
+            companions.clear(self._session, guest)
         if guest in self._waiting:
             self._waiting.remove(guest)
         if guest in self._spares:

@@ -11,7 +11,7 @@ from containers.errors import ContainerError, StateError
 from containers.handles import Container
 from containers.resources import Limits
 from containers.spec import Device, LimitGroup, OthersRoot
-from tests.containers.running import Runner, eventually
+from tests.containers.running import Runner, Traces, eventually
 from tests.toolkit.bounds import stretched
 
 _GROUP = LimitGroup("companions", Limits())
@@ -52,6 +52,24 @@ def test_a_companion_ends_with_the_other(run: Runner) -> None:
         main.wait(stretched(10))
         with pytest.raises(StateError):
             main.accompany(run.spec("true", group=_GROUP), stdin=fd, stdout=fd, stderr=fd)
+
+
+def test_control_groups_that_a_companion_made_go_with_it(run: Runner) -> None:
+    make = "mkdir -p /sys/fs/cgroup/one/two; echo made; sleep 1000"
+    with run.start("sleep", "1000", network="none", group=_GROUP) as main, open(os.devnull, "r+b") as null:
+        fd, read, write = null.fileno(), *os.pipe()
+        spec = run.spec("sh", "-euc", make, group=_GROUP, capabilities=ALL_CAPABILITIES, privileged=True)
+        companion = main.accompany(spec, stdin=fd, stdout=write, stderr=write)
+        os.close(write)
+        with open(read, "rb") as said:
+            assert said.readline() == b"made\n"
+        groups = [path for path in Traces.of(run.launcher.pid).cgroups if "/companions/" in path]
+        assert any(os.path.isdir(f"{path}/one/two") for path in groups)
+        main.kill()
+        companion.wait(stretched(10))
+        main.wait(stretched(10))
+        assert eventually(lambda: not any(map(os.path.isdir, groups)))
+    assert run("echo the launcher goes on") == "the launcher goes on\n"
 
 
 def test_limits_have_to_hold_both(run: Runner) -> None:
