@@ -68,6 +68,10 @@ def _rows(foreign: Foreign, maps: tuple[Node, ...], axes: dict[str, str]) -> dic
     return {"include": rows[:100]} if rows and same else {}
 
 
+_VERIFY = "DOCKER_TLS_VERIFY"
+_OF_DOCKER = ("DOCKER_HOST", "DOCKER_TLS_CERTDIR", "DOCKER_CERT_PATH", _VERIFY)
+
+
 def put_services(
     conversion: Conversion, job: DraftJob, node: Node | None, own: dict[str, Value], axes: dict[str, str]
 ) -> None:
@@ -92,13 +96,8 @@ def put_services(
         env = {**conversion.variables, **own, **variables}
         whole: dict[str, Value] = {"image": written, **value, **({"env": env} if env else {})}
         if "docker" in _host(image) and "dind" in image:
-            conversion.foreign.remark(
-                item.span,
-                f"docker in docker is not there: {job.name} fails",
-                "`engine: true` gives a job a Docker engine; `build` makes images",
-            )
-            job.becomes_a_failure("docker in docker")
-            return
+            _put_engine(conversion, job, item)
+            continue
         if name in conversion.draft.services and conversion.draft.services[name].value != whole:
             name = job_name(f"{wanted}-{job.name}", conversion.draft.services)
         if name != wanted:
@@ -110,6 +109,24 @@ def put_services(
             names.append(name)
     if names:
         job.put("services", names)
+
+
+def _put_engine(conversion: Conversion, job: DraftJob, item: Node) -> None:
+    """Have an engine of the job's own in the place of docker in docker."""
+    conversion.foreign.remark(
+        item.span,
+        f"docker in docker becomes `engine: true` of {job.name}, which sets DOCKER_HOST",
+        "nothing in it is privileged; what it pushes, it pushes with a `docker login` of its own",
+    )
+    job.put("engine", True, item.span)
+    if "env" in job.keys:
+        env = job.env()
+        for name in _OF_DOCKER:
+            env.pop(name, None)
+        if not env:
+            del job.keys["env"]
+    if _VERIFY in conversion.variables:
+        job.env()[_VERIFY] = ""  # which is for TCP
 
 
 def _host(image: str) -> str:

@@ -24,8 +24,8 @@ _WIDEST: Final = 100
 
 
 _ORDER: Final = (
-    "needs", "after", "when", "matrix", "concurrency", "build", "approve", "image", "services", "caches", "user",
-    "platform", "env", "secrets", "shell", "timeout", "retry", "may_fail", "run", "outputs", "reports",
+    "needs", "after", "when", "matrix", "concurrency", "build", "approve", "image", "services", "engine", "caches",
+    "user", "platform", "env", "secrets", "shell", "timeout", "retry", "may_fail", "run", "outputs", "reports",
 )  # fmt: skip
 """In which the keys of a job are written."""
 

@@ -259,6 +259,25 @@ jobs:
     assert "TOKEN" not in job.env
 
 
+def test_docker_in_docker_becomes_an_engine_of_the_jobs_own() -> None:
+    found = made(
+        "gitlab",
+        """
+variables: {DOCKER_TLS_VERIFY: "1"}
+test:
+  image: docker:28-cli
+  services: ["docker:28-dind", "postgres:17"]
+  variables: {DOCKER_HOST: "tcp://docker:2376", DOCKER_TLS_CERTDIR: /certs, MINE: kept}
+  script: docker compose up --exit-code-from tests
+""",
+    )
+    job = lints(found.text).pipeline.jobs["test"]
+    assert job.engine
+    assert [str(service.name) for service in job.services] == ["postgres"]
+    assert dict(job.env) == {"MINE": "kept", "DOCKER_TLS_VERIFY": ""}
+    assert "docker in docker becomes `engine: true` of test" in told(found)
+
+
 def test_values_stay_values() -> None:
     """What looks like one of our own references is text, and no key comes out of a value."""
     found = made(
