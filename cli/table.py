@@ -24,13 +24,14 @@ _RED, _GREEN, _AMBER, _BLUE, _VIOLET = (f"\x1b[{number}m" for number in range(31
 _DIM: Final = "\x1b[2m"
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("succeeded", "up", "idle", "completed"), _GREEN),
-    **dict.fromkeys(("failed", "dead", "lost"), _RED),
-    **dict.fromkeys(("queued", "blocked", "waiting", "warnings", "paused", "restarting", "draining"), _AMBER),
-    **dict.fromkeys(("running", "busy"), _BLUE),
+    **dict.fromkeys(("succeeded", "Up", "idle", "Completed"), _GREEN),
+    **dict.fromkeys(("failed", "Dead", "dead", "lost", "Lost", "Error"), _RED),
+    **dict.fromkeys(("queued", "blocked", "waiting", "warnings", "paused", "restarting", "Restarting", "draining",
+                     "sick"), _AMBER),
+    **dict.fromkeys(("running", "busy", "Running"), _BLUE),
     **dict.fromkeys(("error",), _VIOLET),
-    **dict.fromkeys(("cancelled", "skipped", "reused", "left", "created"), _DIM),
-}
+    **dict.fromkeys(("cancelled", "Cancelled", "skipped", "reused", "left", "created", "Created"), _DIM),
+}  # fmt: skip
 """By the first word of a state."""
 
 _STEERING: Final = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
@@ -72,16 +73,20 @@ def table(
     names: a part of a name is of no use.
     """
     cells = [[cell_text(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(cell_width, column)) for column in zip(*cells, strict=True)]
-    widths = [*(max(width, least) for width in widths[:-1]), *widths[-1:]]
-    if looks.columns is not None:
-        widths = _fitting(cells[0], widths, looks.columns, gap)
+    natural = [max(map(cell_width, column)) for column in zip(*cells, strict=True)]
+    widths = [*(max(width, least) for width in natural[:-1]), *natural[-1:]]
+    if looks.columns is not None and sum(widths) + gap * (len(widths) - 1) > looks.columns:
+        widths = _fitting(cells[0], natural, looks.columns, gap)
     lines = []
     for number, row in enumerate(cells):
         texts = [cut(cell, width) for cell, width in zip(row, widths, strict=True)]
         blanks = [width - cell_width(text) + gap for text, width in zip(texts, widths, strict=True)]
         if looks.colours:
-            texts = [_coloured(text, name if number else "") for text, name in zip(texts, cells[0], strict=True)]
+            colours = [_colour(cell, name) if number else _DIM for cell, name in zip(row, cells[0], strict=True)]
+            texts = [
+                f"{colour}{text}{_RESET}" if colour and text else text
+                for colour, text in zip(colours, texts, strict=True)
+            ]
         lines.append("".join(text + " " * blank for text, blank in zip(texts, blanks, strict=True)).rstrip())
     return "\n".join(lines)
 
@@ -111,22 +116,15 @@ def _fitting(header: Sequence[str], widths: Sequence[int], columns: int, gap: in
     return found
 
 
-def _coloured(text: str, name: str) -> str:
-    """A cell in its colour. name: of its column; "" for a cell of the header."""
-    if not text:
-        return text
-    if not name:
-        return f"{_DIM}{text}{_RESET}"
-    colour = _state_colour(text) if name in _STATES else ""
-    return f"{colour}{text}{_RESET}" if colour else text
-
-
-def _state_colour(text: str) -> str:
-    if "unhealthy" in text:
+def _colour(cell: str, name: str) -> str:
+    """The colour of a cell; "" for none. name: of its column."""
+    if name not in _STATES:
+        return ""
+    if "unhealthy" in cell:
         return _RED
-    word = text.partition(" ")[0].rstrip(":,").casefold()
-    if word == "exited":
-        return _DIM if text.casefold().startswith("exited (0)") else _RED
+    word = cell.partition(" ")[0].rstrip(":,")
+    if word == "Exited":
+        return _DIM if cell.startswith("Exited (0)") else _RED
     return _COLOURS.get(word, "")
 
 

@@ -55,6 +55,8 @@ def test_colours_are_of_states_and_change_no_width() -> None:
     for code in ("2", "0", "31", "32"):
         coloured = coloured.replace(f"\x1b[{code}m", "")
     assert [line.rstrip() for line in coloured.splitlines()] == plain.splitlines()
+    cut = table(_HEADER, [("name", "failed since then", "x" * 100)], looks=Looks(30, colours=True))
+    assert "\x1b[31mfailed si…\x1b[0m" in cut, "its colour is that of the whole"
 
 
 class _Terminal(io.StringIO):
