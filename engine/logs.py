@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -24,6 +25,7 @@ from engine.errors import InvalidRequestError
 from engine.times import moment_of
 
 _LOOK_EACH_S: Final = 0.5
+_SECOND: Final = 1_000_000_000
 _BLOCK: Final = 1 << 16
 
 
@@ -117,19 +119,23 @@ class LogReader:
         return self.place
 
     def following(self, wanted: Wanted, is_up: Callable[[], bool]) -> Iterator[LogEntry]:
-        """The past, and then what comes, until the container has ended and all is read; or until ``until_ns``."""
+        """The past, and then what comes, until the container has ended and all is read; or until ``until_ns`` is over.
+
+        docker goes on until a line comes that is later than that.
+        """
         with Watch([self._folder, self._directory]) as watch:
             yield from self.past(wanted)
             while True:
                 was_up = is_up()  # asked before reading: what it wrote until it ended is read then
+                left_s = (wanted.until_ns - time.time_ns()) / _SECOND if wanted.until_ns else _LOOK_EACH_S
                 for entry in self._ahead(wanted, _NO_END):
                     if wanted.until_ns and entry.time_ns > wanted.until_ns:
                         return
                     yield entry
-                if not was_up:
+                if not was_up or left_s < 0:
                     return
                 check()
-                watch.wait(_LOOK_EACH_S)
+                watch.wait(min(_LOOK_EACH_S, left_s))
 
     def _until(self, wanted: Wanted, entries: Iterator[LogEntry]) -> Iterator[LogEntry]:
         for entry in entries:

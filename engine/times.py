@@ -56,15 +56,15 @@ def moment_of(text: str) -> int:
 def asked_moment(text: str, *, now_ns: int | None = None) -> int:
     """What a user means by --since or --until: seconds since the epoch, RFC 3339, or how long ago (``10m``, ``1h30m``).
 
-    "" is 0. Raises InvalidRequestError.
+    "" is 0. ``-10m`` is in ten minutes. Raises InvalidRequestError.
     """
     if not text or text == "0":
         return 0
     if match := _SECONDS.fullmatch(text):
         return int(match[1]) * _SECOND + int((match[2] or "0").ljust(9, "0"))
-    ago = duration_ns(text)
+    ago = duration_ns(text.removeprefix("-"))
     if ago is not None:
-        return (time.time_ns() if now_ns is None else now_ns) - ago
+        return (time.time_ns() if now_ns is None else now_ns) + (ago if text.startswith("-") else -ago)
     return moment_of(text)
 
 

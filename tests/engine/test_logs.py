@@ -131,6 +131,18 @@ def test_the_past_ends_however_fast_more_comes(box: Path, tail: int | None, monk
     log.close()
 
 
+def test_who_follows_until_a_moment_is_done_when_it_is_over(box: Path) -> None:
+    log = log_of(box)
+    for number in range(3):
+        log.write("stdout", b"%d\n" % number)
+    entries = list(LogReader(box).past(Wanted()))
+    gone = Wanted(until_ns=entries[1].time_ns)
+    assert [entry.data for entry in LogReader(box).following(gone, lambda: True)] == [b"0\n", b"1\n"]
+    for wanted in (Wanted(until_ns=asked_moment("0s")), Wanted(until_ns=asked_moment("-200ms"))):
+        assert len(list(LogReader(box).following(wanted, lambda: True))) == 3
+    log.close()
+
+
 def test_a_reader_tells_from_where_somebody_else_goes_on(box: Path) -> None:
     log = log_of(box)
     log.write("stdout", b"one\n")
@@ -149,7 +161,8 @@ def test_times_as_docker_takes_and_writes_them() -> None:
     assert asked_moment("1778051289.12") == 1_778_051_289_120_000_000
     assert asked_moment("1h30m", now_ns=10**13) == 10**13 - 5_400_000_000_000
     assert asked_moment("") == 0
-    for wrong in ("yesterday", "10", "2026-13-01", "1h30", "-5m"):
+    assert asked_moment("-5m", now_ns=0) == 300_000_000_000
+    for wrong in ("yesterday", "10", "2026-13-01", "1h30", "--5m", "-"):
         if wrong != "10":
             with pytest.raises(InvalidRequestError, match="invalid time"):
                 asked_moment(wrong)
