@@ -6,7 +6,7 @@ Names are text here; bytes that are no UTF-8 are shown as ``\\xNN``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -28,6 +28,7 @@ _CHUNK_BYTES: Final = 256 << 10
 _HASH_BYTES: Final = 12
 _ASK_EVERY: Final = 1024
 _MAX_CHARACTERS: Final = 256 << 20
+_MAX_TAKEN_BYTES: Final = 64 << 20
 
 
 class LayerEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -51,7 +52,20 @@ class LayerEntry(msgspec.Struct, frozen=True, array_like=True):
     content: bytes = b""
 
 
-def read_entries(stream: SupportsRead, *, limit_bytes: int | None = None) -> list[LayerEntry]:
+class Taken:
+    """Some files of a layer, taken along while its entries are read. wants: which, by path.
+
+    found: their content, by path. One larger than 64 MiB is left out.
+    """
+
+    def __init__(self, wants: Callable[[str], bool]) -> None:
+        self.wants = wants
+        self.found: dict[str, bytes] = {}
+
+
+def read_entries(
+    stream: SupportsRead, *, limit_bytes: int | None = None, taken: Taken | None = None
+) -> list[LayerEntry]:
     """The entries of a layer, compressed or not, in its order.
 
     limit_bytes: how much the tar may be when decompressed. Raises InvalidLayerError and CompressedDataError.
@@ -59,7 +73,7 @@ def read_entries(stream: SupportsRead, *, limit_bytes: int | None = None) -> lis
     found: list[LayerEntry] = []
     reader = TarReader(DecompressingReader(stream, limit_bytes=limit_bytes))
     for entry in reader:
-        read = _entry(entry, reader)
+        read = _entry(entry, reader, taken)
         if read is not None:
             found.append(read)
         if len(found) > _MAX_ENTRIES:
@@ -278,7 +292,7 @@ def _add(found: set[str], path: str) -> None:
         path = path.rpartition("/")[0]
 
 
-def _entry(entry: TarEntry, reader: TarReader) -> LayerEntry | None:
+def _entry(entry: TarEntry, reader: TarReader, taken: Taken | None) -> LayerEntry | None:
     name = normalise(entry.name)
     parent, _, base = name.rpartition(b"/")
     if base.startswith(WHITEOUT_PREFIX):
@@ -287,16 +301,24 @@ def _entry(entry: TarEntry, reader: TarReader) -> LayerEntry | None:
             return LayerEntry(_text(parent + b"/" + hidden if parent else hidden), "removed")
         return LayerEntry(_text(parent), "emptied") if base == OPAQUE_NAME else None
     kind = _KINDS.get(entry.kind, "device")
-    content = _hashed(entry, reader) if entry.size or entry.xattrs or entry.rdev else b""
+    content = b""
+    if entry.size or entry.xattrs or entry.rdev:
+        is_taken = taken is not None and entry.size <= _MAX_TAKEN_BYTES and taken.wants(_text(name))
+        parts: list[bytes] | None = [] if is_taken else None
+        content = _hashed(entry, reader, parts)
+        if taken is not None and parts is not None:
+            taken.found[_text(name)] = b"".join(parts)
     mode = entry.mode & 0o7777
     return LayerEntry(_text(name), kind, entry.size, mode, entry.uid, entry.gid, _text(entry.link), content)
 
 
-def _hashed(entry: TarEntry, reader: TarReader) -> bytes:
-    """Holes count as zeros. It is compared, and nothing is named by it: 96 bits are enough."""
+def _hashed(entry: TarEntry, reader: TarReader, parts: list[bytes] | None) -> bytes:
+    """Holes count as zeros. It is compared, and nothing is named by it: 96 bits are enough. parts: take the content."""
     found = hashlib.blake2b(digest_size=_HASH_BYTES)
     while data := reader.read(_CHUNK_BYTES):
         found.update(data)
+        if parts is not None:
+            parts.append(data)
     if entry.xattrs or entry.rdev:
         found.update(repr((sorted(entry.xattrs.items()), entry.rdev)).encode())
     return found.digest()

@@ -29,6 +29,7 @@ from web.pages.outputs import previewed
 from web.requestlog import log_requests
 from web.views import (
     admin,
+    comparisons,
     contexts,
     grants,
     images,
@@ -58,7 +59,7 @@ PREFIX: Final = "/api/v1"
 APIS: Final = (
     runs.api, jobs.api, outputs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api,
     grants.api,
-    members.api, lint.api, schedules.api, shells.api, images.api, service_views.api,
+    members.api, lint.api, schedules.api, shells.api, images.api, comparisons.api, service_views.api,
 )  # fmt: skip
 REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"

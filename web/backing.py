@@ -17,6 +17,7 @@ from web.errors import NotFoundError
 
 if TYPE_CHECKING:
     from pipelines.service import Service
+    from registry.server.browse import Browser
     from registry.server.registry import Registry
     from web.identities import Provider
     from web.loghub import Hub
@@ -29,6 +30,7 @@ _SERVICE: Final = "shiplap-service"
 _REGISTRY: Final = "shiplap-registry"
 _HUB: Final = "shiplap"
 _ENGINE: Final = "shiplap-engine"
+_BROWSER: Final = "shiplap-browser"
 
 
 class Administration(NamedTuple):
@@ -87,6 +89,17 @@ def administration() -> Administration:
 def engine() -> ContainerEngine | None:
     """The engine whose containers the pages show; None: none was named."""
     return cast("ContainerEngine | None", current_app.extensions[_ENGINE])
+
+
+def browser() -> Browser:
+    """The browser of this application's registry, with what it read of layers. Raises NotFoundError without one."""
+    from builder.attesting.packages import databases
+    from registry.server.browse import Browser
+
+    found = current_app.extensions.get(_BROWSER)
+    if found is None:
+        found = current_app.extensions[_BROWSER] = Browser(registry(), databases)
+    return cast("Browser", found)
 
 
 def provider() -> Provider | None:

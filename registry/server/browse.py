@@ -15,7 +15,7 @@ from registry.errors import ErrorCode
 from registry.server.documents import read_document
 from registry.server.errors import SpecError, manifest_unknown
 from registry.server.facts import Facts
-from registry.server.listings import Listings
+from registry.server.listings import Listings, PackageLists
 from registry.server.manifests import Manifest
 from registry.server.survey import (
     ListedManifest,
@@ -88,11 +88,11 @@ class Package:
 
 
 class Browser:
-    """A look through the registry. Thread-safe."""
+    """A look through the registry. Thread-safe. lists: as of ``Listings``."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, lists: PackageLists | None = None) -> None:
         self._registry = registry
-        self.listings = Listings(registry)
+        self.listings = Listings(registry, lists)
         self.facts = Facts(registry.manifests, registry.content)
 
     def names(self) -> list[str]:

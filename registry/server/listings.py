@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import zstandard
 
 from core.digests import Digest
-from images.comparing import ComparedFiles, compare_files, merged
-from images.contents import LayerDiff, LayerEntry, layer_diffs, read_entries
+from images.comparing import ChangedName, ComparedFiles, compare_files, compare_versions, merged
+from images.contents import LayerDiff, LayerEntry, Taken, layer_diffs, read_entries
 from images.oci import Descriptor
 from registry.server.background import Background, Say, Work
 
@@ -31,7 +31,8 @@ LISTED_PATHS: Final = 2000
 _MAX_LAYER_BYTES: Final = 64 << 30
 _MAX_BYTES: Final = 1 << 30
 _KEPT_ENTRIES: Final = 400_000
-_LISTING: Final = ".listing-2"  # with hashes of contents
+_LISTING: Final = ".listing-3"  # with hashes of contents
+_DATABASES: Final = ".databases-1"
 _T = TypeVar("_T")
 
 
@@ -50,16 +51,38 @@ class Answer(NamedTuple, Generic[_T]):
     progress: str = ""
 
 
+class PackageLists(Protocol):
+    """Knows files of images in which systems list their packages."""
+
+    def is_database(self, path: str) -> bool:
+        """Whether the file lists packages."""
+
+    def names_and_versions(self, files: Mapping[str, bytes]) -> list[tuple[str, str]]:
+        """The packages that these files list, which strangers wrote."""
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """What two images differ in.
+
+    packages: that changed, by the databases in the images; None: one of them has none that is known.
+    """
+
+    files: ComparedFiles
+    packages: list[ChangedName] | None
+
+
 _entries: Final = msgspec.msgpack.Decoder(list[LayerEntry])
+_databases: Final = msgspec.msgpack.Decoder(dict[str, bytes])
 _counts: Final = msgspec.msgpack.Decoder(list[LayerDiff])
-_compared: Final = msgspec.msgpack.Decoder(ComparedFiles)
+_compared: Final = msgspec.msgpack.Decoder(Compared)
 
 
 class Listings:
-    """The listings of a registry's layers. Thread-safe."""
+    """The listings of a registry's layers. Thread-safe. lists: None: nobody knows of packages."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, lists: PackageLists | None = None) -> None:
         self._registry = registry
+        self._lists = lists
         self._background = Background(registry.store.root / "serve" / "listings")
         self._lock = threading.Lock()
         self._kept: OrderedDict[Digest, list[LayerEntry]] = OrderedDict()
@@ -79,8 +102,11 @@ class Listings:
         key = f"{layer.digest.hex}{_LISTING}"
         entries = _unpacked(self._background.stored(key), _entries)
         if entries is None:
+            taken = Taken(self._lists.is_database) if self._lists is not None else None
             with self._registry.content.open(blob) as file:
-                entries = read_entries(file, limit_bytes=_MAX_LAYER_BYTES)
+                entries = read_entries(file, limit_bytes=_MAX_LAYER_BYTES, taken=taken)
+            found = taken.found if taken is not None else {}
+            self._background.store(f"{layer.digest.hex}{_DATABASES}", _packed(found))
             self._background.store(key, _packed(entries))
         self._keep(layer.digest, entries)
         return entries
@@ -108,7 +134,7 @@ class Listings:
 
     def compared(
         self, old: tuple[str, Sequence[Descriptor]], new: tuple[str, Sequence[Descriptor]]
-    ) -> Answer[ComparedFiles]:
+    ) -> Answer[Compared]:
         """What two images differ in: each a repository with its layers, base first.
 
         Raises SpecError 404 for a layer that is not there.
@@ -121,7 +147,11 @@ class Listings:
             for name, (repository, layers) in (("the old image", old), ("the new image", new)):
                 say(name)
                 sides.append(merged((layer.digest, self.get(repository, layer)) for layer in layers))
-            return _packed(compare_files(*sides, limit=LISTED_PATHS))
+            packages = [self._packages(side) for side in sides]
+            changed = None
+            if packages[0] is not None and packages[1] is not None:
+                changed = compare_versions(packages[0], packages[1])
+            return _packed(Compared(compare_files(*sides, limit=LISTED_PATHS), changed))
 
         return self._answer(f"{_chain(old[1])}-{_chain(new[1])}.compared", work, _compared)
 
@@ -131,6 +161,17 @@ class Listings:
         if found is None and result.data is not None:
             self._background.forget(key)
         return Answer(found, result.fault, result.progress)
+
+    def _packages(self, side: Mapping[str, tuple[str, LayerEntry]]) -> list[tuple[str, str]] | None:
+        """The packages of an image, by its databases. side: as of ``merged``. None: it has no database."""
+        files: dict[str, bytes] = {}
+        if self._lists is None:
+            return None
+        for path, (digest, _) in side.items():
+            if self._lists.is_database(path):
+                data = self._background.stored(f"{Digest(digest).hex}{_DATABASES}")
+                files[path] = (_unpacked(data, _databases) or {}).get(path, b"")
+        return self._lists.names_and_versions(files) if files else None
 
     def _check(self, repository: str, layers: Sequence[Descriptor]) -> None:
         for layer in layers:

@@ -15,12 +15,12 @@ from pipelines.model import Run, Step
 from pipelines.runs.jobs import JobView
 from pipelines.runs.trail import CommitSeen, Maker
 from registry.server.browse import ImageView
-from web.backing import service
+from web.backing import browser, service
 from web.errors import InvalidRequestError
 from web.guard.rights import Target, check
 from web.pages.frame import page
 from web.pages.image import layers_of
-from web.pages.images import browser, translated
+from web.pages.images import translated
 from web.pages.run_tree import step_name
 from web.pages.trail import image_chips, maker_of, own_registries
 
@@ -139,20 +139,23 @@ def _compared(old: Side, new: Side) -> dict[str, Any]:
     assert old.view.config is not None
     assert new.view.config is not None
     files = browser().listings.compared((old.repository, layers_of(old.view)), (new.repository, layers_of(new.view)))
-    packages, why_not = _packages(old, new)
+    packages, source = _packages(old, new), "the images' SBOMs"
+    if packages is None and files.found is not None:
+        packages, source = files.found.packages, "the system's package databases"
     pairs = pair_layers(old.digests, new.digests)
     runs = _runs(old, new)
     tab = request.args.get("tab", "")
     return {
         "old": old,
         "new": new,
-        "tab": tab if tab in get_args(Tab) else "packages" if packages is not None else "files",
+        "tab": tab if tab in get_args(Tab) else "files" if packages is None and files.found is not None else "packages",
         "link": {"with": request.args.get("with", "")[:400]},
         "size": new.view.size_bytes - old.view.size_bytes,
-        "files": files,
+        "asked": files,
+        "files": files.found.files if files.found is not None else None,
         "packages": packages[:_SHOWN] if packages is not None else None,
         "package_counts": _counts(packages or []),
-        "why_not": why_not,
+        "source": source,
         "pairs": pairs,
         "same_layers": sum(pair.is_same for pair in pairs),
         "is_base_same": bool(pairs) and pairs[0].is_same,
@@ -165,19 +168,16 @@ def _compared(old: Side, new: Side) -> dict[str, Any]:
     }
 
 
-def _packages(old: Side, new: Side) -> tuple[list[ChangedName] | None, str]:
-    """The packages that changed; or None, and why nobody knows."""
+def _packages(old: Side, new: Side) -> list[ChangedName] | None:
+    """The packages that changed, by the SBOMs of both; None where one has none."""
     lists = []
     for side in (old, new):
-        if not side.of:
-            return None, f"{side.shown} has no SBOM: build with --sbom to have packages compared"
-        found = browser().packages(
-            side.repository, browser().image(side.repository, side.of), side.view.manifest.digest
-        )
+        above = browser().image(side.repository, side.of) if side.of else None
+        found = browser().packages(side.repository, above, side.view.manifest.digest) if above is not None else []
         if not found:
-            return None, f"{side.shown} has no SBOM: build with --sbom to have packages compared"
+            return None
         lists.append([(package.name, package.version) for package in found])
-    return compare_versions(*lists), ""
+    return compare_versions(*lists)
 
 
 def _runs(old: Side, new: Side) -> tuple[Run, Run] | None:

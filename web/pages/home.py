@@ -62,6 +62,7 @@ def _shown() -> dict[str, Any]:
     }
     blocked, running, waiting = going(service(), seen)
     found = sums(service(), seen, now)
+    views = [view for view in service().preferences.get(user.name).views if view.path.startswith("/?")]
     return {
         "show": show,
         "groups": {name: len(each) for name, each in groups.items()},
@@ -78,7 +79,8 @@ def _shown() -> dict[str, Any]:
         "health": health(service(), g.rights, with_disk=user.role != "guest"),
         "draw": lambda strip: draw_strip(strip, now),
         "is_new": user.role != "guest" and not found.succeeded and not any(_went_well(card.strip) for card in every),
-        "views": [view for view in service().preferences.get(user.name).views if view.path.startswith("/?")],
+        "views": views,
+        "view": next((view for view in views if view.path == f"/?show={show}"), None),
         "address": public_url(service()),
     }
 

@@ -14,10 +14,10 @@ from pipelines.runs.trail import Maker
 from registry.server.browse import ImageView
 from registry.server.errors import SpecError
 from registry.server.listings import Answer, ListedLayer
-from web.backing import registry, service
+from web.backing import browser, registry, service
 from web.guard.rights import may_repository
 from web.pages.frame import page
-from web.pages.images import browser, translated
+from web.pages.images import translated
 from web.pages.trail import Chip, maker_of, own_registries, trail_of_image
 
 blueprint: Final = Blueprint("image_page", __name__)

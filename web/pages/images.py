@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, current_app, g, redirect, request
+from flask import Blueprint, Response, g, redirect, request
 
 from images.errors import ImagesError
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.owning.ownership import is_cache, is_outputs
-from registry.server.browse import Browser, parse_reference
+from registry.server.browse import parse_reference
 from registry.server.errors import SpecError
 from registry.server.survey import ListedManifest
-from web.backing import registry, service
+from web.backing import browser, registry, service
 from web.guard import note, require
 from web.guard.rights import may_repository, readable
 from web.pages.frame import page
@@ -23,7 +23,6 @@ from web.pages.trail import makers_of
 
 blueprint: Final = Blueprint("image_pages", __name__)
 
-_BROWSER: Final = "shiplap-browser"
 _REPOSITORIES: Final = 100
 _TAGS: Final = 50
 _MOST_DELETED: Final = 500
@@ -76,7 +75,8 @@ def show_repository(repository: str) -> Response:
         more=urlencode({**query, "after": found[_TAGS - 1].cursor}) if len(found) > _TAGS else "",
         policy=policy,
         used=browser().summaries([repository])[0].size_bytes,
-        may_delete=may_repository(service(), g.rights, "build", repository),
+        may_delete=not registry().settings.is_hidden(repository)
+        and may_repository(service(), g.rights, "build", repository),
         notice=_notice(),
     )
 
@@ -85,6 +85,7 @@ def show_repository(repository: str) -> Response:
 @require("member")
 def delete_many(repository: str) -> Response:
     """Take tags away, or manifests that nothing leads to: asks first, and shows which of them may not go."""
+    _refuse_hidden(repository)
     names = list(dict.fromkeys(request.form.getlist("chosen")))[:_MOST_DELETED]
     with translated():
         references = [parse_reference(name) for name in names]
@@ -112,18 +113,16 @@ def delete_many(repository: str) -> Response:
 @require("member")
 def delete(repository: str, reference: str) -> Response:
     """Take a tag away, or a manifest with all its tags."""
+    _refuse_hidden(repository)
     with translated():
         registry().manifests.delete(repository, parse_reference(reference))
     return _to(f"/images/{repository}?done=deleted" if _has_tags(repository) else "/images?done=deleted")
 
 
-def browser() -> Browser:
-    """The browser of this application's registry; it keeps listings of layers in memory."""
-    found = current_app.extensions.get(_BROWSER)
-    if found is None:
-        found = current_app.extensions[_BROWSER] = Browser(registry())
-    assert isinstance(found, Browser)
-    return found
+def _refuse_hidden(repository: str) -> None:
+    """Raise ConflictError for what jobs output: the service lets it go when no run needs it."""
+    if registry().settings.is_hidden(repository):
+        raise ConflictError(f"{repository} belongs to the service, which decides what stays there")
 
 
 def is_internal(repository: str) -> bool:

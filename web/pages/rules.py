@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, redirect, request
 
+from pipelines.changes import compared
 from pipelines.errors import ConflictError, InvalidRequestError
 from registry.server.errors import ServerSettingsError
 from registry.server.rules import shown_rules
@@ -48,8 +49,8 @@ def save_rules(repository: str) -> Response:
     except (InvalidRequestError, ServerSettingsError) as error:
         return _form(repository, dict(request.form), 422, error=told(error))
     if changed.before != changed.after:
-        told_change = f"{shown_rules(changed.before)} → {shown_rules(changed.after)}"
-        note(service(), "set image rules", f"repository={repository}", told_change)
+        changes = compared(*(_shown(each) for each in (changed.before, changed.after)))
+        note(service(), "set image rules", f"repository={repository}", shown_rules(changed.after), changes=changes)
     response = redirect(f"/images/{repository}/-/-/rules?done=saved", 303)
     assert isinstance(response, Response)
     return response

@@ -120,7 +120,7 @@ def list_repositories(call: Call, query: ListQuery) -> RepositoryList:
 def list_tags(call: Call, repository: Repository, query: ListQuery) -> TagList:
     """List the tags of a repository."""
     del call
-    with _translated(repository):
+    with translated(repository):
         found = Browser(registry()).tags(repository, text=query.text, after=query.after, limit=query.limit + 1)
     shown = found[: query.limit]
     tags = [TagInfo(each.tag, str(each.manifest.digest), each.at) for each in shown]
@@ -131,7 +131,7 @@ def list_tags(call: Call, repository: Repository, query: ListQuery) -> TagList:
 def show_image(call: Call, repository: Repository, reference: Reference) -> ImageInfo:
     """Show what a tag or a digest names: an image with its layers, or an index with its platforms."""
     del call
-    with _translated(repository):
+    with translated(repository):
         view = Browser(registry()).image(repository, reference)
     config = view.config
     return ImageInfo(
@@ -162,7 +162,7 @@ def show_image(call: Call, repository: Repository, reference: Reference) -> Imag
 def delete_image(call: Call, repository: Repository, reference: Reference) -> None:
     """Take a tag away; or, by its digest, a manifest with all its tags. Its space is free after a collection."""
     del call
-    with _translated(repository):
+    with translated(repository):
         registry().manifests.delete(repository, parse_reference(reference))
 
 
@@ -175,7 +175,7 @@ def _platform(platform: Any) -> str:
 
 
 @contextlib.contextmanager
-def _translated(repository: str) -> Iterator[None]:
+def translated(repository: str) -> Iterator[None]:
     """Turn the registry's errors into this room's. What jobs output is no image for people: it is not there."""
     if registry().settings.is_hidden(repository):
         raise NotFoundError(f"there is no repository {repository}")

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from core.cancellation import check
 from core.digests import Digest
+from images.comparing import ChangedName
 from images.oci import Descriptor
 from registry.server.background import WANTED_S, Background, Say
 from registry.server.browse import Browser
 from registry.server.collect import collect
 from registry.server.errors import SpecError
+from registry.server.listings import Compared
 from registry.server.manifests import Deleted
 from registry.server.settings import Policy, Retention, ServerSettings, settings_from
 from registry.server.survey import newest_tags, repository_id
 from tests.registry.server.conftest import Bench
 from tests.registry.server.serving import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, manifest_of
 from tests.toolkit.bounds import eventually
+from tests.web.browser.stock import layer_tar
 
 CONFIG = json.dumps({"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
 
@@ -217,3 +220,37 @@ def test_a_result_that_is_damaged_is_made_again(bench: Bench) -> None:
         path.write_bytes(b"damaged")
     again = Browser(bench.registry).listings
     eventually(lambda: again.changes("team/app", [described]).found is not None)
+
+
+class _Lines:
+    """Package lists of a made-up system: NAME VERSION lines in ``etc/packages``."""
+
+    def is_database(self, path: str) -> bool:
+        return path == "etc/packages"
+
+    def names_and_versions(self, files: Mapping[str, bytes]) -> list[tuple[str, str]]:
+        lines = b"".join(files.values()).decode().splitlines()
+        return [(line.partition(" ")[0], line.partition(" ")[2]) for line in lines]
+
+
+def test_packages_are_compared_by_the_databases_that_are_seen_in_the_images(bench: Bench) -> None:
+    layers = [
+        layer_tar({"etc/packages": b"libc 1\ntide 1\n"}),
+        layer_tar({"etc/packages": b"libc 1\ntide 2\nnew 1\n"}),
+        layer_tar({"etc/.wh.packages": b""}),
+    ]
+    for layer in layers:
+        bench.client.push_blob(layer)
+    base, above, gone = (described_as(layer) for layer in layers)
+    listings = Browser(bench.registry, _Lines()).listings
+
+    def compared(old: list[Descriptor], new: list[Descriptor]) -> Compared:
+        eventually(lambda: listings.compared(("team/app", old), ("team/app", new)).found is not None)
+        found = listings.compared(("team/app", old), ("team/app", new)).found
+        assert found is not None
+        return found
+
+    found = compared([base], [base, above])
+    assert found.packages == [ChangedName("new", (), ("1",)), ChangedName("tide", ("1",), ("2",))]
+    assert (found.files.modified, found.files.added) == (1, 0)
+    assert compared([base], [base, gone]).packages is None

@@ -81,9 +81,10 @@ def test_rules_are_chosen_and_what_is_wrong_is_told_beside_what_was_typed(page: 
     expect(page.get_by_role("status").filter(has_text="saved")).to_be_visible()
     assert site.registry.settings.policy("harbour/ruled").quota_bytes == 2 << 30
     entry = site.service.audit.list(limit=1)[0]
-    assert (entry.action, entry.detail) == (
-        "set image rules", f"none → quota {2 << 30} bytes; immutable v*",
-    )  # fmt: skip
+    assert (entry.action, entry.detail) == ("set image rules", f"quota {2 << 30} bytes; immutable v*")
+    assert [(each.what, each.before, each.after) for each in entry.changes] == [
+        ("quota", "", "2 GiB"), ("immutable_tags", "", "v*"),
+    ]  # fmt: skip
 
 
 def test_a_member_sees_rules_and_changes_none(browser: Browser, site: Site) -> None:
