@@ -23,6 +23,35 @@ class SecretPlace(Struct, frozen=True):
     file: str = ""
 
 
+class CachePlace(Struct, frozen=True):
+    """A cache of the job. path: in its container. owner, name: as ``images.generations.CacheName`` has them.
+
+    limit: of what is seen, in bytes.
+    """
+
+    path: str
+    owner: str
+    name: str
+    limit: int
+
+
+class GitPlace(Struct, frozen=True):
+    """What ``.git`` of a job's workspace was made of: a commit of a mirror, see ``ci.source.gitview.GitView``.
+
+    project, url: of the mirror. fork: that borrows from it; empty: none.
+    has_large: whether the workspace has what Git LFS has, in place of pointers.
+    """
+
+    project: str
+    url: str
+    fork: str
+    commit: str
+    branch: str
+    history: int | None
+    origin: str
+    has_large: bool
+
+
 class FailedFiles(Struct, frozen=True):
     """The container of a job that failed. Travels as data.
 
@@ -31,6 +60,9 @@ class FailedFiles(Struct, frozen=True):
     owner: the user and group to whom belongs what is root's on disk, see ``containers.spec.Tree``.
     secrets: those that it got.
     had_secrets: it, a service beside it, or perhaps a job whose outputs it got had some: they may be in its files.
+    caches: that it had.
+    git: None: it had no ``.git``.
+    services: the names of those beside it.
     """
 
     root: tuple[DiffID, ...]
@@ -43,6 +75,9 @@ class FailedFiles(Struct, frozen=True):
     limits: Limits
     secrets: tuple[SecretPlace, ...] = ()
     had_secrets: bool = False
+    caches: tuple[CachePlace, ...] = ()
+    git: GitPlace | None = None
+    services: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[DiffID, ...]:

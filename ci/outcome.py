@@ -20,7 +20,7 @@ from builder.request.cache import CacheFrom
 from builder.request.limits import StepLimits
 from builder.result import BuildResult
 from ci.ends import JobOutcome
-from ci.failedfiles import Entrance, Keep
+from ci.failedfiles import Entrance, GitPlace, Keep
 from containers.handles import Container
 from containers.launcher import Launcher
 from containers.spec import ContainerSpec, Mount
@@ -34,7 +34,13 @@ _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 class GitMounts(Protocol):
-    """How ``.git`` is seen in a workspace: few files of its own, and the objects of the mirror, read-only."""
+    """How ``.git`` is seen in a workspace: few files of its own, and the objects of the mirror, read-only.
+
+    place: what it is made of, for whoever makes it again; None: it is of a working tree.
+    """
+
+    @property
+    def place(self) -> GitPlace | None: ...
 
     def mounted(self, target: str, mtime_s: int) -> AbstractContextManager[Sequence[Mount]]:
         """The mounts that show it at ``target``, for as long as the context lasts.

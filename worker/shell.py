@@ -16,15 +16,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
 from builder.running.watch import Watch
-from ci.errors import JobFaultError
+from ci.errors import JobFaultError, RepositoryError
 from ci.limits import within
 from ci.parsing import pipeline_name
+from ci.source.commit import git_again
 from containers.spec import ContainerSpec, File, Mount, Tree
 from core.digests import DiffID
 from core.errors import ShiplapError
@@ -32,10 +33,14 @@ from core.leaving import leave
 from core.processes import end_with_parent
 from core.rootfs import RootLayer
 from core.settings import ServiceSettings, StepSettings
+from core.trust import Domain
+from images.generations import CacheName
 from images.store import Store
+from pipelines.accounts.audit import printable
 from pipelines.jsonlogs import configuration, working_on
 from pipelines.runs.domains import domain_of, named_by, run_asks
-from pipelines.runs.shells import Granted
+from pipelines.runs.shellpipes import PIECE_BYTES
+from pipelines.runs.shells import DEFAULT_COMMAND, Granted
 from worker.entrances import in_terminal
 from worker.keptrows import failed_base_name, failed_name
 from worker.processresources import Resources, WorkerSettings
@@ -55,6 +60,7 @@ class FailedShell:
         self._service = resources.service
         self._granted = granted
         self._files = granted.files
+        self._beside: list[str] = []
         self._is_stopped = False
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -74,6 +80,8 @@ class FailedShell:
                     self._resources.launcher().start(spec, stdin=null, stdout=null, stderr=null)
                 )
                 end.say("opened")
+                if self._granted.terms.command == DEFAULT_COMMAND:  # whoever wants another one reads its output
+                    end.say("data", greeting(self._granted, self._beside))
                 assert spec.upper is not None
                 watch = Watch(within(self._resources.limits, self._files.limits), spec.upper, spec.mounts)
                 ShellRelay(self._service.shells, self._granted.id, end, container, lambda: self._why_over(watch)).run()
@@ -96,6 +104,8 @@ class FailedShell:
         values = self._secrets() if self._granted.has_secrets else {}
         held = within(self._resources.limits, files.limits)
         mounts: list[Mount] = [Tree(workspace, _PLACE, upper=written, owner=files.owner)]
+        mounts += self._git(store, stack)
+        mounts += self._caches(store, stack, domain)
         mounts += [File(each.file, values[each.name], 0o400, *files.owner) for each in files.secrets
                    if each.file and each.name in values]  # fmt: skip
         given = [
@@ -128,6 +138,35 @@ class FailedShell:
         stack.callback(store.snapshots.discard, upper)
         return lowers, upper.path
 
+    def _git(self, store: Store, stack: ExitStack) -> list[Mount]:
+        """``.git`` as the job had it at its beginning, where the repository's mirror still has that."""
+        place = self._files.git
+        if place is None:
+            return []
+        try:
+            view = stack.enter_context(git_again(store, place))
+        except RepositoryError as error:
+            self._beside.append(f"no .git: {error.message}")
+            return []
+        if view is None:
+            self._beside.append("no .git: the repository's mirror is not on this host any more")
+            return []
+        self._beside.append(".git: as the job had it when it began")
+        mounts = stack.enter_context(view.mounted(f"{_PLACE}/.git"))
+        return [mount._replace(owner=self._files.owner) if isinstance(mount, Tree) else mount for mount in mounts]
+
+    def _caches(self, store: Store, stack: ExitStack, domain: Domain) -> list[Mount]:
+        """What the next run begins with. What the job itself wrote there is gone: a failed one leaves nothing."""
+        found: list[Mount] = []
+        for each in self._files.caches:
+            cache = CacheName(each.owner, each.name)
+            generation = stack.enter_context(store.generations.open(cache, domain, limit_bytes=each.limit))
+            upper = store.snapshots.new_upper(generation.layers)
+            stack.callback(store.snapshots.discard, upper)
+            found.append(Tree(generation.layers, each.path, upper=upper.path, owner=self._files.owner))
+            self._beside.append(f"cache {each.path}: {generation.begins}, without what this job wrote")
+        return found
+
     def _secrets(self) -> Mapping[str, bytes]:
         """The secrets that the job's run may have today. Those that came with the run are gone with its end."""
         run = self._granted.run
@@ -147,6 +186,19 @@ class FailedShell:
         if time.time() >= self._granted.until:
             return "what the job left is kept no longer"
         return watch.exceeded() or ""
+
+
+def greeting(granted: Granted, beside: Sequence[str]) -> bytes:
+    """What somebody is told who looks around in what a failed job left. beside: lines on what it had besides files."""
+    assert granted.files is not None
+    services = granted.files.services
+    lines = [
+        f"What {granted.name} of run {granted.run.number} left. What is done here is thrown away.",
+        *beside,
+        *([f"no services: {', '.join(services)}"] if services else []),
+    ]
+    text = "".join(f"# {printable(line)}\r\n" for line in lines)
+    return text.encode("utf-8", "replace")[:PIECE_BYTES]
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from ci.execution.ending import Ending
 from ci.execution.keeping import why_not
 from ci.execution.steps import Numbering
+from ci.failedfiles import CachePlace
 from ci.model import Cache
 from ci.outcome import Given, JobTools
 from containers.spec import Tree
@@ -49,6 +50,13 @@ class JobCaches(Closing):
                         self._say(step.id, cache, generation.begins)
                 self.began_ns = self._beginning()
             self._held = undo.pop_all()
+
+    def places(self) -> tuple[CachePlace, ...]:
+        """Which they are, for a shell in what the job leaves."""
+        return tuple(
+            CachePlace(str(cache.path), *generation.cache, cache.limit)
+            for cache, (generation, _) in zip(self._caches, self._opened, strict=True)
+        )
 
     def mounts(self) -> tuple[Tree, ...]:
         """What the container mounts, in this order."""

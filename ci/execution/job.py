@@ -172,10 +172,14 @@ class _Attempt:
             caches = stack.enter_context(JobCaches(name, job.caches, given, tools, self._numbering))
             workspace = stack.enter_context(Workspace(tools.store, tools.launcher, files, caches.began_ns))
             git: Sequence[Mount] = ()
+            git_place = None
             if given.git is not None and job.inputs is None:
                 git = stack.enter_context(given.git.mounted(f"{PLACE}/.git", workspace.began_s))
+                git_place = given.git.place
             hides = may_see_secrets(given, tools, given_secrets(secrets, beside))
-            commands = Commands(job, image, known, secrets, workspace, git, caches.mounts(), beside, hides)
+            commands = Commands(
+                job, image, known, secrets, workspace, git, caches.mounts(), beside, hides, git_place, caches.places()
+            )
             outcome, was_entered = run_commands(commands, tools, self._numbering, self._ending)
             if not was_entered:  # else what came of it is not what its commands alone make
                 caches.keep(self._ending, is_private=privacy is not Privacy.COMMON)

@@ -60,6 +60,9 @@ def _written(commands: Commands, spec: ContainerSpec, upper: Upper, tools: JobTo
                 if each.name in commands.secrets.values
             ),
             had_secrets=commands.may_see_secrets,
+            caches=commands.cache_places,
+            git=commands.git_place,
+            services=tuple(str(each.service.name) for each in commands.beside),
         ),
         size + tools.store.layers.size(changed),
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ci.execution.image import JobImage
 from ci.execution.services import Beside
 from ci.execution.variables import JobSecrets, Variables
+from ci.failedfiles import CachePlace, GitPlace
 from ci.model import Job
 from ci.workspace.workspace import Workspace
 from containers.spec import Mount
@@ -21,6 +22,7 @@ class Commands(NamedTuple):
     git: mounts that show ``.git`` in the workspace.
     caches: mounts of what is kept.
     may_see_secrets: as ``reusing.may_see_secrets``.
+    git_place, cache_places: what ``git`` and ``caches`` are made of.
     """
 
     job: Job
@@ -32,3 +34,5 @@ class Commands(NamedTuple):
     caches: Sequence[Mount] = ()
     beside: Sequence[Beside] = ()
     may_see_secrets: bool = False
+    git_place: GitPlace | None = None
+    cache_places: tuple[CachePlace, ...] = ()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from builder.remotes.gitroute import GitAccess
 from builder.remotes.giturls import GitRemote
 from ci.errors import DamagedRepositoryError
+from ci.failedfiles import GitPlace
 from ci.model import SourceOptions
-from ci.source.facts import describe, read_commit
+from ci.source.facts import Commit, describe, read_commit
 from ci.source.gitview import GitView
 from ci.source.layers import layers_of
-from ci.source.lfs import fetching, lfs_layer, pointers_of
+from ci.source.lfs import Pointer, fetching, lfs_layer, pointers_of
 from ci.source.mirror import Fetched, Mirror
 from ci.source.objects import Objects
 from ci.source.submodules import SubmoduleAccess, submodule_layers
@@ -22,6 +24,12 @@ from core.digests import DiffID
 from images.store import Store
 
 _Read = TypeVar("_Read")
+
+
+class _Reads(Protocol):
+    """Reads from a repository."""
+
+    def __call__(self, ask: Callable[[Objects], _Read], /) -> _Read: ...
 
 
 class WantedCommit(NamedTuple):
@@ -44,6 +52,31 @@ class WantedCommit(NamedTuple):
     fork: str = ""
     base: GitRemote | None = None
     ask_head: bool = False
+
+
+@contextlib.contextmanager
+def git_again(store: Store, place: GitPlace) -> Iterator[GitView | None]:
+    """``.git`` as a job had it at its beginning; None: its commit is not in the mirror any more. Nothing is fetched.
+
+    Raises RepositoryError for a mirror that cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        mirror = stack.enter_context(Mirror.open(store.root, place.project, place.url))
+        if place.fork:
+            mirror = stack.enter_context(mirror.of_fork(place.fork))
+        if not mirror.is_there or not mirror.objects.has(place.commit):
+            yield None
+            return
+        commit = read_commit(mirror.objects, place.commit)
+        yield _git_view(store, mirror, lambda ask: ask(mirror.objects), commit, place)
+
+
+def _git_view(store: Store, mirror: Mirror, read: _Reads, commit: Commit, place: GitPlace) -> GitView:
+    large: Sequence[Pointer] = read(lambda objects: pointers_of(objects, commit.tree)) if place.has_large else ()
+    return GitView(
+        store, mirror.key, mirror.objects, commit, commit.tree, branch=place.branch, history=place.history,
+        origin=place.origin, alone=bool(place.fork), large=large, place=place,
+    )  # fmt: skip
 
 
 class FetchedCommit(Closing):
@@ -101,12 +134,12 @@ class FetchedCommit(Closing):
         if options.history == 0:
             return None
         wanted = self._wanted
-        return GitView(
-            self._store, self._mirror.key, self.objects, self.commit, self.commit.tree,
-            branch=self.fetched.branch, history=options.history,
-            origin="" if wanted.remote.scheme == "file" else wanted.remote.url, alone=bool(wanted.fork),
-            large=self.read(lambda objects: pointers_of(objects, self.commit.tree)) if options.lfs else (),
+        origin = "" if wanted.remote.scheme == "file" else wanted.remote.url
+        place = GitPlace(
+            wanted.project, (wanted.base or wanted.remote).url, wanted.fork, self.commit.id, self.fetched.branch,
+            options.history, origin, options.lfs,
         )  # fmt: skip
+        return _git_view(self._store, self._mirror, self.read, self.commit, place)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from msgspec import msgpack
 
 from ci.epoch import BEGINNING
+from ci.failedfiles import GitPlace
 from ci.source.facts import Commit
 from ci.source.gitindex import entry_of, index_of, patched, retimed
 from ci.source.layers import INDEX, INDEX_TIME, Base, bases_of, index_layer, is_little
@@ -63,6 +64,7 @@ class GitView:
     origin: the URL of the remote ``origin``, without credentials; empty: there is no remote.
     large: the files whose content is not HEAD's pointer, but what Git LFS has.
     alone: give no objects but the commit's own, as for a fork: its history is then 1.
+    place: see ``ci.outcome.GitMounts``.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class GitView:
         origin: str = "",
         alone: bool = False,
         large: Sequence[Pointer] = (),
+        place: GitPlace | None = None,
     ) -> None:
+        self.place: Final = place
         self._store = store
         self._objects = objects
         self._commit, self._own_tree = commit.id, commit.tree

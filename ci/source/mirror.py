@@ -148,6 +148,11 @@ class Mirror(Closing):
         return type(self)(self._top.parent, key, f"{self._name}, fork {name} alone", self._bounds, of_fork=True)
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has been fetched, and is here."""
+        return _is_whole(self._directory / FOLDER)
+
+    @property
     def objects(self) -> Objects:
         """For reading; valid while this is open."""
         return self._alone._replace(shell=self._shell)

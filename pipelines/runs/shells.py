@@ -41,6 +41,8 @@ ShellState: TypeAlias = Literal["asked", "open", "ended"]
 ASKED_S: Final = 30.0
 """How long a worker has to open a shell that was asked for."""
 
+DEFAULT_COMMAND: Final = ("/bin/sh",)
+
 _MOST: Final = 4  # of a project at once
 _MOST_REASON: Final = 500
 _nodes: Final = msgspec.json.Decoder(JobNode)
@@ -49,7 +51,7 @@ _nodes: Final = msgspec.json.Decoder(JobNode)
 class ShellTerms(msgspec.Struct, frozen=True):
     """What a shell is asked to be. command: with its arguments. term: the kind of terminal."""
 
-    command: tuple[str, ...] = ("/bin/sh",)
+    command: tuple[str, ...] = DEFAULT_COMMAND
     term: str = "xterm"
     rows: int = 24
     columns: int = 80

@@ -31,7 +31,19 @@ from tests.web.processes import WebProcess
 from tests.worker.test_worker_pipelines import Repository, log, states
 
 PIPELINE = """
+services:
+  beside: {image: base, args: [sleep, "600"]}
 jobs:
+  fill:
+    image: base
+    caches: [{path: /cache, name: c}]
+    run: echo kept > /cache/kept
+  whole:
+    needs: fill
+    image: base
+    services: beside
+    caches: [{path: /cache, name: c}]
+    run: echo half > /cache/half; false
   broken:
     image: base
     env: {COLOUR: blue}
@@ -154,6 +166,19 @@ def test_shell_in_what_a_failed_job_left_is_as_it_was_and_leaves_nothing(
     code, shown = told(settings, web.url, maintainer, str(number), "broken", "cat", "made")
     assert (code, shown.strip()) == (0, "made"), "what the last one wrote is gone"
 
+    look = "ls /cache; cat /cache/kept .git/HEAD; ls -d .git/lent/0/pack; echo mine > /cache/mine; echo > .git/HEAD"
+    for _ in range(2):
+        code, shown = told(settings, web.url, maintainer, str(number), "whole", "sh", "-c", look)
+        expected = ["kept", "kept", "ref: refs/heads/main", ".git/lent/0/pack"]
+        assert (code, shown.splitlines()) == (0, expected), "as the job had them, and what one wrote is gone"
+    code, shown = told(settings, web.url, maintainer, str(number), "whole", typed="exit\n")
+    for line in (
+        f"# What whole of run {number} left. What is done here is thrown away.",
+        "# .git: as the job had it when it began",
+        f"# cache /cache: as run {number} of protected left it, without what this job wrote",
+        "# no services: beside",
+    ):
+        assert line in shown.splitlines(), shown
     code, shown = told(settings, web.url, maintainer, str(number), "keyed", "sh", "-c", "echo $KEY; cat /run/key")
     assert (code, shown.count("a secret key")) == (0, 2)
     for job in ("broken", "keyed"):
@@ -162,8 +187,7 @@ def test_shell_in_what_a_failed_job_left_is_as_it_was_and_leaves_nothing(
         assert "right to maintain" in shown, "the run is protected"
     kept = service.shells.list(number, service.jobs.get(number, "broken").place)
     assert [(each.kind, each.exit_code) for each in kept] == [("failed", 9), ("failed", 0)]
-    entries = service.audit.list(action="open shell")
-    assert [entry.project for entry in entries] == ["app"] * 3
+    entries = [entry for entry in service.audit.list(action="open shell") if "whole" not in entry.detail]
     assert "with its secrets: cat made" in entries[1].detail
     leaves_nothing_when_its_person_goes(service, settings, web, maintainer, number)
 

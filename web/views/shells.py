@@ -8,7 +8,7 @@ import msgspec
 
 from pipelines.accounts.roles import Level
 from pipelines.errors import DatabaseUnreachableError, NotFoundError
-from pipelines.runs.shells import Asker, ShellTerms, ShellView
+from pipelines.runs.shells import DEFAULT_COMMAND, Asker, ShellTerms, ShellView
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import ForbiddenError, InvalidRequestError
@@ -32,7 +32,7 @@ class ShellRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     command: Annotated[
         list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(min_length=1, max_length=100)
-    ] = msgspec.field(default_factory=lambda: ["/bin/sh"])
+    ] = msgspec.field(default_factory=lambda: list(DEFAULT_COMMAND))
     term: Annotated[str, msgspec.Meta(pattern=_TERM)] = "xterm"
     rows: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24
     columns: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 80
