@@ -191,3 +191,29 @@ def test_a_build_ends_with_its_client(api: Api, context: Path) -> None:
         assert processes_with(mark)
         client.kill()
     eventually(lambda: not processes_with(mark))
+
+
+def test_compose_watches(api: Api, tmp_path: Path) -> None:
+    """What is watched is copied into the container that runs, or the image is built anew."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("one")
+    dockerfile = f"FROM {BUSYBOX_NAME}\nCOPY src /app\nSTOPSIGNAL KILL\nCMD ['sleep', '1000']\n".replace("'", '"')
+    (tmp_path / "Dockerfile").write_text(dockerfile)
+    watched = "{action: sync, path: ./src, target: /app}, {action: rebuild, path: ./Dockerfile}"
+    (tmp_path / "compose.yaml").write_text(
+        f"name: watched\nservices: {{app: {{build: ., develop: {{watch: [{watched}]}}}}}}\n"
+    )
+    compose = ["docker", "compose", "--ansi", "never", "-f", str(tmp_path / "compose.yaml")]
+    subprocess.run([*compose, "up", "-d", "--quiet-pull"], env=api.environment, check=True, capture_output=True)
+    with open(tmp_path / "log", "wb") as log:
+        watch = subprocess.Popen([*compose, "watch", "--no-up"], env=api.environment, stdout=log, stderr=log)
+    try:
+        eventually(lambda: "Watch enabled" in (tmp_path / "log").read_text())
+        (tmp_path / "src" / "a").write_text("two")
+        eventually(lambda: api.docker("exec", "watched-app-1", "cat", "/app/a").stdout == "two", timeout_s=60)
+        (tmp_path / "Dockerfile").write_text(f"{dockerfile}ENV X=new\n")
+        eventually(lambda: api.docker("exec", "watched-app-1", "sh", "-c", "echo $X").stdout == "new\n", timeout_s=60)
+    finally:
+        watch.terminate()
+        watch.wait(stretched(60))
+        subprocess.run([*compose, "down", "-t", "0"], env=api.environment, check=True, capture_output=True)

@@ -73,6 +73,8 @@ def _alike(text: str, line: str) -> str:
     if "--format json" in line:
         found = [{key: value for key, value in json.loads(row).items() if key not in _OWN} for row in text.splitlines()]
         text = "\n".join(json.dumps(row, sort_keys=True) for row in sorted(found, key=lambda row: row["Name"]))
+    if line.startswith("up "):  # how a service ends that compose ends is told, or not, as its time is
+        text = "".join(row for row in text.splitlines(keepends=True) if not row.startswith("server"))
     return alike(text)
 
 
