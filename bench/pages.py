@@ -1,6 +1,7 @@
 """The dashboard: ``python -m bench.pages``. Time to first byte of each page, with 10,000 runs in the database.
 
-One ``shiplap web`` on SQLite, without workers and without Redis, signed in as an administrator over one connection.
+One ``shiplap web`` without workers and without Redis, signed in as an administrator over one connection. The database
+is SQLite, or the one that ``--database`` names, which has to be empty.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from bench import report
@@ -56,6 +57,11 @@ _PAGES: Final = {
     "users": "/users",
     "tokens": "/tokens",
     "audit": "/audit",
+    "a project's settings": "/projects/app/settings/builds",
+    "service": "/service",
+    "its health": "/service/health",
+    "the API": "/api",
+    "one operation": "/api/put_project",
 }
 
 
@@ -103,12 +109,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pages", description="Time the dashboard's pages.")
     parser.add_argument("--runs", type=int, default=30, help="samples of each page  [default: 30]")
     parser.add_argument("--rows", type=int, default=10_000, help="runs in the database  [default: 10000]")
+    parser.add_argument("--database", default="", help="an empty PostgreSQL database, as a URL  [default: SQLite]")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="pages-", dir=options.directory))
     try:
-        found = _measure(directory, options.runs, options.rows)
+        found = _measure(directory, options.runs, options.rows, options.database)
     except ToolError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -133,13 +140,15 @@ def table(found: dict[str, list[float]]) -> str:
     return "\n".join([f"time to first byte, under {BUDGET_S * 1000:.0f} ms:", *lines])
 
 
-def _measure(directory: Path, samples: int, rows: int) -> dict[str, list[float]]:
+def _measure(directory: Path, samples: int, rows: int, database: str) -> dict[str, list[float]]:
     root = directory / "r"
     made = run([_CHECKOUT / "scripts" / "rootfs", "busybox"])
+    if database:
+        os.environ["SHIPLAP_DATABASE_URL"] = database
     run([*_shiplap(root), "migrate"])
     with _web(root) as url, contextlib.closing(Browser(urlsplit(url).netloc)) as browser:
         _push(root, urlsplit(url).netloc, made.strip())
-        newest = _fill(root, url, rows)
+        newest = _fill(root, url, rows, database)
         subprocess.run(
             [*_shiplap(root), "user", "add", "bench", "--role", "admin", "--password-stdin"],
             input=_PASSWORD, text=True, check=True, stdout=subprocess.DEVNULL,
@@ -153,7 +162,7 @@ def _measure(directory: Path, samples: int, rows: int) -> dict[str, list[float]]
         return found
 
 
-def _fill(root: Path, url: str, rows: int) -> int:
+def _fill(root: Path, url: str, rows: int, database: str) -> int:
     """Copies of one run and its job, in all states that a run ends in. Returns the newest one's number."""
     token = (root / "serve" / "admin.token").read_text().strip()
     request = {"source": {"type": "git", "url": "https://git.example.org/team/app.git"}, "project": "app"}
@@ -162,34 +171,56 @@ def _fill(root: Path, url: str, rows: int) -> int:
         connection.request("POST", "/api/v1/runs", json.dumps(request), headers)
         first = int(json.loads(connection.getresponse().read())["number"])
     now = time.time()
-    with contextlib.closing(sqlite3.connect(root / "serve" / "service.db", timeout=30)) as database, database:
-        database.row_factory = sqlite3.Row
+    with _tables(root, database) as tables:
         for table in ("runs", "jobs"):
-            row = dict(database.execute(f"SELECT * FROM {table} WHERE number = ?", (first,)).fetchone())
-            names = ", ".join(f'"{name}"' for name in row)
-            marks = ", ".join(f":{name}" for name in row)
-            database.executemany(
-                f"INSERT INTO {table} ({names}) VALUES ({marks})",
-                ({**row, **_facts(first + n, now - 60.0 * (rows - n))} for n in range(1, rows)),
-            )
-        database.executemany(
-            "INSERT INTO steps (job, attempt, step, name, stage, line, state, reason, started_at, duration_s,"
-            " first_line, last_line) VALUES (?, 1, ?, ?, ?, ?, 'done', 'the file src/main.c changed', ?, 1.0, ?, ?)",
-            (
-                (
-                    first + rows - 1,
-                    n,
-                    f"[stage-{n // 8} {n % 8 + 1}/8] RUN make {n}",
-                    f"stage-{n // 8}",
-                    n,
-                    now + n,
-                    n,
-                    n,
-                )
-                for n in range(_STEPS)
-            ),
-        )
+            row = tables.row(table, first)
+            tables.insert(table, ({**row, **_facts(first + n, now - 60.0 * (rows - n))} for n in range(1, rows)), row)
+        steps = [_step(first + rows - 1, n, now) for n in range(_STEPS)]
+        tables.insert("steps", iter(steps), steps[0])
+        tables.cursor.execute("ANALYZE")
     return first + rows - 1
+
+
+class _Tables:
+    """The tables of a database, through a driver. mark: how its statements name a value."""
+
+    def __init__(self, cursor: Any, mark: str) -> None:
+        self.cursor = cursor
+        self._mark = mark
+
+    def row(self, table: str, number: int) -> dict[str, Any]:
+        """The row with this number."""
+        self.cursor.execute(f"SELECT * FROM {table} WHERE number = {number:d}")
+        names = [column[0] for column in self.cursor.description]
+        return dict(zip(names, self.cursor.fetchone(), strict=True))
+
+    def insert(self, table: str, rows: Iterator[Mapping[str, object]], like: Mapping[str, object]) -> None:
+        """Insert rows with the columns that ``like`` has, all but those that they lack."""
+        names = ", ".join(f'"{name}"' for name in like)
+        marks = ", ".join(self._mark % name for name in like)
+        self.cursor.executemany(
+            f"INSERT INTO {table} ({names}) VALUES ({marks})", ({name: row[name] for name in like} for row in rows)
+        )
+
+
+@contextlib.contextmanager
+def _tables(root: Path, database: str) -> Iterator[_Tables]:
+    if database:
+        import psycopg
+
+        with psycopg.connect(database) as connection, connection.cursor() as cursor:
+            yield _Tables(cursor, "%%(%s)s")
+        return
+    with contextlib.closing(sqlite3.connect(root / "serve" / "service.db", timeout=30)) as opened, opened:
+        yield _Tables(opened.cursor(), ":%s")
+
+
+def _step(job: int, number: int, at: float) -> dict[str, object]:
+    return {
+        "job": job, "attempt": 1, "step": number, "name": f"[stage-{number // 8} {number % 8 + 1}/8] RUN make {number}",
+        "stage": f"stage-{number // 8}", "line": number, "state": "done", "reason": "the file src/main.c changed",
+        "started_at": at + number, "duration_s": 1.0, "first_line": number, "last_line": number,
+    }  # fmt: skip
 
 
 def _facts(number: int, at: float) -> dict[str, object]:
