@@ -115,9 +115,9 @@ def test_settings_are_saved_and_mistakes_shown_where_they_were_made(page: Page, 
     page.goto(f"/projects/{connected}/settings")
     sections = page.get_by_role("navigation", name="Sections of the settings")
     sections.get_by_role("link", name="Builds").click()
-    expect(page.get_by_text("Changed, not saved")).to_be_hidden()
+    expect(page.get_by_text("Changed, not saved", exact=True)).to_be_hidden()
     page.get_by_label("Branches", exact=True).fill("main\nrelease/**")
-    expect(page.get_by_text("Changed, not saved")).to_be_visible()
+    expect(page.get_by_text("Changed, not saved", exact=True)).to_be_visible()
     expect(sections.get_by_role("link", name="Builds (changed, not saved)")).to_be_visible()
     page.once("dialog", lambda dialog: dialog.dismiss())
     with page.expect_event("dialog") as asked:
@@ -135,7 +135,7 @@ def test_settings_are_saved_and_mistakes_shown_where_they_were_made(page: Page, 
     assert saved.hook.build_args == {"COLOUR": "red"}
     assert saved.hook.cancel_superseded
     assert saved.has_webhook_secret
-    expect(page.get_by_text("Changed, not saved")).to_be_hidden()
+    expect(page.get_by_text("Changed, not saved", exact=True)).to_be_hidden()
     site.service.projects.put(before)
 
 

@@ -25,6 +25,7 @@ _UNSHOWN = (
     "branches",
     "pulls",
     "settings",
+    "settings-builds",
     "settings-danger",
     "api-operation",
     "container-ended",
