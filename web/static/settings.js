@@ -4,6 +4,7 @@
 {
   const stateOf = (form) => new URLSearchParams(new FormData(form)).toString();
   const dot = document.querySelector(".unsaved-dot");
+  dot.closest("a").scrollIntoView({ block: "nearest", inline: "center" }); // on a phone the list is a row that scrolls
   const changed = new Set();
   for (const form of document.querySelectorAll("form[data-watched]")) {
     const saved = "changed" in form.dataset ? null : stateOf(form); // null: what is shown was refused, and never saved
