@@ -17,7 +17,7 @@ from registry.server.settings import ServerSettings
 from web.backing import Administration
 from web.housekeeping import measured
 
-_SET_BY_US: Final = {"access", "public_url", "other_names", "policies", "hidden"}
+_SET_BY_US: Final = {"access", "public_url", "hidden"}
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ def _of_registry(registry: Registry) -> EffectiveGroup:
     found = []
     for field in dataclasses.fields(ServerSettings):
         value, default = getattr(registry.settings, field.name), getattr(usual, field.name)
-        if field.name not in _SET_BY_US:
+        if field.name not in _SET_BY_US and isinstance(value, bool | int | float | str):
             found.append(_from_file(field.name, _text(value), "" if value == default else str(path)))
     rules = len(registry.settings.policies)
     found.append(_from_file("[[repository]]", str(rules) if rules else "", str(path) if rules else ""))

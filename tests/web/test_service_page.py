@@ -135,6 +135,7 @@ def test_page_shows_versions_settings_without_secrets_and_health(
     assert re.search(r"SHIPLAP_METRICS_TOKEN</code>.{0,200}<bdi>set</bdi></td><td class=\"wide\">variable", page)
     assert re.search(r"SHIPLAP_DATABASE_URL</code>.{0,300}<bdi>set</bdi></td><td class=\"wide\">file", page)
     assert re.search(r"anonymous_pull</code></td><td class=\"wide\"><bdi>on</bdi></td><td class=\"wide\">file", page)
+    assert "<bound method" not in page
     health = admin.get("/service/health").text
     for name in ("database", "key of secrets", "Redis", "git's tools", "disk", "workers", "queue", "registry"):
         assert f"<b>{name}</b>" in unescape(health)
