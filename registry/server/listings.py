@@ -108,6 +108,7 @@ class Listings:
             found = taken.found if taken is not None else {}
             self._background.store(f"{layer.digest.hex}{_DATABASES}", _packed(found))
             self._background.store(key, _packed(entries))
+            self._background.forget(layer.digest.hex)  # of before there were hashes
         self._keep(layer.digest, entries)
         return entries
 

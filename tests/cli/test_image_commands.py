@@ -177,6 +177,21 @@ def test_history_is_newest_first_with_sizes(shiplap_here: Command, ids: dict[str
     assert [document["empty_layer"] for document in documents] == [True, False]
 
 
+def test_diff_says_what_changed_from_one_image_to_another(
+    shiplap_here: Command, ids: dict[str, str], tmp_path: Path
+) -> None:
+    with Store.open(tmp_path / "root") as store:
+        layers = [_layer(store, "f", b"another"), _layer(store, "g", b"new")]
+        store.images.tag(Reference.parse("app:2"), store.images.put(_config("serve"), layers).id)
+    text = shiplap_here("image", "diff", "app", "app:2")
+    assert "files     +1 ~1 -0" in text
+    assert text.endswith("Files:\n~ /f  (content)\n+ /g\n")
+    found = json.loads(shiplap_here("image", "diff", "app", ids["unnamed"], "--json"))
+    assert found["settings"] == [{"name": "command", "old": '["serve"]', "new": '["other"]'}]
+    assert found["files"]["paths"] == []
+    assert "and 1 more: --limit shows them" in shiplap_here("image", "diff", "app", "app:2", "--limit", "1")
+
+
 def test_tag_gives_another_name_and_moves_it(shiplap_here: Command, ids: dict[str, str]) -> None:
     shiplap_here("image", "tag", ids["unnamed"], "app")
     (document,) = json.loads(shiplap_here("image", "inspect", "app"))

@@ -14,9 +14,9 @@ from images.store import Store
 from registry.server.app import application
 from registry.server.browse import Browser
 from registry.server.errors import SpecError
-from registry.server.portable import add_content, add_manifest, list_repositories
+from registry.server.portable import add_content, add_manifest, add_rules, list_repositories
 from registry.server.registry import Registry
-from registry.server.settings import ServerSettings
+from registry.server.settings import Policy, Retention, ServerSettings
 from tests.registry.server.conftest import Bench, Clock
 from tests.registry.server.serving import InProcess, digest_of, manifest_of
 
@@ -60,6 +60,14 @@ def test_everything_is_listed(full: Bench) -> None:
     for repository in (other, team):
         assert {(each.digest, each.content, each.size) for each in repository.blobs} == blobs
     assert team.contents() == {Digest(digest_of(data)) for data in (LAYER, CONFIG, MANIFEST, OTHER)}
+
+
+def test_rules_of_repositories_are_carried(full: Bench, empty: Bench) -> None:
+    full.registry.rules.set("team/app", Policy("", 5_000, ("v*",), 2.5, Retention(keep_last=3)))
+    for repository in list_repositories(full.registry):
+        add_rules(empty.registry, repository)
+    assert empty.registry.rules.of("team/app") == full.registry.rules.of("team/app")
+    assert empty.registry.rules.of("other/app") is None
 
 
 def carried(full: Registry, empty: Registry) -> None:
