@@ -37,7 +37,6 @@ bp = flask.Blueprint("builds", __name__)
 
 _LIMITS: Final = "limits of steps are not done over the API"
 _REFUSED: Final[Mapping[str, str]] = {
-    "remote": "a context from a URL is not done: send the tar",
     "squash": "squash is not done: several stages keep an image small",
     **dict.fromkeys(
         ("memory", "memswap", "cpushares", "cpusetcpus", "cpusetmems", "cpuperiod", "cpuquota", "ulimits"), _LIMITS
@@ -57,7 +56,7 @@ _SHORT: Final = 12
 
 @bp.post("/build")
 def build() -> flask.Response:
-    """Build an image of the tar in the body."""
+    """Build an image of the tar in the body, or of what is at a URL."""
     for name, why in _REFUSED.items():
         if asking.text(name) not in _NOTHING:
             raise not_done(f"{name}: {why}")
@@ -80,16 +79,19 @@ def build() -> flask.Response:
     settings: Settings = flask.current_app.extensions["settings"]
     config, credentials = client_config(engine), credentials_of_config()
     file = asking.text("dockerfile") or None
+    where = _remote()
     engine.places.make()
     spooled = _spooled(engine.places.root)  # read here, in the request's thread
 
     def work(lines: Lines) -> None:
         from builder.contexts.opening import open_source
+        from builder.remotes.access import Remote
         from builder.request.output import Output
         from builder.request.request import BuildRequest
 
         with imagedocs.opened(engine) as store, spooled:
-            source = open_source("-", file, stdin=spooled, scratch=store.tmp)
+            remote = Remote(build_args=asked["build_args"], stopped=lines.cancelled.is_set)
+            source = open_source(where or "-", file, stdin=spooled, scratch=store.tmp, remote=remote)
             with source.context:
                 outputs = (Output("image", names=names),)
                 request = BuildRequest(
@@ -216,6 +218,22 @@ def _spooled(scratch: Path) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def _remote() -> str:
+    """The URL or the git repository that is the context; "" where the body is. Raises ApiError."""
+    from builder.contexts.remote import is_remote
+
+    where = asking.text("remote")
+    if not where:
+        return ""
+    if where == "client-session":
+        raise not_done(
+            "remote=client-session is of docker before 23: install buildx, or DOCKER_BUILDKIT=0 docker build"
+        )
+    if not is_remote(where) or where.startswith("file:"):  # a path would be one of this host's
+        raise bad(f"unable to prepare context: {where[:200]} is no URL and no repository")
+    return where
 
 
 def _names() -> tuple[Reference, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
+import tarfile
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docker
@@ -115,3 +119,22 @@ def test_a_build_ends_with_its_client_although_its_step_is_silent(api: Api, cont
         assert processes_with(mark)
         client.kill()
     eventually(lambda: not processes_with(mark))
+
+
+def test_a_context_may_be_at_a_url_and_never_a_path_of_the_host(api: Api, context: Path) -> None:
+    with tarfile.open(context / "context.tar", "w") as tar:
+        for name in ("Dockerfile", "file"):
+            tar.add(context / name, name)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(context))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        client = docker.APIClient(base_url=f"unix://{api.socket}", version="1.45", timeout=stretched(120))
+        url = f"http://127.0.0.1:{server.server_port}/context.tar"
+        lines = list(client.build(path=url, tag="built:far", decode=True))
+        assert {"stream": "Successfully tagged built:far\n"} in lines, lines
+        assert api.docker("run", "--rm", "built:far").stdout == "nobody\nof the context\n"
+        for where in ("file:///etc", "/etc", "client-session"):
+            answer = client._post(client._url("/build"), params={"remote": where})
+            assert answer.status_code in (400, 501), (where, answer.text)
+        client.close()
+        server.shutdown()
