@@ -32,7 +32,7 @@ _TRANSFER_S = 5.0
 
 
 class _Step:
-    """The state of a step, and its lines that wait for their turn."""
+    """The state of a step, and its lines that wait for their turn, many in one text where that is quicker."""
 
     def __init__(self, step_id: int) -> None:
         self.number = step_id + 1
@@ -82,9 +82,9 @@ class PlainDisplay:
     def refresh(self) -> None:
         self._schedule(self._clock())
         if self._out:
-            text = "".join(line + "\n" for line in self._out)
+            text = "\n".join(self._out)
             self._out.clear()
-            self._sink.write(text)
+            self._sink.write(f"{text}\n")
             self._sink.flush()
 
     def close(self) -> None:
@@ -112,21 +112,29 @@ class PlainDisplay:
         else:
             for stream in step.streams:
                 yield from self._output_lines(step, stream, b"", event.at, final=True)
-            yield finish_text(event)
+            yield f"#{step.number} {finish_text(event)}"
             step.finished = True
 
     def _output_lines(self, step: _Step, stream: int, data: bytes, at: float, *, final: bool = False) -> Iterator[str]:
-        for line in step.streams[stream].feed(data, final=final):
+        prefix = f"#{step.number} {max(0.0, at - step.started_at):.3f} "
+        lines = step.streams[stream]
+        whole = None if final else lines.feed_plain(data)
+        if whole is not None:
+            if whole:
+                step.last_line_at = at
+                yield _prefixed(whole.removesuffix("\n"), prefix)
+            return
+        for line in lines.feed(data, final=final):
             if line.overwritten and at - step.last_line_at < _OVERWRITE_S:
                 continue
             step.last_line_at = at
-            yield f"{max(0.0, at - step.started_at):.3f} {harmless(line.text)}".rstrip()
+            yield f"{prefix}{harmless(line.text)}".rstrip()
 
     def _transfer_lines(self, step: _Step, event: StepProgress, now: float) -> Iterator[str]:
         complete = 0 < event.total_bytes <= event.current_bytes
         if now - step.transfers.setdefault(event.what, now) >= _TRANSFER_S or complete:
             if step.transfers[event.what] != float("inf"):
-                yield transfer_text(event)
+                yield f"#{step.number} {transfer_text(event)}"
             step.transfers[event.what] = float("inf") if complete else now
 
     def _schedule(self, now: float, starting: _Step | None = None) -> None:
@@ -160,8 +168,16 @@ class PlainDisplay:
         self._out.append(f"#{step.number} {step.name}")
 
     def _flush(self, step: _Step) -> None:
-        self._out += [f"#{step.number} {line}" for line in step.waiting]
+        self._out += step.waiting
         step.waiting.clear()
+
+
+def _prefixed(text: str, prefix: str) -> str:
+    """The lines of a text, each after ``prefix``, without blanks at their ends."""
+    found = prefix + text.replace("\n", f"\n{prefix}")
+    if " \n" in found or "\t\n" in found or found[-1] in " \t":
+        return "\n".join(map(str.rstrip, found.split("\n")))
+    return found
 
 
 def _name(info: StepInfo) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 _MAX_PENDING = 32 * 1024  # characters; a "line" longer than this (a binary file, base64) is shown in pieces
 
+_PLAIN = bytes((0x09, 0x0A, *range(0x20, 0x7F)))
 _SUSPECT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement, erasing
@@ -58,6 +59,22 @@ class LineSplitter:
             yield Line(rest.rstrip("\r"))
             rest = ""
         self._pending = rest
+
+    def feed_plain(self, data: bytes) -> str | None:
+        """The whole lines that ``data`` completes, with their ends, as one text; "" when it completes none.
+
+        None, and nothing has been fed, when there is anything but printable ASCII, tabs and line ends: ``feed`` has to
+        look at each line then. Without that, a million lines take a tenth of the time.
+        """
+        if data.translate(None, _PLAIN) or self._decoder.getstate()[0]:
+            return None
+        if self._pending and self._pending.encode("utf-8", "replace").translate(None, _PLAIN):
+            return None
+        body, end, rest = (self._pending + data.decode("ascii")).rpartition("\n")
+        if len(rest) > _MAX_PENDING:
+            return None
+        self._pending = rest
+        return body + end
 
     @property
     def pending(self) -> str:

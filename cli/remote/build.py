@@ -10,9 +10,10 @@ import threading
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,18 +135,34 @@ def follow(follower: Follower, shown: _Shown) -> dict[str, Any]:
 
     Raises RemoteBuildError when a step failed, RunLostError for others.
     """
-    for line in follower.lines():
-        event = to_event(line)
-        if event is not None:
-            shown.emit(event)
-        elif "attempt" in line.text and shown.began:
-            shown.emit(Warned(line.text))
+    for batch in follower.batches():
+        for line, event in _events(batch):
+            if event is not None:
+                shown.emit(event)
+            elif "attempt" in line.text and shown.began:
+                shown.emit(Warned(line.text))
     if follower.has_jobs:
         return {}
     ended = follower.ended
     assert ended is not None
     _check(ended, shown)
     return ended
+
+
+def _events(lines: Sequence[LogLine]) -> Iterator[tuple[LogLine, Event | None]]:
+    """The events of lines, each with its line or the first of them: what a step printed at one moment is one event."""
+    for _, same in groupby(lines, key=_moment):
+        first, *others = same
+        event = to_event(first)
+        if others and isinstance(event, StepOutput):
+            text = "\n".join([first.text, *(line.text for line in others)])
+            event = event._replace(data=f"{text}\n".encode())
+        yield first, event
+
+
+def _moment(line: LogLine) -> tuple[float, int, int]:
+    """What lines have in common that can be shown as one piece of output; of others, what no other line has."""
+    return (line.at, line.step, line.stream) if line.kind == "output" else (0.0, -1, -line.n)
 
 
 def _check(ended: dict[str, Any], shown: _Shown) -> None:
@@ -268,10 +285,12 @@ class _Shown:
             self.began = True
             self._end_lines(moved)
         elif isinstance(moved, StepOutput):
-            self._tails.setdefault(moved.id, deque(maxlen=_TAIL_LINES)).append(moved.data)
+            last = moved.data.removesuffix(b"\n").rsplit(b"\n", _TAIL_LINES)
+            self._tails.setdefault(moved.id, deque(maxlen=_TAIL_LINES)).extend(line + b"\n" for line in last)
             begun = self._begun.pop((moved.id, moved.stream), "")
             if begun:
-                moved = moved._replace(data=_more(begun, moved.data.decode()).encode())
+                first, end, others = moved.data.decode().partition("\n")
+                moved = moved._replace(data=f"{_more(begun, first)}{end}{others}".encode())
         elif isinstance(moved, StepFinished) and moved.outcome == "failed":
             self.failed = self._infos.get(moved.id)
         self._report.emit(moved)

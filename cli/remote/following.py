@@ -14,6 +14,7 @@ from cli.remote.http import Client
 from cli.remote.servers import Server
 from pipelines.logs.lines import LogLine, decode_line
 
+_READ_BYTES: Final = 256 << 10
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _TOLD_AFTER_S: Final = 3.0
@@ -84,7 +85,15 @@ class Follower:
         self._next_pause_s = _FIRST_PAUSE_S
 
     def lines(self) -> Iterator[LogLine]:
-        """Each line once, in order, until the run has ended. Raises RemoteError when the server stays away."""
+        """As ``batches``, line by line."""
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[list[LogLine]]:
+        """Each line once, in order, until the run has ended, as many at a time as have come.
+
+        Raises RemoteError when the server stays away.
+        """
         while not self._is_over:
             began = self._clock()
             try:
@@ -108,23 +117,36 @@ class Follower:
     def _is_over(self) -> bool:
         return self.ended is not None or (self.has_jobs and self._until_jobs)
 
-    def _connection(self) -> Iterator[LogLine]:
+    def _connection(self) -> Iterator[list[LogLine]]:
         with Client(self._server, timeout_s=self._answer_s()) as client:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
             response = client.stream(self._path, headers=headers, silence_s=_SILENCE_S)
-            for message in messages(_Heard(response, self._heard)):
-                if message.event == "end":
-                    self.ended = json.loads(message.data)
-                    return
-                if message.event == "jobs":
-                    self.has_jobs = True
-                    if self._until_jobs:
+            for events in whole_events(lambda: response.read1(_READ_BYTES)):
+                self._heard(events)
+                batch: list[LogLine] = []
+                for event in events:
+                    line = _as_line(event)
+                    if line is not None:
+                        self.last = line[0]
+                        batch.append(decode_line(line[1]))
+                        continue
+                    if batch:
+                        yield batch
+                        batch = []
+                    self._told(message_of(event))
+                    if self._is_over:
                         return
-                if message.event == "partial" and self._begun is not None:
-                    self._begun(decode_line(message.data.encode()))
-                elif message.event == "message" and message.id:
-                    self.last = int(message.id)
-                    yield decode_line(message.data.encode())
+                if batch:
+                    yield batch
+
+    def _told(self, message: Message) -> None:
+        """Note what an event says that is no line."""
+        if message.event == "end":
+            self.ended = json.loads(message.data)
+        elif message.event == "jobs":
+            self.has_jobs = True
+        elif message.event == "partial" and self._begun is not None:
+            self._begun(decode_line(message.data.encode()))
 
     def _answer_s(self) -> float:
         """How long to wait for an answer to begin: at most until the user has to be told something."""
@@ -133,13 +155,13 @@ class Follower:
         absent_s = self._clock() - self._absent_since
         return max(_FIRST_PAUSE_S, min(_ANSWER_S, (PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s))
 
-    def _heard(self, line: bytes) -> None:
+    def _heard(self, events: list[bytes]) -> None:
         """Something came, so the server is there. But its greeting alone does not prove that it has the log."""
         if self.away:
             self.away = False
             if self._onlooker is not None:
                 self._onlooker.back()
-        if line.strip() and not line.startswith(b"retry:"):
+        if any(event and not event.startswith(b"retry:") for event in events):
             self._absent_since, self._next_pause_s = None, _FIRST_PAUSE_S
 
     def _wait(self, why: str, began: float) -> None:
@@ -164,45 +186,44 @@ class Follower:
         self._next_pause_s = min(_LONGEST_PAUSE_S, self._next_pause_s * 2)
 
 
-class Lines(Protocol):
-    """A source of lines. An empty line is the end of the stream."""
+def whole_events(read: Callable[[], bytes]) -> Iterator[list[bytes]]:
+    """Server-sent events, each without its end, as many at a time as have come; one that was cut off is dropped.
 
-    def readline(self) -> bytes: ...
-
-
-class _Heard:
-    """A stream that reports each line when it comes."""
-
-    def __init__(self, stream: Lines, heard: Callable[[bytes], None]) -> None:
-        self._stream = stream
-        self._heard = heard
-
-    def readline(self) -> bytes:
-        line = self._stream.readline()
-        if line:
-            self._heard(line)
-        return line
+    read: what has come by now; b"" at the end. What has come may be no whole event, and then the list is empty.
+    """
+    rest = b""
+    while data := read():
+        if b"\r" in data or rest.endswith(b"\r"):  # no line of ours ends so, but the specification allows it
+            data, rest = (rest + data), b""
+            held = b"\r" if data.endswith(b"\r") else b""
+            data = data.removesuffix(held).replace(b"\r\n", b"\n") + held
+        *events, rest = (rest + data).split(b"\n\n")
+        yield [event.removeprefix(b"\n") for event in events]
 
 
-def messages(stream: Lines) -> Iterator[Message]:
-    """Decode text/event-stream; an event that was cut off is dropped.  Spec: HTML, "Server-sent events"."""
-    event, identity = "message", ""
+def message_of(event: bytes) -> Message:
+    """One event, decoded.  Spec: HTML, "Server-sent events"."""
+    kind, identity = "message", ""
     data: list[str] = []
-    while raw := stream.readline():
-        line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        if not line:
-            if data:
-                yield Message(event, identity, "\n".join(data))
-            event, identity, data = "message", "", []
-            continue
+    for line in event.decode("utf-8", "replace").split("\n"):
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             data.append(value)
         elif name == "event":
-            event = value
+            kind = value
         elif name == "id":
             identity = value
+    return Message(kind, identity, "\n".join(data))
+
+
+def _as_line(event: bytes) -> tuple[int, bytes] | None:
+    """The number and the data of an event that is a line of a log, as services send it; None for others."""
+    head, found, data = event.partition(b"\ndata: ")
+    number = head[4:]
+    if found and head[:4] == b"id: " and number.isdigit() and b"\n" not in data:
+        return int(number), data
+    return None
 
 
 def cancel_when(

@@ -60,6 +60,10 @@ class Client(Closing):
         headers = {} if data is None else {"Content-Type": "application/json"}
         return _decoded(self._answer(method, path, data, headers, query))
 
+    def get(self, path: str, *, query: Mapping[str, str] | None = None) -> bytes:
+        """GET ``path`` below /api/v1: the answer as it came. Raises ServerError and UnreachableServerError."""
+        return self._answer("GET", path, None, {}, query)
+
     def upload(
         self, method: str, path: str, file: Body, size_bytes: int, *, media: str = "application/octet-stream"
     ) -> Any:

@@ -17,7 +17,7 @@ from pipelines.logs.lines import LogLine
 
 _LOOK_S: Final = 1.0
 _AT_ONCE: Final = 16  # each takes a connection, and one of the server's threads
-_QUEUED_LINES: Final = 10_000
+_QUEUED: Final = 64  # batches, of some thousand lines at most
 
 
 class Glance:
@@ -66,7 +66,7 @@ class JobsFollower:
         self._run = run
         self._wanted = wanted
         self._onlooker = _Shared(onlooker)
-        self._came: queue.Queue[tuple[str, LogLine | Exception | None]] = queue.Queue(_QUEUED_LINES)
+        self._came: queue.Queue[tuple[str, list[LogLine] | Exception | None]] = queue.Queue(_QUEUED)
         self._followed: set[int] = set()
         self._busy = 0
 
@@ -95,7 +95,7 @@ class JobsFollower:
                     self._busy -= 1
                     looked_at = 0.0  # what comes after it may have begun
                 else:
-                    yield name, what
+                    yield from ((name, line) for line in what)
 
     def _begin(self) -> None:
         """Follow what has begun, as far as there is room: the others get theirs when one of these has ended."""
@@ -115,8 +115,8 @@ class JobsFollower:
 
     def _follow(self, place: int, name: str) -> None:
         try:
-            for line in Follower(self._server, self._run, job=place, onlooker=self._onlooker).lines():
-                self._came.put((name, line))
+            for batch in Follower(self._server, self._run, job=place, onlooker=self._onlooker).batches():
+                self._came.put((name, batch))
         except Exception as error:  # whatever it is, who waits for lines is to learn of it
             self._came.put((name, error))
         finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
-import click
 import msgspec
 
 from cli.progress.text import harmless
@@ -18,6 +19,17 @@ from pipelines.logs.lines import LogLine
 
 _PAGE: Final = 5000
 _FOUND: Final = 1000
+_AT_ONCE: Final = 1000  # lines that are written together
+
+
+class _Page(msgspec.Struct):
+    """A page of a log, as the API has it. next: where the next one begins; None: there is none."""
+
+    lines: list[LogLine]
+    next: int | None
+
+
+_page: Final = msgspec.json.Decoder(_Page)
 
 
 class NoStepError(RemoteError):
@@ -55,17 +67,18 @@ class LogChoice(NamedTuple):
         return max(self.first - 1, 0 if self.tail is None else count - self.tail)
 
     def is_wanted(self, line: LogLine) -> bool:
-        return line.n >= self.first and self.search.casefold() in line.text.casefold()
+        return line.n >= self.first and (not self.search or self.search.casefold() in line.text.casefold())
 
     def _from(self, client: Client, path: str, first: int) -> Iterator[LogLine]:
         """From a line on. Where something is looked for, the server does that."""
-        place, asked, following = f"{path}/log", {"limit": str(_PAGE)}, first
+        following: int | None = first
+        place, asked = f"{path}/log", {"limit": str(_PAGE)}
         if self.search:
             place, asked = f"{place}/search", {"limit": str(_FOUND), "text": self.search}
         while following is not None:
-            page = client.call("GET", place, query={**asked, "first": str(following)})
-            yield from msgspec.convert(page["lines"], list[LogLine])
-            following = page["next"]
+            page = _page.decode(client.get(place, query={**asked, "first": str(following)}))
+            yield from page.lines
+            following = page.next
 
     def _of_steps(self, client: Client, path: str) -> Iterator[LogLine]:
         steps: list[dict[str, Any]] = client.call("GET", f"{path}/steps")["steps"]
@@ -107,16 +120,19 @@ class LinePrinter:
         self._timestamps = timestamps
 
     def print_all(self, lines: Iterable[LogLine], job: str = "") -> None:
-        for line in lines:
-            self.print(line, job)
+        """Print lines that are there; of those that are to come, nothing is seen until they have come."""
+        left = iter(lines)
+        while batch := list(islice(left, _AT_ONCE)):
+            self.print(batch, job)
 
-    def print(self, line: LogLine, job: str = "") -> None:
-        """Print a line that is wanted. job: its name, to stand in front; empty: nothing does."""
-        if not self._choice.is_wanted(line):
-            return
+    def print(self, lines: Iterable[LogLine], job: str = "") -> None:
+        """Print those lines that are wanted. job: its name, to stand in front; empty: nothing does."""
+        front = f"{harmless(job, colours=False)} | " if job else ""
+        sys.stdout.write("".join(f"{front}{self._text(line)}\n" for line in lines if self._choice.is_wanted(line)))
+        sys.stdout.flush()
+
+    def _text(self, line: LogLine) -> str:
         text = harmless(line.text)
         if self._timestamps:
             text = f"{rfc3339(line.at)} {text}"
-        if self._numbers:
-            text = f"{line.n:6} {text}"
-        click.echo(f"{harmless(job, colours=False)} | {text}" if job else text)
+        return f"{line.n:6} {text}" if self._numbers else text

@@ -6,13 +6,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cli.remote import following
+from cli.remote.build import _events
 from cli.remote.errors import RunLostError, ServerError
-from cli.remote.following import Follower, cancel_when
+from cli.remote.following import Follower, cancel_when, message_of, whole_events
 from cli.remote.servers import Server
+from core.events import StepOutput, StepStarted
+from pipelines.logs.lines import LogLine
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.scripted import Held, scripted
 
@@ -184,3 +190,33 @@ def test_cancelling_at_a_server_that_is_there_is_asked_once() -> None:
         assert len(there.asked) == 1
         assert there.asked[0].startswith(b"POST /api/v1/runs/7/cancel ")
     assert not unheard.is_set()
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(1, 200), max_size=12), end=st.sampled_from([b"\n", b"\r\n"]))
+def test_events_are_the_same_however_they_are_cut(cuts: list[int], end: bytes) -> None:
+    lines = [
+        "retry: 1", "", "id: 1", 'data: {"n": 1}', "", ": still here", "", "event: partial", "data: a", "data:b", "",
+        "", "id: 2", "data: \u00e9", "", "id: 3", "data: cut off",
+    ]  # fmt: skip
+    data = end.join(line.encode() for line in lines)
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[a:b] for a, b in pairwise(edges)]
+    found = [event for events in whole_events(iter([*pieces, b""]).__next__) for event in events]
+    assert [message_of(event)[1:] for event in found if event] == [
+        ("", ""), ("1", '{"n": 1}'), ("", ""), ("", "a\nb"), ("2", "\u00e9")
+    ]  # fmt: skip
+    assert [message_of(event).event for event in found if b"partial" in event] == ["partial"]
+
+
+def test_lines_of_one_moment_are_one_piece_of_output() -> None:
+    lines = [
+        LogLine(1, "start", "RUN", 5.0, 3), LogLine(2, "output", "a", 6.0, 3, 1), LogLine(3, "output", "", 6.0, 3, 1),
+        LogLine(4, "output", "err", 6.0, 3, 2), LogLine(5, "output", "b", 6.0, 3, 1),
+        LogLine(6, "output", "c", 7.0, 3, 1), LogLine(7, "status", "attempt 2", 7.0),
+        LogLine(8, "status", "attempt 3", 7.0),
+    ]  # fmt: skip
+    assert [(line.n, event) for line, event in _events(lines)] == [
+        (1, StepStarted(3, 5.0)), (2, StepOutput(3, 1, b"a\n\n", 6.0)), (4, StepOutput(3, 2, b"err\n", 6.0)),
+        (5, StepOutput(3, 1, b"b\n", 6.0)), (6, StepOutput(3, 1, b"c\n", 7.0)), (7, None), (8, None),
+    ]  # fmt: skip

@@ -6,7 +6,12 @@ import io
 from collections.abc import Iterable
 from textwrap import dedent
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cli.progress.plain import PlainDisplay
+from cli.progress.text import LineSplitter
 from core.events import (
     BuildPlanned,
     Event,
@@ -211,3 +216,31 @@ def test_steps_that_no_plan_named_still_have_a_name() -> None:
 
 def test_step_that_never_ended_shows_what_it_wrote() -> None:
     assert "#3 1.000 b\n" in shown([PLAN, start(1, 0), start(2, 0), out(2, 1, b"b\n")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(alphabet="ab \t\n\r\x1b[m\u00e9\u3000", max_size=40).map(str.encode), max_size=8),
+    st.lists(st.integers(1, 30), min_size=1, max_size=8),
+)
+def test_lines_look_the_same_taken_many_at_a_time_or_each(texts: list[bytes], sizes: list[int]) -> None:
+    data = b"".join(texts)
+    pieces: list[bytes] = []
+    while data:
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(data[:size])
+        data = data[size:]
+
+    def shown() -> str:
+        sink = io.StringIO()
+        display = PlainDisplay(sink, clock=lambda: 7.0)
+        display.handle(StepStarted(0, 5.0))
+        for number, piece in enumerate(pieces):
+            display.handle(StepOutput(0, 2 if number % 2 else 1, piece, 6.0))
+        display.close()
+        return sink.getvalue()
+
+    at_once = shown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LineSplitter, "feed_plain", lambda self, data: None)
+        assert at_once == shown()

@@ -121,7 +121,7 @@ class _Shown:
         if self._job is not None:
             self._follow_jobs(jobs, printer)
         elif not jobs:
-            printer.print_all(self._follower(0, 0).lines())
+            _print_as_it_comes(printer, self._follower(0, 0))
         else:  # its first job may be planning the others yet
             self._follow_jobs([each for each in jobs if each["place"] == FIRST_PLACE], printer)
             self._follow_named(is_of_pipeline, printer)
@@ -140,7 +140,7 @@ class _Shown:
 
     def _follow_jobs(self, jobs: Sequence[dict[str, Any]], printer: LinePrinter) -> None:
         if len(jobs) == 1:
-            printer.print_all(self._follower(jobs[0]["place"], jobs[0]["lines"]).lines())
+            _print_as_it_comes(printer, self._follower(jobs[0]["place"], jobs[0]["lines"]))
             return
         places = [each["place"] for each in jobs]
         self._follow_named(lambda each: each["place"] in places, printer)
@@ -152,4 +152,9 @@ class _Shown:
     def _follow_named(self, wanted: Callable[[dict[str, Any]], bool], printer: LinePrinter) -> None:
         follower = JobsFollower(self._server, self._run, wanted=wanted, onlooker=PlainOnlooker())
         for name, line in follower.lines():
-            printer.print(line, name)
+            printer.print([line], name)
+
+
+def _print_as_it_comes(printer: LinePrinter, follower: Follower) -> None:
+    for batch in follower.batches():
+        printer.print(batch)
