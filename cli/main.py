@@ -29,6 +29,9 @@ _PLAIN = {
 }
 """Commands that take no click for a plain line: modules with a ``declared_command``, by the command's words."""
 
+_WITHOUT_DOCUMENTS = ("build", "exec")
+"""Those of them that may have no need of msgspec."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``shiplap`` and return its exit code. None: use the process's own arguments, and end the process."""
@@ -82,6 +85,8 @@ def _run(asked: Sequence[str]) -> int:
         return run(asked)
     from cli.guarding import guarded
 
+    if plain.words not in _WITHOUT_DOCUMENTS:
+        _spare_loading()
     return guarded(plain.run)
 
 
@@ -92,6 +97,22 @@ def _is_for_here(words: str) -> bool:
     from cli.remote.choice import may_be_chosen
 
     return not may_be_chosen()
+
+
+def _spare_loading() -> None:
+    """Load msgspec so that it takes from ``typing`` what it asks ``typing_extensions`` for first.
+
+    That has been in ``typing`` since Python 3.11, and the other takes longer to load than msgspec itself. To be called
+    before there is any other thread: who else wants ``typing_extensions`` then gets it.
+    """
+    if "typing_extensions" in sys.modules or "msgspec" in sys.modules:
+        return
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # "there is none", to an import
+    try:
+        import msgspec
+    finally:
+        del sys.modules["typing_extensions"]
+    assert msgspec
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

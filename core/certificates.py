@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from core.errors import SettingsError
@@ -84,8 +83,7 @@ def client_context(host: str, places: Sequence[Path]) -> ssl.SSLContext:
     return context
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """What a server's certificate says of itself; all of it is the server's word. Times: seconds since the epoch."""
 
     issuer: str

@@ -13,6 +13,7 @@ from typing import Self
 
 from core.errors import InvalidReferenceError
 
+_SMALL_BYTES = 256 << 10
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _SHAPE = re.compile(r"(sha256|sha512):([0-9a-f]+)")
 
@@ -35,9 +36,11 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes | memoryview) -> Self:
         """The sha256 digest of ``data``."""
-        import hashlib  # OpenSSL takes 2 ms to load
-
-        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+        if len(data) <= _SMALL_BYTES:
+            from core.smallhash import sha256
+        else:
+            from hashlib import sha256  # OpenSSL takes 3 ms to load, and is four times as fast
+        return cls("sha256:" + sha256(data).hexdigest())
 
     @classmethod
     def from_hex(cls, hex_sha256: str) -> Self:

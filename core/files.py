@@ -78,10 +78,10 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     A reader, or a machine that lost power, sees the old content or the new, whole. Raises StorageFullError when there
     is no room; the old content stays.
     """
-    import tempfile  # not at the top: few commands write a file, and all import this module
-
     with storage_errors(str(path)):
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Not by tempfile, which takes 10 ms to load. The name is as good as new: nobody can foresee 64 bits.
+        temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with open(fd, "wb", buffering=1 << 20) as file:
                 yield file

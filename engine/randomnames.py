@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
 _ADJECTIVES: Final = (
@@ -35,5 +34,7 @@ def suggestion(attempt: int = 0) -> str:
 
     attempt: how many were taken already; from the third on a number follows.
     """
+    import random  # 3 ms, and a container may have been given a name
+
     name = f"{random.choice(_LEFT)}_{random.choice(_RIGHT)}"  # noqa: S311 - a name is no secret
     return name if attempt < 3 else f"{name}{random.randrange(10 ** (attempt - 1))}"  # noqa: S311

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import logging
 import mmap
 import os
 import select
@@ -25,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from core.cancellation import check
+from core.latelog import LateLogger
 from images.errors import SnapshotError
 
 _SYS_FSOPEN, _SYS_FSCONFIG = 430, 431  # the same numbers on every architecture (Linux 5.2)
@@ -51,7 +51,7 @@ _NO_ROOM: Final = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENF
 _NOT_STARTED: Final = frozenset({126, 127, -signal.SIGILL, -signal.SIGSYS})
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_log = logging.getLogger(__name__)
+_log = LateLogger(__name__)
 _told: set[str] = set()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from queue import SimpleQueue
 from typing import Final
 
 from core.closing import Closing
+from core.latelog import LateLogger
 from images.trees import remove_tree
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = LateLogger(__name__)
 
 
 class Leavings(Closing):

@@ -15,7 +15,6 @@ Other keys are ``upper:`` or ``flat:`` and a chain ID.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import time
@@ -25,6 +24,7 @@ from typing import Final, NamedTuple
 
 from core.digests import ChainID, DiffID, chain_id
 from core.files import storage_errors
+from core.latelog import LateLogger
 from core.namespaces import is_initial
 from core.rootfs import DirectoryLayer, ErofsLayer, RootLayer
 from core.smallhash import sha256
@@ -57,7 +57,7 @@ _MODE: Final = 0o755  # of a root directory, whatever the umask
 _PLAIN_ROOT: Final = DirectoryMetadata(_MODE, 0, 0, 0)
 _ROOT: Final = b"/"  # stands for the root directory among the paths of a row
 
-_log = logging.getLogger(__name__)
+_log = LateLogger(__name__)
 
 
 class Upper(NamedTuple):

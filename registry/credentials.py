@@ -11,9 +11,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from core.files import write_atomically
@@ -27,14 +26,17 @@ _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _HELPER_TIMEOUT_S: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """A user with a password, or an identity token (OAuth2 refresh token), or a ready-made bearer token."""
 
     username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
+
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"Credentials(username={self.username!r})"
 
 
 class CredentialStore:

@@ -26,8 +26,8 @@ Source of the codes: distribution-spec "Error Codes", and distribution's own add
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from core.errors import ShiplapError
 
@@ -99,8 +99,7 @@ class PlainHttpServerError(TlsError):
 # The client: what a registry answered.
 
 
-@dataclass(frozen=True, slots=True)
-class ReportedError:
+class ReportedError(NamedTuple):
     """An entry of ``{"errors": […]}``; code is as the server wrote it, which may be no ErrorCode."""
 
     code: str

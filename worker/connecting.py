@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from containers.hubrules import parse_networks
@@ -81,4 +80,4 @@ def _config(service: Service, settings: WorkerSettings) -> ClientConfig:
     bounds = bounds_of(settings).allowing(*service.registries())
     root, plain = service.settings.root, plain_registries(service.settings)
     found = ClientConfig.load(RegistrySettings.from_environ(), root, insecure=plain, reach=bounds)
-    return replace(found, login="shiplap grant login")
+    return found._replace(login="shiplap grant login")

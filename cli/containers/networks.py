@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -44,6 +43,8 @@ def _network(text: str) -> dict[str, Any]:
     """``name=…,alias=…`` or a plain name."""
     if "=" not in text:
         return {"name": text}
+    import csv
+
     found: dict[str, Any] = {"name": ""}
     for field in next(csv.reader([text]), []):
         key, equals, value = field.partition("=")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -59,6 +58,8 @@ def mount(text: str) -> dict[str, Any]:
 
 
 def _fields(text: str) -> list[str]:
+    import csv
+
     try:
         return next(csv.reader([text], strict=True), [])
     except csv.Error as error:

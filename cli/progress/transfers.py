@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -78,10 +77,12 @@ class PlainTransfers:
                 self._sink = None
 
 
-@dataclass(slots=True)
 class _Layer:
-    progress: LayerProgress
-    samples: deque[tuple[float, int]] = field(default_factory=deque)
+    __slots__ = ("progress", "samples")
+
+    def __init__(self, progress: LayerProgress) -> None:
+        self.progress = progress
+        self.samples: deque[tuple[float, int]] = deque()
 
     def update(self, progress: LayerProgress, now: float) -> None:
         if progress.state != self.progress.state:

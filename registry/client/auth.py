@@ -11,8 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from registry.client.challenges import Challenge, parse_challenges
@@ -29,22 +28,25 @@ _ANSWER_BYTES: Final = 1 << 20
 Scopes: TypeAlias = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What a token service gave. lifetime_s: from when it was received."""
 
-    token: str = field(repr=False)
+    token: str
     lifetime_s: float
-    refresh_token: str = field(default="", repr=False)
+    refresh_token: str = ""
+
+    def __repr__(self) -> str:
+        """Without the tokens."""
+        return f"Grant(lifetime_s={self.lifetime_s})"
 
 
-@dataclass(slots=True)
 class _Registry:
     """What is known of one registry: its challenge once it has been heard, and tokens by scopes."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    challenge: Challenge | None = None
-    tokens: dict[Scopes, tuple[str, float]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.challenge: Challenge | None = None
+        self.tokens: dict[Scopes, tuple[str, float]] = {}
 
 
 class Authenticator:

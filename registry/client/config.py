@@ -13,9 +13,8 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from core.certificates import certificate_places
@@ -28,8 +27,7 @@ from registry.errors import RegistryConfigError
 _DEFAULT_HOST: Final = "registry-1.docker.io"  # where docker.io's images are served
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One base of ``/v2/``.
 
     host: HOST[:PORT] as in a URL.
@@ -45,8 +43,7 @@ class Endpoint:
     is_mirror: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ClientConfig:
+class ClientConfig(NamedTuple):
     """How registries are reached.
 
     docker_config: the directory of docker's ``config.json``.
@@ -61,7 +58,7 @@ class ClientConfig:
     docker_config: Path
     certificates: tuple[Path, ...] = ()
     insecure: tuple[str, ...] = ()
-    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mirrors: Mapping[str, tuple[str, ...]] = {}
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 # Called for each time that the request is sent; yields pieces of about a quarter of a megabyte.
@@ -14,8 +13,7 @@ _SAFE_PARAMETERS: Final = frozenset({"digest", "mount", "from", "scope", "servic
 _ERROR_BYTES: Final = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request to a registry.
 
     body: bytes, or a source whose length is in the Content-Length header.
@@ -23,7 +21,7 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes | BodySource | None = None
 
 

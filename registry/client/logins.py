@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.errors import InvalidReferenceError
 from core.references import DEFAULT_DOMAIN, Reference
@@ -16,8 +15,7 @@ from registry.errors import RegistryConfigError, UnauthorizedError
 _PING: Final = "v2/"
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedIn:
+class LoggedIn(NamedTuple):
     """Where a login was put.
 
     stored_in: the file or the helper.

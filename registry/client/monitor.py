@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from core.events import Monitor, StepProgress
 
@@ -26,8 +25,7 @@ FINAL_STATES: Final = frozenset({"Pull complete", "Already exists", "Pushed", "L
 _INTERVAL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class LayerProgress:
+class LayerProgress(NamedTuple):
     """Where one layer stands, in docker's words.
 
     id: the first 12 digits of the digest that names it here.

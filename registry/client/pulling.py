@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -43,8 +42,7 @@ _MAX_DEPTH: Final = 3  # of indexes in indexes
 _LAYER_SUFFIXES: Final = (".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.zstd")
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(NamedTuple):
     """What was pulled.
 
     digest: what the name stands for at the registry, an index or a manifest.
@@ -57,8 +55,7 @@ class Pulled:
     fresh: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """An image's manifest, and where it is."""
 
     raw: RawManifest

@@ -9,8 +9,7 @@ away.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, Final, Literal, TypeVar
+from typing import BinaryIO, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -40,8 +39,7 @@ DEFAULT_PARALLEL: Final = 8  # registries sync each blob to their disks: many sm
 Compression = Literal["gzip", "zstd"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(NamedTuple):
     """The manifest or index at the registry: its digest and its size."""
 
     digest: Digest

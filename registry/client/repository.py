@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlencode
 
 from core.digests import Digest
@@ -38,14 +36,16 @@ from registry.errors import (
     UnsupportedContentError,
 )
 
+if TYPE_CHECKING:
+    import hashlib
+
 ACCEPT: Final = ", ".join((OCI_INDEX, DOCKER_MANIFEST_LIST, OCI_MANIFEST, DOCKER_MANIFEST))
 _SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1"
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-")
 _SKIP_BYTES: Final = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class RawManifest:
+class RawManifest(NamedTuple):
     """A manifest or index as the registry keeps it: the digest is that of ``data``."""
 
     media_type: str
@@ -243,7 +243,7 @@ class BlobReader:
         self._moved = moved
         self._tries = client.tries()
         self._at = 0
-        self._hash = None if descriptor.digest.algorithm == "sha256" else hashlib.new(descriptor.digest.algorithm)
+        self._hash = None if descriptor.digest.algorithm == "sha256" else _hash(descriptor.digest.algorithm)
         self._response: Response | None = open_at(0)
 
     def read(self, size: int, /) -> bytes:
@@ -328,7 +328,17 @@ class _Nothing:
 
 def digest_of(data: bytes, algorithm: str) -> Digest:
     """The digest of ``data`` by ``sha256`` or ``sha512``."""
-    return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+    if algorithm == "sha256":
+        return Digest.of(data)
+    made = _hash(algorithm)
+    made.update(data)
+    return Digest(f"{algorithm}:{made.hexdigest()}")
+
+
+def _hash(algorithm: str) -> hashlib._Hash:
+    import hashlib  # OpenSSL takes 3 ms to load
+
+    return hashlib.new(algorithm)
 
 
 def is_index(media_type: str) -> bool:
