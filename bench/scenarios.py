@@ -48,6 +48,7 @@ STAGES = Row("stages", "{stages} independent stages of 1 s each", 1.0)
 INSTALL = Row("install", "apt-get install of {package}, beyond the command's own time", 0.25)
 SAVE = Row("save", "COPY of one file of {big} MB, then save", 0.3)
 MANY_CACHED = Row("many-cached", "COPY of {many} files, nothing changed", 0.5)
+LINES = Row("lines", "{lines} lines printed by one RUN (docker leaves out what is beyond 2 MiB)", 0.8)
 LONG_COLD = Row("long", "Dockerfile of {instructions} instructions, {runs} of them RUN true, no cache", 0.2)
 LONG_CACHED = Row("long-cached", "the same, all cached", 0.2)
 
@@ -113,6 +114,12 @@ def many_files(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
     yield Timing(MANY_CACHED, _build(context, cache=True))
 
 
+def many_lines(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """A step that prints much, all of which is shown."""
+    del number
+    yield Timing(LINES, _build(workloads.many_lines(directory / "lines", sizes), cache=False))
+
+
 def long_file(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
     """Many instructions. (More than some hundred layers is more than dockerd's storage takes.)"""
     del number
@@ -130,6 +137,7 @@ _SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
     stages: (STAGES,),
     save: (SAVE,),
     many_files: (MANY_CACHED,),
+    many_lines: (LINES,),
     long_file: (LONG_COLD, LONG_CACHED),
 }
 ROWS = (*(row for rows in _SCENARIOS.values() for row in rows), INSTALL)

@@ -20,6 +20,7 @@ class Sizes:
 
     files, total_bytes: of the COPY context. steps: number of RUN instructions. stages: that are independent. big_bytes:
     of the one file. many: files of the context that is built again. instructions, runs: of the long Dockerfile.
+    lines: that one RUN prints.
     package: Debian's, to be installed; none: something on busybox in its place.
     """
 
@@ -31,6 +32,7 @@ class Sizes:
     many: int = 100_000
     instructions: int = 1000
     runs: int = 50
+    lines: int = 1_000_000
     package: str = "gcc"
 
     def of_many_files(self) -> Sizes:
@@ -40,7 +42,7 @@ class Sizes:
 
 SHORT = Sizes(
     files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, instructions=20, runs=3,
-    package="",
+    lines=1000, package="",
 )  # fmt: skip
 
 
@@ -92,6 +94,13 @@ def one_big_file(directory: Path, sizes: Sizes, seed: int) -> Path:
     with open(directory / "big", "wb") as file:
         file.writelines(chance.randbytes(min(left, _POOL_BYTES)) for left in range(sizes.big_bytes, 0, -_POOL_BYTES))
     (directory / "Dockerfile").write_text(f"FROM {BASE}\nCOPY big /big\n")
+    return directory
+
+
+def many_lines(directory: Path, sizes: Sizes) -> Path:
+    """One RUN that prints much."""
+    directory.mkdir(parents=True)
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nRUN seq {sizes.lines}\n")
     return directory
 
 

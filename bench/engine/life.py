@@ -26,11 +26,13 @@ def commands(engines: Sequence[Engine], runs: int) -> list[Figure]:
         engine.command("exec", "entered", "true")
     run = _rounds(engines, runs, lambda engine: engine.time("run", "-d", BUSYBOX, *_LIVES))
     enter = _rounds(engines, runs, lambda engine: engine.time("exec", "entered", "true"))
+    forget = _rounds(engines, runs, lambda engine: engine.time("run", "--rm", BUSYBOX, "true"))
     for engine in engines:
         engine.clear()
     return [
         *_beside("run", "run -d of busybox", run, {"dockerd": 0.3}),
         *_beside("exec", "exec … true", enter, {"dockerd": 0.5}),
+        *_beside("run-rm", "run --rm of busybox, true", forget, {"dockerd": 0.2}),
     ]
 
 

@@ -165,7 +165,7 @@ def test_short_engine_bench_measures_every_figure(privileged: None) -> None:
         assert os.listdir(directory) == ["result.json"]
     values = {row["key"]: row["value"] for row in rows}
     assert list(values) == [
-        "run-shiplap", "exec-shiplap", "many-shiplap", "memory-shiplap", "memory-more-shiplap",
+        "run-shiplap", "exec-shiplap", "run-rm-shiplap", "many-shiplap", "memory-shiplap", "memory-more-shiplap",
         "out-up-shiplap", "out-up-pasta", "out-down-shiplap", "out-down-pasta",
         "port-up-shiplap", "port-down-shiplap", "port-connects-shiplap", "port-udp-shiplap", "port-open-shiplap",
         "port-open-memory-shiplap", "log-shiplap", "log-beside-shiplap", "log-dns-shiplap", "log-connects-shiplap",
