@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from containers.keeper import eventlog
@@ -40,7 +39,7 @@ def opened(engine: Engine) -> Iterator[Store]:
 def client_config(engine: Engine) -> ClientConfig:
     """How registries are reached from the caller's engine."""
     found = ClientConfig.load(RegistrySettings.from_environ(), engine.places.root, insecure=())
-    return replace(found, relay=engine.caller.images)
+    return found._replace(relay=engine.caller.images)
 
 
 def note(engine: Engine, action: str, identity: str, name: str = "", labels: Mapping[str, str] | None = None) -> None:
