@@ -11,6 +11,7 @@ from core.errors import ShiplapError
 from core.leaving import code_of, leave
 from core.settings import Settings
 from dockerapi.listening import Listeners
+from dockerapi.narrow import WEB_USER, Pages
 from dockerapi.tcp.terms import Terms, add_to
 from dockerapi.terminal import log_to_terminal
 from engine.places import Places
@@ -20,6 +21,8 @@ def main() -> int:
     """Find out where to listen, then serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="shiplap engine")
     parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS")
+    parser.add_argument("--pages", default="", metavar="ADDRESS")
+    parser.add_argument("--pages-user", default=WEB_USER, metavar="NAME")
     add_to(parser)
     options = parser.parse_args()
     log_to_terminal()
@@ -30,7 +33,7 @@ def main() -> int:
         if os.geteuid() != 0 or not namespaces.is_initial():
             _gather(places)
         terms = Terms.of(options)
-        listeners = Listeners.open(options.listen, places, terms)
+        listeners = Listeners.open(options.listen, places, terms, Pages.of(options.pages, options.pages_user))
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1

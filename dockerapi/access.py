@@ -36,9 +36,16 @@ class Doors:
         """The peer's engine. Raises ApiError for who has none."""
         return self.both(peer)[0]
 
+    def own(self) -> Engine:
+        """The engine of this process's owner, for who was let in otherwise than by who they are."""
+        return self._of(Caller.own())
+
     def both(self, peer: Peer) -> tuple[Engine, Caller]:
         """The peer's engine, and whom it works for. Raises ApiError for who has none."""
         caller = self._caller(peer)
+        return self._of(caller), caller
+
+    def _of(self, caller: Caller) -> Engine:
         with self._lock:
             engine = self._engines.pop(caller, None)
             if engine is None:
@@ -46,7 +53,7 @@ class Doors:
                 if len(self._engines) >= _MOST_OPEN:
                     self._engines.pop(next(iter(self._engines)))  # its connections close with the last request of it
             self._engines[caller] = engine  # the newest is the last
-        return engine, caller
+        return engine
 
     def _caller(self, peer: Peer) -> Caller:
         if peer.uid == os.geteuid():

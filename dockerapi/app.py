@@ -19,6 +19,7 @@ from dockerapi.answering import failure
 from dockerapi.audit import Trail
 from dockerapi.browsers import refuse_other_sites
 from dockerapi.errors import ApiError, message_of, status_of
+from dockerapi.narrow import check
 from dockerapi.pump import Pump
 from dockerapi.upgrades import Upgrades
 from dockerapi.versions import NEWEST, Version, checked
@@ -30,8 +31,8 @@ _VERSIONED: Final = re.compile(r"/v(\d[\d.]*)(?=/)", re.ASCII)
 _log: Final = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, doors: Doors) -> flask.Flask:
-    """The API over the engines of a root, which ``doors`` opens for who asks."""
+def create_app(settings: Settings, doors: Doors, narrow: str = "") -> flask.Flask:
+    """The API over the engines of a root, which ``doors`` opens for who asks. narrow: as ``Listeners`` has it."""
     app = flask.Flask("dockerapi", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -46,7 +47,11 @@ def create_app(settings: Settings, doors: Doors) -> flask.Flask:
         text = flask.request.environ.get("dockerapi.asked")
         if text is not None:
             flask.request.environ["dockerapi.version"] = checked(Version.parse(text))
-        flask.g.engine = doors.of(handover.peer())
+        if narrow and handover.entrance() == narrow:
+            check()
+            flask.g.engine = doors.own()
+        else:
+            flask.g.engine = doors.of(handover.peer())
 
     @app.after_request
     def _sign(response: flask.Response) -> flask.Response:

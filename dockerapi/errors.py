@@ -3,6 +3,7 @@
 Clients read the status first: 404 of a create is "pull the image, and try again"; 304 is "it is so already".
 
 (ShiplapError)
+├── AddressError
 └── ApiError
 """
 
@@ -30,6 +31,10 @@ from images.errors import (
     InvalidLayerError,
 )
 from registry import errors as registry_errors
+
+
+class AddressError(ShiplapError):
+    """One cannot listen there."""
 
 
 class ApiError(ShiplapError):

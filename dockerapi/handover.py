@@ -43,16 +43,23 @@ def serving(connection: Any) -> Iterator[None]:
     """Within, in this thread: ``connection``, gunicorn's, is the one whose request is served."""
     _under_way.connection = connection
     _under_way.peer = peer_of(connection.sock)
+    _under_way.entrance = connection.sock.getsockname()
     try:
         yield
     finally:
-        del _under_way.connection, _under_way.peer
+        del _under_way.connection, _under_way.peer, _under_way.entrance
 
 
 def peer() -> Peer:
     """Who sent the request that is served, also when its connection has been taken over."""
     found: Peer = _under_way.peer
     return found
+
+
+def entrance() -> str:
+    """The address of the socket by which the request that is served came in."""
+    found = _under_way.entrance
+    return found if isinstance(found, str) else ""
 
 
 def peer_of(sock: socket.socket) -> Peer:

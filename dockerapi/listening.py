@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from core import namespaces
-from core.errors import ShiplapError
 from core.files import could_lock
 from core.listening import parse_listen, require_free
+from dockerapi.errors import AddressError
+from dockerapi.narrow import Pages
 from dockerapi.tcp.terms import Terms
 from engine.callers import GROUP
 from engine.places import Places
@@ -28,10 +29,6 @@ from engine.places import Places
 _FIRST: Final = 3
 _BACKLOG: Final = 512
 _MOST_PATH: Final = 107
-
-
-class AddressError(ShiplapError):
-    """One cannot listen there."""
 
 
 class _Own(NamedTuple):
@@ -47,12 +44,15 @@ class Listeners:
 
     fds: unix sockets, open, for gunicorn.
     tcp: others, for the gate (``dockerapi.tcp``). door: the unix socket to which the gate connects; None without any.
+    narrow: what connections by the door for pages say of where they came in; "" without one.
     """
 
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.tcp: list[int] = []
         self.door: Path | None = None
+        self.narrow = ""
+        self._pages: Path | None = None
         self._own: list[_Own] = []
         self._hosts: list[str] = []
 
@@ -64,7 +64,7 @@ class Listeners:
         return found
 
     @classmethod
-    def open(cls, addresses: Sequence[str], places: Places, terms: Terms) -> Self:
+    def open(cls, addresses: Sequence[str], places: Places, terms: Terms, pages: Pages | None = None) -> Self:
         """Listen at these: ``unix:///PATH``, ``tcp://HOST:PORT``, ``fd://``; none: systemd's, else RUN.sock.
 
         Raises AddressError, TermsError, ListenError, SettingsError.
@@ -79,6 +79,9 @@ class Listeners:
             if found.tcp:
                 terms.check(found._hosts)
                 found.door = found._add_unix(places.run.parent / f"{places.run.name}.tcp.sock")
+            if pages is not None:
+                found._pages = found._add_unix(pages.path, pages.uid)
+                found.narrow = str(_aside(pages.path))  # where it was bound, before it was put in place
         except BaseException:
             found.remove()
             raise
@@ -105,8 +108,8 @@ class Listeners:
         else:
             raise _refused(address)
 
-    def _add_unix(self, path: Path) -> Path:
-        sock, made = _listening(path)
+    def _add_unix(self, path: Path, owner: int | None = None) -> Path:
+        sock, made = _listening(path, owner)
         self.fds.append(sock.detach())
         self._own.append(made)
         return path
@@ -114,7 +117,9 @@ class Listeners:
     def ready(self) -> None:
         """Say where clients find it."""
         for each in self._own:
-            if each.path != self.door:
+            if each.path == self._pages:
+                sys.stderr.write(f"shiplap engine: SHIPLAP_ENGINE=unix://{each.path}\n")
+            elif each.path != self.door:
                 sys.stderr.write(f"shiplap engine: DOCKER_HOST=unix://{each.path}\n")
         for fd in self.tcp:
             sys.stderr.write(f"shiplap engine: DOCKER_HOST=tcp://{_address_of(fd)}\n")
@@ -176,7 +181,8 @@ def _from_systemd(environ: MutableMapping[str, str]) -> list[int]:
     return found
 
 
-def _listening(path: Path) -> tuple[socket.socket, _Own]:
+def _listening(path: Path, owner: int | None) -> tuple[socket.socket, _Own]:
+    """owner: who alone may connect; None: this process's user, and of root's the group."""
     if not path.is_absolute():
         raise AddressError(f"{path} is no absolute path", hint="write unix:///PATH")
     if len(os.fsencode(path)) + 4 > _MOST_PATH:
@@ -191,7 +197,7 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
     if lock is None:
         raise AddressError(f"an engine listens at {path} already", hint="end it, or give another --listen")
     try:
-        sock, inode = _bound(path)
+        sock, inode = _bound(path, owner)
     except BaseException as error:
         _remove_lock(path, lock)
         os.close(lock)
@@ -201,9 +207,9 @@ def _listening(path: Path) -> tuple[socket.socket, _Own]:
     return sock, _Own(path, inode, lock)
 
 
-def _bound(path: Path) -> tuple[socket.socket, int]:
+def _bound(path: Path, owner: int | None) -> tuple[socket.socket, int]:
     """A socket whose file is at a path, and that file's inode. Raises OSError, AddressError."""
-    aside = Path(f"{path}.new")
+    aside = _aside(path)
     aside.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -213,12 +219,19 @@ def _bound(path: Path) -> tuple[socket.socket, int]:
         finally:
             os.umask(before)
         stack.callback(aside.unlink, missing_ok=True)
-        _open_to_the_group(aside)
+        if owner is None:
+            _open_to_the_group(aside)
+        elif owner != os.geteuid():
+            _give(aside, owner, -1, 0o600)
         sock.listen(_BACKLOG)
         inode = aside.stat().st_ino
         os.rename(aside, path)
         stack.pop_all()
         return sock, inode
+
+
+def _aside(path: Path) -> Path:
+    return Path(f"{path}.new")
 
 
 def _lock_of(path: Path) -> Path:
@@ -260,11 +273,16 @@ def _open_to_the_group(path: Path) -> None:
         group = grp.getgrnam(GROUP).gr_gid
     except KeyError:
         return
+    _give(path, 0, group, 0o660)
+
+
+def _give(path: Path, owner: int, group: int, mode: int) -> None:
+    """Set a socket's owner and mode. Raises AddressError where something else is in its place."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             raise AddressError(f"{path} was replaced", hint="listen in a directory that only you may write to")
-        os.chown(f"/proc/self/fd/{fd}", 0, group)
-        os.chmod(f"/proc/self/fd/{fd}", 0o660)
+        os.chown(f"/proc/self/fd/{fd}", owner, group)
+        os.chmod(f"/proc/self/fd/{fd}", mode)
     finally:
         os.close(fd)

@@ -180,7 +180,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         threading.stack_size(_STACK_BYTES)
         # engine.inside and engine.callers fork children that only make system calls and end.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-        app = create_app(self._settings, self._doors)
+        app = create_app(self._settings, self._doors, self._listeners.narrow)
         self.upgrades: Upgrades = app.extensions["upgrades"]
         return versioned(app)
 

@@ -24,6 +24,10 @@ from cli.service.processes import become
 )
 @click.option("--tokens", metavar="URL", help="A Shiplap service: clients with its users' tokens are these users.")
 @click.option("--token-users", metavar="FILE", help="Lines NAME USER: a user of the service, and of this host.")
+@click.option(
+    "--pages", metavar="ADDRESS", help="unix:///PATH, a socket for a service's pages: it makes no containers."
+)
+@click.option("--pages-user", metavar="NAME", help="Who alone connects there.  [default: shiplap]")
 @click.option("--insecure", is_flag=True, help="No TLS. On this host's loopback alone, and with --tokens.")
 @click.pass_obj
 def command(root: str | None, /, *, listen: Sequence[str], insecure: bool, **files: str | None) -> None:

@@ -26,6 +26,7 @@ from dockerapi import answering, asking, handover
 from dockerapi.endpoints.containers import terminal_size
 from dockerapi.endpoints.streams import RAW, detach_keys, stream_type, tell_failure
 from dockerapi.errors import bad
+from dockerapi.narrow import check_command
 from engine import privileges
 from engine.errors import ConflictError, ContainerNotFoundError, ExecNotFoundError
 from engine.fields import Fields
@@ -65,6 +66,7 @@ def create(ref: str) -> flask.Response:
     body = Fields(asking.body(), "body")
     row = engine.records.container(ref)
     _require_running(engine, row, ref)
+    check_command(privileged=body.flag("Privileged"))
     command = body.texts("Cmd")
     if not command:
         raise bad("No exec command specified")
