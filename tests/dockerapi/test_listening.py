@@ -16,6 +16,7 @@ import pytest
 from core.errors import ShiplapError
 from core.files import could_lock
 from dockerapi import listening
+from dockerapi.errors import AddressError
 from dockerapi.tcp.terms import Terms
 from engine.places import Places
 from tests.toolkit.bounds import eventually, stretched
@@ -87,7 +88,7 @@ def test_who_cannot_listen_everywhere_leaves_nothing(short_path: Path) -> None:
 
 def test_who_cannot_bind_leaves_no_lock(short_path: Path) -> None:
     (short_path / "a.new").mkdir()
-    with pytest.raises(listening.AddressError, match="cannot listen"):
+    with pytest.raises(AddressError, match="cannot listen"):
         listening.Listeners.open([f"unix://{short_path}/a"], Places(short_path, short_path), Terms())
     assert [each.name for each in short_path.iterdir()] == ["a.new"]
 
@@ -114,7 +115,7 @@ def test_a_link_in_a_sockets_place_opens_nothing(tmp_path: Path, monkeypatch: py
     (tmp_path / "secret").write_text("x")
     (tmp_path / "secret").chmod(0o600)
     (tmp_path / "x.sock.new").symlink_to("secret")
-    with pytest.raises(listening.AddressError, match="replaced"):
+    with pytest.raises(AddressError, match="replaced"):
         listening._open_to_the_group(tmp_path / "x.sock.new")
     found = (tmp_path / "secret").stat()
     assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 0o600)

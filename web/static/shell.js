@@ -82,7 +82,7 @@ const hear = (message) => {
 
 // Ask for a shell where one is to be asked for; its answer says why there is none.
 async function asked() {
-  if (!box.dataset.ask) return box.dataset.terminal;
+  if (!box.dataset.ask) return `${box.dataset.terminal}?rows=${terminal.rows}&columns=${terminal.cols}`;
   const body = JSON.stringify({ term: "xterm-256color", rows: Math.max(1, terminal.rows), columns: Math.max(1, terminal.cols) });
   const answer = await fetch(box.dataset.ask, { method: "POST", body, headers: { "Content-Type": "application/json", "X-CSRF-Token": token } });
   const found = await answer.json();
@@ -104,7 +104,7 @@ async function open() {
     over(`No shell was opened: ${error.message}`);
     return;
   }
-  const own = new WebSocket(`${location.origin.replace(/^http/, "ws")}${address}?rows=${terminal.rows}&columns=${terminal.cols}`, [PROTOCOL, `csrf.${token}`]);
+  const own = new WebSocket(`${location.origin.replace(/^http/, "ws")}${address}`, [PROTOCOL, `csrf.${token}`]);
   socket = own;
   own.binaryType = "arraybuffer";
   own.addEventListener("message", ({ data }) => { if (typeof data === "string") hear(JSON.parse(data)); else draw(new Uint8Array(data)); });

@@ -20,6 +20,7 @@ from core.websocket import new_key
 from pipelines.accounts.users import Role
 from pipelines.database import migrate
 from pipelines.service import Service
+from tests.pipelines.test_shells import HERE, PLACE, failed
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.service import RedisServer
@@ -144,6 +145,30 @@ def test_terminal_says_what_became_of_its_shell(pages: Page, harbour: Harbour) -
     expect(pages.locator("#state")).to_have_text("Open")
     harbour.api.docker("kill", "stays", check=True)
     expect(pages.locator("#over")).to_be_visible()
+
+
+def test_terminal_in_a_job_is_asked_for_and_passed_on(pages: Page, harbour: Harbour) -> None:
+    """The worker is played here. With a real one: tests/worker/test_worker_shells.py."""
+    run = failed(harbour.service)
+    shells = harbour.service.shells
+    pages.goto(f"/runs/{run}/jobs/{PLACE}/shell")
+    eventually(lambda: bool(shells.list(run, PLACE)))
+    shell = shells.list(run, PLACE)[0].id
+    assert shells.open(shell, HERE) is not None
+    worker = harbour.service.shell_pipes.end(shell, "worker")
+    worker.say("opened")
+    worker.say("data", b"ready> ")
+    expect(pages.locator(".xterm-rows")).to_contain_text("ready>")
+    pages.keyboard.type("ls\n")
+    heard: list[bytes] = []
+
+    def typed() -> bool:
+        heard.extend(said.data for said in worker.hear(0.1) if said.kind == "data")
+        return b"".join(heard) == b"ls\r"
+
+    eventually(typed)
+    worker.say("ended", b'{"exit_code": 5, "reason": ""}')
+    expect(pages.locator("#why")).to_have_text("The shell ended with exit code 5")
 
 
 @pytest.mark.parametrize(
