@@ -37,6 +37,7 @@ _REFERENCE_TYPE: Final = "vnd.docker.reference.type"
 _REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
 _SPDX: Final = "https://spdx.dev/Document"
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
+_MAX_CONFIG_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class Browser:
 
     def _config(self, repository: str, descriptor: Descriptor) -> ImageConfig | None:
         """None for what is no image's config."""
-        if descriptor.size > _MAX_DOCUMENT_BYTES:
+        if descriptor.size > _MAX_CONFIG_BYTES:
             return None
         try:
             return decode_config(self._blob(repository, descriptor.digest))

@@ -19,7 +19,7 @@ from web.backing import browser, service
 from web.errors import InvalidRequestError
 from web.guard.rights import Target, check
 from web.pages.frame import page
-from web.pages.image import layers_of
+from web.pages.image import MOST_LAYERS, layers_of
 from web.pages.images import translated
 from web.pages.run_tree import step_name
 from web.pages.trail import image_chips, maker_of, own_registries
@@ -132,6 +132,8 @@ def _named(wanted: str, repository: str) -> tuple[str, str]:
 
 def _side(repository: str, reference: str, platform: str = "") -> Side:
     view, index = browser().picture(repository, reference, platform)
+    if len(layers_of(view)) > MOST_LAYERS:
+        raise InvalidRequestError(f"{repository} {reference[:80]} has more than {MOST_LAYERS} layers")
     return Side(repository, reference, view, index, maker_of(repository, index or view.manifest.digest))
 
 

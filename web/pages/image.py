@@ -25,6 +25,8 @@ blueprint: Final = Blueprint("image_page", __name__)
 _MAX_NODES: Final = 2000
 _MAX_PACKAGES: Final = 5000
 _OTHERS: Final = 30
+MOST_LAYERS: Final = 500
+"""Of an image whose files are shown. Kernels put together fewer; a manifest of a stranger may have thousands."""
 
 
 @blueprint.get("/images/<path:repository>/-/<reference>")
@@ -34,7 +36,7 @@ def show_image(repository: str, reference: str) -> Response:
         view = browser().image(repository, reference)
         layers = layers_of(view)
         shown = _page(repository, reference, view)
-        if view.config is not None and layers:
+        if view.config is not None and 0 < len(layers) <= MOST_LAYERS:
             shown |= _layer(repository, view, layers, len(layers) - 1, "")
     return page("image.html", **shown)
 
@@ -45,8 +47,8 @@ def show_layer(repository: str, reference: str, number: int) -> Response:
     with translated():
         view = browser().image(repository, reference)
         layers = layers_of(view)
-        if view.config is None or number >= len(layers):
-            raise NotFoundError(f"the image has {len(layers)} layers")
+        if view.config is None or number >= len(layers) or len(layers) > MOST_LAYERS:
+            raise NotFoundError(f"the image has {len(layers)} layers; files are shown of {MOST_LAYERS} at most")
         shown = _layer(repository, view, layers, number, request.args.get("path", "").strip("/")[:4096])
         if request.headers.get("HX-Request"):
             where = {"repository": repository, "reference": reference, "view": view}

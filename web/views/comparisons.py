@@ -13,6 +13,7 @@ from registry.server.browse import ImageView
 from web.backing import browser
 from web.calls import Call
 from web.endpoints import Api
+from web.errors import InvalidRequestError
 from web.guard.rights import Target, check, may_repository
 from web.views.images import Reference, Repository, translated
 from web.views.names import ProjectName
@@ -20,6 +21,7 @@ from web.views.names import ProjectName
 api: Final = Api("images")
 
 _RUNS: Final = 100
+_LAYERS: Final = 500
 _NONE: Final = {404: "There is no such image, or this web process has no registry"}
 
 
@@ -72,6 +74,8 @@ def compare_images(call: Call, repository: Repository, query: CompareQuery) -> C
         old, _ = browser().picture(older, query.old, query.platform or str(new.config.platform))
         assert old.config is not None
         layers = _layers(old), _layers(new)
+        if max(len(each) for each in layers) > _LAYERS:
+            raise InvalidRequestError(f"images of more than {_LAYERS} layers are not compared")
         asked = browser().listings.compared((older, layers[0]), (repository, layers[1]))
     return ComparedImages(
         new.size_bytes - old.size_bytes,

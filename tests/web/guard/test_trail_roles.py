@@ -235,3 +235,21 @@ def test_the_api_says_of_commits_and_images_what_its_sender_may_see(door: Door) 
         (compare, {**same, "old": "nothing"}),
     ):
         assert client.get(path, query_string=query).status_code == 404, (path, query)
+
+
+def test_an_image_of_thousands_of_layers_and_labels_is_a_short_page(
+    door: Door, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("image", "compare"):
+        monkeypatch.setattr(f"web.pages.{module}.MOST_LAYERS", 2)
+    config = {"Labels": {f"label-{at}": "x" for at in range(3000)}, "Env": [f"E{at}=1" for at in range(3000)]}
+    history = [{"created_by": f"RUN {at}", "empty_layer": True} for at in range(3000)]
+    shelf = Stock(registry, "web/huge")
+    shelf.image([layer_tar(BASE)], "settings", config=config, history=history)
+    shelf.image([layer_tar({f"f{at}": b"1"}) for at in range(3)], "layers", history=[])
+    client = door("gus", "read")
+    for tag in ("settings", "layers"):
+        answer = client.get(f"/images/web/huge/-/{tag}")
+        assert (answer.status_code, len(answer.data) < 500_000) == (200, True), tag
+    assert client.get("/images/web/huge/-/layers/layers/0").status_code == 404
+    assert client.get("/images/web/huge/-/layers/compare?with=settings").status_code == 422
