@@ -138,7 +138,7 @@ def test_token_of_a_project_is_shown_once_and_kept_by_nobody(admin: FlaskClient,
 
 
 def test_project_is_removed_with_its_runs(admin: FlaskClient, service: Service) -> None:
-    answer = post(admin, "/projects/app/remove")
+    answer = post(admin, "/projects/app/remove", typed="app")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/projects")
     assert admin.get("/projects/app").status_code == 404
     assert service.projects.list() == []

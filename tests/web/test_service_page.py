@@ -25,7 +25,7 @@ from pipelines.model import Project
 from pipelines.service import Service
 from registry.server.registry import Registry
 from registry.server.settings import Policy, ServerSettings
-from tests.toolkit.bounds import eventually
+from tests.toolkit.bounds import eventually, stretched
 from tests.web.browser.stock import stock
 from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
@@ -100,7 +100,7 @@ def test_one_backup_at_a_time_and_none_where_there_is_no_place(
 ) -> None:
     goes_on = threading.Event()
     backups = app.extensions["shiplap-administration"].backups
-    monkeypatch.setattr(backups, "_make", lambda *_, **__: goes_on.wait(60))
+    monkeypatch.setattr(backups, "_make", lambda *_, **__: goes_on.wait(stretched(60)))
     api("POST", "/backups", {}, status=202)
     assert "a backup is being made" in api("POST", "/backups", {}, status=409)["error"]["message"]
     assert api("GET", "/backups")["being_made_by"] == "token test"
