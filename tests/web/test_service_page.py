@@ -117,7 +117,7 @@ def test_one_backup_at_a_time_and_none_where_there_is_no_place(
 
 
 def test_page_shows_versions_settings_without_secrets_and_health(
-    admin: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    admin: FlaskClient, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     secret = tmp_path / "url"
     secret.write_text("postgresql://u:hunter2@db/x")
@@ -136,6 +136,10 @@ def test_page_shows_versions_settings_without_secrets_and_health(
     assert re.search(r"SHIPLAP_DATABASE_URL</code>.{0,300}<bdi>set</bdi></td><td class=\"wide\">file", page)
     assert re.search(r"anonymous_pull</code></td><td class=\"wide\"><bdi>on</bdi></td><td class=\"wide\">file", page)
     assert "<bound method" not in page
+    told = api("GET", "/service")
+    origins = {each["name"]: each["origin"] for group in told["settings"] for each in group["settings"]}
+    assert (origins["SHIPLAP_METRICS_TOKEN"], origins["SHIPLAP_DATABASE_URL"]) == ("variable", "file")
+    assert "hunter" not in str(told)
     health = admin.get("/service/health").text
     for name in ("database", "key of secrets", "Redis", "git's tools", "disk", "workers", "queue", "registry"):
         assert f"<b>{name}</b>" in unescape(health)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from core.effective import EffectiveGroup
+from core.effective import EffectiveGroup, Origin
 from pipelines.changes import compared
 from registry.server.collect import collect
 from registry.server.registry import Registry
@@ -38,6 +38,27 @@ class HealthFinding(msgspec.Struct, frozen=True):
     remedy: str
 
 
+class SettingInForce(msgspec.Struct, frozen=True):
+    """A setting, as this web process has it.
+
+    value: what counts; "set" for a secret, "" for nothing.
+    origin: where it comes from: default, variable or file. place: the file, else "".
+    """
+
+    name: str
+    meaning: str
+    value: str
+    origin: Origin
+    place: str
+
+
+class SettingsGroup(msgspec.Struct, frozen=True):
+    """Settings under one heading."""
+
+    title: str
+    settings: list[SettingInForce]
+
+
 class ServiceView(msgspec.Struct, frozen=True):
     """The service, as this web process has it.
 
@@ -46,7 +67,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     """
 
     version: Version
-    settings: list[EffectiveGroup]
+    settings: list[SettingsGroup]
     health: list[HealthFinding]
     examined_at: float
 
@@ -101,7 +122,7 @@ def show_service(call: Call) -> ServiceView:
     examined = administration().examiner.now()
     return ServiceView(
         serviceview.version(administration()),
-        serviceview.settings(call.service, _registry_or_none()),
+        [_group(group) for group in serviceview.settings(call.service, _registry_or_none())],
         [HealthFinding(*finding) for finding in examined.findings],
         examined.at,
     )
@@ -155,6 +176,10 @@ def start_backup(call: Call, body: BackupRequest) -> Backups:
     directory.start(call.actor, images=body.images)
     note(call.service, "start backup", str(directory.path), actor=call.actor, changes=compared(None, body))
     return serviceview.backups(call.service, administration())
+
+
+def _group(group: EffectiveGroup) -> SettingsGroup:
+    return SettingsGroup(group.title, [SettingInForce(*each) for each in group.settings])
 
 
 def _rule(policy: Policy) -> RegistryRule:
