@@ -19,6 +19,8 @@ from pipelines.runs.shares import SharedOrder, Turn, in_turn
 from pipelines.runs.waking import waiting
 from pipelines.schema import jobs, runs
 from pipelines.service import Service
+from tests.pipelines.test_pipelines import begun, node
+from tests.pipelines.test_pipelines import end as end_job
 
 SOURCE = ContextSource("sha256:" + "0" * 64)
 
@@ -45,6 +47,16 @@ def test_twenty_runs_of_one_project_keep_no_four_of_another_waiting(service: Ser
     submit(service, "many", 20)
     submit(service, "few", 4)
     assert projects(take(service, 8)) == ["many", "few"] * 4
+
+
+def test_matrix_of_64_jobs_keeps_another_projects_run_waiting_no_longer_than_one_job_takes(service: Service) -> None:
+    """However many workers its jobs have: the first place that gets free is the other one's."""
+    run = begun(service, *(node(f"job{number}") for number in range(64)))
+    going = take(service, 3)
+    assert {claim.run.number for claim in going} == {run}
+    submit(service, "other", 1)
+    end_job(service, going[0])
+    assert projects(take(service, 2)) == ["other", "app"]
 
 
 def test_share_counts_what_is_going_and_not_what_was_given(service: Service) -> None:
