@@ -187,7 +187,7 @@ def test_shell_in_what_a_failed_job_left_is_as_it_was_and_leaves_nothing(
         assert "right to maintain" in shown, "the run is protected"
     kept = service.shells.list(number, service.jobs.get(number, "broken").place)
     assert [(each.kind, each.exit_code) for each in kept] == [("failed", 9), ("failed", 0)]
-    entries = [entry for entry in service.audit.list(action="open shell") if "whole" not in entry.detail]
+    entries = [entry for entry in service.audit.list(action="open shell") if "whole" not in entry.subject]
     assert "with its secrets: cat made" in entries[1].detail
     leaves_nothing_when_its_person_goes(service, settings, web, maintainer, number)
 
