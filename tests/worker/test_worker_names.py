@@ -23,7 +23,7 @@ from tests.registry.conftest import layer_tar
 from tests.toolkit.foreign import run_tool
 from tests.toolkit.git import git
 from tests.toolkit.registries import DebianRegistry, debian_registry
-from tests.toolkit.service import Workforce, finished
+from tests.toolkit.service import FOR_ALL, Workforce, finished
 from tests.worker.test_worker import submit, texts
 
 _LET = {"SHIPLAP_GIT_ALLOWED_HOSTS": "127.0.0.1"}
@@ -78,7 +78,7 @@ def test_stranger_s_run_is_given_nothing_that_others_pulled_by_name_digest_or_id
     registry, config = guarded
     name = f"{registry.host}/secretproj:1"
     put(registry.host, "secretproj:1", "plans", tmp_path, user="alice")
-    service.grants.give(Grant("*", "login", "*"))
+    service.grants.give(Grant("*", "login", "*", policy=FOR_ALL))
     workers.start("--concurrency", "1", environ={**_LET, "DOCKER_CONFIG": str(config)})
     text = f"FROM {name} AS plans\nFROM base\nCOPY --from=plans / /x/\nRUN ls /x\n"
     trusted = finished(service, submit(service, text).number)
@@ -142,7 +142,7 @@ def test_what_is_built_on_an_image_that_needs_a_log_in_is_the_project_s(
     put(registry.host, "private:1", "plans", tmp_path, user="alice")
     for project in ("shop", "other"):
         service.projects.put(Project(project))
-    service.grants.give(Grant("*", "login", "*"))
+    service.grants.give(Grant("*", "login", "*", policy=FOR_ALL))
     workers.start("--concurrency", "1", environ={**_LET, "DOCKER_CONFIG": str(config)})
     text = f"FROM {registry.host}/private:1\nCOPY f /f\n"
     cached = []
