@@ -38,7 +38,7 @@ def is_users(error: BaseException) -> bool:
     """Whether ``error`` comes from input or from the machine. All other errors are our bugs."""
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in (*_OUT_OF_SPACE, *OUT_OF_FILES)
-    return isinstance(error, ShiplapError) or _is_clicks(error)
+    return isinstance(error, (ShiplapError, *clicks_errors()))
 
 
 def describe(error: BaseException) -> str:
@@ -66,12 +66,13 @@ def _message(error: BaseException) -> str:
     return f"error: {error.format_message()}"
 
 
-def _is_clicks(error: BaseException) -> bool:
-    if "click" not in sys.modules:  # nobody can have raised one of click's errors
-        return False
+def clicks_errors() -> tuple[type[Exception], ...]:
+    """The kinds of errors that click has for users; none where click is not loaded, and nobody can have raised one."""
+    if "click" not in sys.modules:
+        return ()
     import click
 
-    return isinstance(error, click.ClickException)
+    return (click.ClickException,)
 
 
 def _os_error(error: OSError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from cli.errors import CommandEnded, describe, is_users, silence_output
+from cli.errors import CommandEnded, clicks_errors, describe, is_users, silence_output
 from core.errors import ShiplapError
 
 
@@ -28,11 +28,20 @@ def guarded(command: Callable[[], object]) -> int:
     except BrokenPipeError:  # `shiplap image ls | head`: whoever read has seen enough
         silence_output()
         return 141
-    except (ShiplapError, OSError) as error:
+    except _reportable() as error:
         if not is_users(error):
             raise
         say(describe(error))
-        return 1
+        return _click_code(error) or 1
+
+
+def _reportable() -> tuple[type[Exception], ...]:
+    return (ShiplapError, OSError, *clicks_errors())
+
+
+def _click_code(error: BaseException) -> int:
+    """The exit code of an error of click's; 0 for others."""
+    return int(getattr(error, "exit_code", 0)) if isinstance(error, clicks_errors()) else 0
 
 
 def for_each(names: Iterable[str], act: Callable[[str], None]) -> int:

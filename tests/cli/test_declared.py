@@ -183,3 +183,12 @@ def test_a_chosen_service_refuses_a_plain_line_as_any_other(
     assert main(line.split()) == 1
     assert "works on this machine, and SHIPLAP_HOST chooses http://ci.example:8080" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_filter_has_dockers_exit_code_in_a_plain_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHIPLAP_ROOT", str(tmp_path))
+    assert read_plain(["image", "ls", "-f", "dangling"], _PLAIN) is not None
+    assert main(["image", "ls", "-f", "dangling"]) == 125
+    assert "bad format of filter (expected name=value)" in capfd.readouterr().err
