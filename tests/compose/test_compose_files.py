@@ -33,9 +33,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def configured(directory: Path, **environment: str) -> dict[str, Any]:
-    """The services of compose.yaml as docker-compose understands them."""
-    command: list[str | Path] = ["docker-compose", "--file", directory / "compose.yaml", "config", "--format", "json"]
+def configured(directory: Path, *more: str, **environment: str) -> dict[str, Any]:
+    """The services of compose.yaml, and of files beside it, as docker-compose understands them."""
+    files = [word for name in ("compose.yaml", *more) for word in ("--file", directory / name)]
+    command: list[str | Path] = ["docker-compose", *files, "config", "--format", "json"]
     env = {"PATH": "/usr/bin:/bin", **environment}
     done = subprocess.run(command, check=True, capture_output=True, env=env)
     assert done.stderr == b""  # no warning of a variable that nobody has to set
@@ -46,6 +47,13 @@ def configured(directory: Path, **environment: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def services(prepared: Path) -> dict[str, Any]:
     return configured(prepared)
+
+
+def test_with_shiplaps_engine_the_worker_has_nothing_of_the_hosts(prepared: Path) -> None:
+    services = configured(prepared, "compose.shiplap.yaml")
+    assert [name for name, service in services.items() if service.get("privileged")] == ["worker"]
+    assert "cgroup" not in services["worker"]  # Shiplap refuses that, and binds of the host's control groups
+    assert {volume["target"] for volume in services["worker"]["volumes"]} == {"/var/lib/shiplap-worker", "/etc/shiplap"}
 
 
 def test_only_the_worker_has_privileges(services: Mapping[str, Any]) -> None:
