@@ -69,8 +69,9 @@ jobs:
         why="the job and its services run",
     )
     running = with_mark(mark)
-    (job,) = (pid for pid, line in running.items() if line.split()[-1] == "job" and "sleep" in line)
-    (one,) = (pid for pid, line in running.items() if line.split()[-1] == "one")
+    # A shell that has just forked is there twice; the older process is the shell.
+    job = min(pid for pid, line in running.items() if line.split()[-1] == "job" and "sleep" in line)
+    one = min(pid for pid, line in running.items() if line.split()[-1] == "one")
     inside = networks(set(running))
     assert len(inside) >= 3, "each container has its own"
     launcher = launcher_of(one)
