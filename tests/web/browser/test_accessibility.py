@@ -30,6 +30,9 @@ _PLACES = """(texts) => texts.map((text) => {
 })"""
 
 
+_NEXT_FRAME = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""When scripts have heard that the window has another width: what scrolls then is a stop for keys."""
+
 _LAYOUT = {"type": "rule", "values": ["target-size", "scrollable-region-focusable", "aria-hidden-focus"]}
 
 
@@ -45,6 +48,7 @@ def everywhere(page: Page) -> dict[str, list[str]]:
     page.evaluate(_AXE)
     for width, narrow in ((1366, False), (390, False), (320, True)):
         page.set_viewport_size({"width": width, "height": 844})
+        page.evaluate(_NEXT_FRAME)
         found[f"light, {width}"] = broken_rules(page, _LAYOUT if narrow else _STANDARDS)
         if width == 1366:
             page.emulate_media(forced_colors="active")
