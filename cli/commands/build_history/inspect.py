@@ -21,7 +21,10 @@ from core.settings import Settings
 @json_option
 @click.pass_obj
 def command(root: str | None, *, builds: Sequence[str], form: str, as_json: bool) -> int:
-    """Show what a build was, and how it ended: the last one, unless others are named."""
+    """Show what a build was, and how it ended.
+
+    The last one, unless others are named.
+    """
     template = template_of(form)
     place = Settings.from_environ(root=root).root
     if template is not None:

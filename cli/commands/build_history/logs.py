@@ -22,9 +22,9 @@ from core.settings import Settings
 )
 @click.pass_obj
 def command(root: str | None, *, build: str, progress: str) -> None:
-    """Print what a build showed: the last one's, unless another is named.
+    """Print what a build showed.
 
-    Of very long output the middle is not kept, and a line says so.
+    The last one, unless another is named. Of very long output the middle is not kept, and a line says so.
     """
     found = chosen(Settings.from_environ(root=root).root, build)
     if progress == "plain":

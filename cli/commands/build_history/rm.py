@@ -16,7 +16,10 @@ from core.settings import Settings
 @click.option("--all", "every", is_flag=True, help="All that have ended.")
 @click.pass_obj
 def command(root: str | None, *, builds: Sequence[str], every: bool) -> None:
-    """Forget builds. Images and cache stay as they are."""
+    """Forget builds.
+
+    Images and cache stay as they are.
+    """
     if bool(builds) == every:
         raise CommandError("which builds?", hint="name them, or say --all")
     place = Settings.from_environ(root=root).root
