@@ -36,6 +36,7 @@ _ARGUMENT: Final = re.compile(
 )
 _PROMISE: Final = b"PROMISE "
 _DATABASE: Final = re.compile(r"\.db(-wal|-journal)?$")
+_BY_FD: Final = b"/proc/self/fd/"
 _NEVER_KEPT: Final = "-shm"  # SQLite makes it again
 
 
@@ -144,6 +145,7 @@ class _Disk:
         self._prefix = os.fsencode(root) + b"/"
         self._root = self._read(root)
         self._positions: dict[int, int] = {}
+        self._unnamed: dict[int, _File] = {}  # by their descriptors: O_TMPFILE
         self.promised: list[str] = []
 
     def _read(self, path: Path) -> _Directory:
@@ -171,6 +173,13 @@ class _Disk:
         if name == "sync":
             self._sync_all(self._root)
             return True
+        if name == "close":
+            self._unnamed.pop(call.fds.get(0, -1), None)
+            return False
+        unnamed = self._unnamed.get(call.fds.get(0, -1))
+        if unnamed is not None and at[0] is None:
+            self._write(call, unnamed)
+            return False  # a power loss takes all of it
         paths = [self._below(each) for each in self._resolved(call)]
         if not any(path is not None for path in paths):
             return False
@@ -203,6 +212,9 @@ class _Disk:
         stated = [each for each in call.arguments if isinstance(each, str) and "O_" in each]
         flags = stated[0] if stated else "O_CREAT|O_TRUNC"
         path = self._below(self._resolved(call)[0])
+        if path is not None and "O_TMPFILE" in flags:
+            self._unnamed[call.result] = _File()
+            return False
         if not path or "O_DIRECTORY" in flags:
             return False
         parent, name = self._parent(path)
@@ -221,26 +233,12 @@ class _Disk:
 
     def _change(self, call: Call, paths: list[str]) -> bool:
         name, at = call.name, call.arguments
-        if name in ("write", "pwrite64"):
-            data = at[1]
-            assert isinstance(data, bytes)
-            offset = int(str(at[3])) if name == "pwrite64" else self._positions[call.fds[0]]
-            if name == "write":
-                self._positions[call.fds[0]] = offset + call.result
-            file = self._file(paths[0]).data
-            file.extend(bytes(max(0, offset - len(file))))
-            file[offset : offset + call.result] = data[: call.result]
-        elif name in ("ftruncate", "truncate"):
-            file, size = self._file(paths[0]).data, int(str(at[1]))
-            del file[size:]
-            file.extend(bytes(size - len(file)))
-        elif name == "fallocate":
-            file, size = self._file(paths[0]).data, int(str(at[2])) + int(str(at[3]))
-            file.extend(bytes(max(0, size - len(file))))
+        if name in ("write", "pwrite64", "ftruncate", "truncate", "fallocate"):
+            self._write(call, self._file(paths[0]))
         elif name == "lseek":
             self._positions[call.fds[0]] = call.result
             return False
-        elif name in ("close", "sync_file_range"):  # the latter makes nothing durable
+        elif name == "sync_file_range":  # it makes nothing durable
             return False
         elif name in ("fsync", "fdatasync"):
             self._sync(self._find(paths[0]))
@@ -251,7 +249,7 @@ class _Disk:
             to_parent.entries[to_name] = from_parent.entries.pop(from_name)
         elif name.startswith("link"):
             to_parent, to_name = self._parent(paths[1])
-            to_parent.entries[to_name] = self._file(paths[0])
+            to_parent.entries[to_name] = self._linked(at, paths[0])
         elif name.startswith("mkdir"):
             parent, last = self._parent(paths[0])
             parent.entries[last] = _Directory()
@@ -261,6 +259,35 @@ class _Disk:
         else:
             raise AssertionError(f"a call that is not known here: {call}")
         return True
+
+    def _write(self, call: Call, file: _File) -> None:
+        """Change a file's content, or make it durable."""
+        name, at = call.name, call.arguments
+        if name in ("write", "pwrite64"):
+            data = at[1]
+            assert isinstance(data, bytes)
+            offset = int(str(at[3])) if name == "pwrite64" else self._positions[call.fds[0]]
+            if name == "write":
+                self._positions[call.fds[0]] = offset + call.result
+            file.data.extend(bytes(max(0, offset - len(file.data))))
+            file.data[offset : offset + call.result] = data[: call.result]
+        elif name in ("ftruncate", "truncate"):
+            size = int(str(at[1]))
+            del file.data[size:]
+            file.data.extend(bytes(size - len(file.data)))
+        elif name == "fallocate":
+            file.data.extend(bytes(max(0, int(str(at[2])) + int(str(at[3])) - len(file.data))))
+        elif name == "lseek":
+            self._positions[call.fds[0]] = call.result
+        elif name in ("fsync", "fdatasync"):
+            self._sync(file)
+        else:
+            raise AssertionError(f"a call that is not known here: {call}")
+
+    def _linked(self, arguments: tuple[bytes | str | None, ...], path: str) -> _File:
+        """The file that gets another name: by its own, or by its descriptor when it has none."""
+        by_fd = next((each for each in arguments if isinstance(each, bytes) and each.startswith(_BY_FD)), None)
+        return self._file(path) if by_fd is None else self._unnamed[int(by_fd.removeprefix(_BY_FD))]
 
     def _find(self, path: str) -> _File | _Directory:
         found: _File | _Directory = self._root
