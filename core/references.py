@@ -17,7 +17,10 @@ _OFFICIAL_PREFIX = "library/"
 _LEGACY_DOMAIN = "index.docker.io"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+PATH = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+"""What is called so in a registry, as a regular expression. No part of it is ``..``."""
+
+_PATH = re.compile(PATH)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")

@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 
 from core.closing import Closing
 from core.errors import ShiplapError
+from core.references import PATH
 from registry.client.client import Client
 from registry.client.config import domain_of
 from registry.client.http import Response
 from registry.errors import ErrorCode, ResponseError
 
 _ASKED: Final = re.compile(
-    r"/v2/(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)/(?P<what>(?:manifests|blobs|referrers)/[A-Za-z0-9_][\w.+:-]{0,250})",
+    rf"/v2/(?P<name>{PATH})/(?P<what>(?:manifests|blobs|referrers)/[A-Za-z0-9_][\w.+:-]{{0,250}})",
     re.ASCII,
 )
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?|\[[0-9a-fA-F:.]+\](?::\d{1,5})?", re.ASCII)
