@@ -107,6 +107,7 @@ def start(identity: str) -> flask.Response:
     with _starting:
         record = _read(engine, identity)
         row = _require_container(engine, identity, record)
+        check_command(privileged=record["privileged"])
         if record["started"]:
             raise ConflictError(f"Error: Exec command {identity} has already run")
         _require_running(engine, row, row.id)

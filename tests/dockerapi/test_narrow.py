@@ -51,9 +51,9 @@ def doors(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPath
         shutil.rmtree(folder)
 
 
-def asked(api: Api, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """What the door answers."""
-    connection = _Connection(api.folder / "pages")
+def asked(api: Api, method: str, path: str, body: Any = None, door: str = "pages") -> tuple[int, Any]:
+    """What the door answers, or another socket of the engine's."""
+    connection = _Connection(api.folder / door)
     data = None if body is None else json.dumps(body)
     connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
     answer = connection.getresponse()
@@ -96,6 +96,8 @@ def test_door_for_pages_lets_through_what_they_ask(doors: Api) -> None:
         assert asked(doors, "GET", path)[0] == 200
     made = {"Cmd": ["true"], "Privileged": True}
     assert asked(doors, "POST", "/containers/box/exec", made)[0] == 403
+    others = asked(doors, "POST", "/containers/box/exec", made, doors.socket.name)[1]["Id"]
+    assert asked(doors, "POST", f"/exec/{others}/start", {"Detach": True})[0] == 403, "nor one that somebody else made"
     assert asked(doors, "POST", "/containers/box/exec", {"Cmd": ["true"]})[0] == 201
     assert asked(doors, "POST", "/containers/box/restart?t=0")[0] == 204
     assert asked(doors, "DELETE", "/containers/box")[0] == 409, "it runs"
