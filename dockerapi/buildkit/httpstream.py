@@ -28,6 +28,8 @@ _GRANTED_BYTES: Final = STREAM_BYTES // 4
 """What was taken of a stream before the peer is told that it may send as much again."""
 
 _PIECE: Final = 256 << 10
+_SMALL: Final = 1024
+"""A peer may cut what it sends into frames of a byte or two: such pieces are kept together, for each alone takes 40."""
 
 
 class Carrying(Protocol):
@@ -65,7 +67,7 @@ class Stream:
         self.number = number
         self._connection = connection
         self._changed = threading.Condition(connection.lock)
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._counted = 0  # of their bytes, by h2
         self._untaken = 0  # of their bytes, by us
         self._ungranted = 0
@@ -81,7 +83,7 @@ class Stream:
             if not self._changed.wait_for(lambda: self._pieces or self._is_whole or self._error, timeout_s):
                 raise StreamError(f"the client has sent nothing for {timeout_s:.0f} seconds")
             if self._pieces:
-                data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+                data = bytes(self._pieces[0]) if len(self._pieces) == 1 else b"".join(self._pieces)
                 self._drop()
                 return data
             if self._is_whole:
@@ -176,7 +178,7 @@ class Stream:
 
     def got(self, data: bytes, counted: int) -> None:
         """h2 had data. counted: of the peer's window."""
-        self._pieces.append(data)
+        self._keep(data)
         self._counted += counted
         self._changed.notify_all()
 
@@ -184,7 +186,7 @@ class Stream:
         """Data came, without h2; False where the peer sends more than it may. ``wake`` has to be called later."""
         self._untaken += len(data)
         if data:
-            self._pieces.append(data)
+            self._keep(data)
         return self._untaken + self._ungranted <= STREAM_BYTES
 
     def got_end(self) -> None:
@@ -200,6 +202,16 @@ class Stream:
 
     def wake(self) -> None:
         self._changed.notify_all()
+
+    def _keep(self, data: bytes) -> None:
+        """Until it is read."""
+        last = self._pieces[-1] if self._pieces else b""
+        if len(data) >= _SMALL:
+            self._pieces.append(data)
+        elif isinstance(last, bytearray):
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
 
     def _drop(self) -> None:
         """What is here was taken: the peer may send as much again."""

@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +80,22 @@ def test_who_sends_more_than_it_may_is_cut_off() -> None:
         there.thread.join(stretched(60))
         with pytest.raises(StreamError, match="more than it may"):
             whole(stream)
+
+
+def test_what_comes_in_tiny_frames_takes_no_more_memory_than_it_is_long() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = Stream(Connection(ours, opens=False), 1)
+        tracemalloc.start()
+        for number in range(20_000):
+            assert stream.took_in(b"%02d" % (number % 100))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 100_000
+        assert stream.took_in(bytes(2000))
+        assert stream.took_in(b"end")
+        read = stream.read(0)
+    assert (read[:4], read[-2001:], len(read)) == (b"0001", bytes(1998) + b"end", 42_003)
 
 
 def test_a_frame_that_is_too_long_ends_the_connection() -> None:
