@@ -144,7 +144,10 @@ class FailedShell:
         if place is None:
             return []
         try:
-            view = stack.enter_context(git_again(store, place))
+            with ExitStack() as undo:
+                view = undo.enter_context(git_again(store, place))
+                mounts = () if view is None else undo.enter_context(view.mounted(f"{_PLACE}/.git"))
+                stack.push(undo.pop_all())
         except RepositoryError as error:
             self._beside.append(f"no .git: {error.message}")
             return []
@@ -152,7 +155,6 @@ class FailedShell:
             self._beside.append("no .git: the repository's mirror is not on this host any more")
             return []
         self._beside.append(".git: as the job had it when it began")
-        mounts = stack.enter_context(view.mounted(f"{_PLACE}/.git"))
         return [mount._replace(owner=self._files.owner) if isinstance(mount, Tree) else mount for mount in mounts]
 
     def _caches(self, store: Store, stack: ExitStack, domain: Domain) -> list[Mount]:
