@@ -14,6 +14,7 @@ import logging.config
 import os
 import select
 import sys
+import threading
 import time
 from typing import Final
 
@@ -50,6 +51,7 @@ class Heart:
         self._turned_at = float("-inf")
         self._beaten_at = float("-inf")
         self._swept_at = time.monotonic()
+        self._settling: threading.Thread | None = None
         self._draining = False
         self._host = ""
         self._sending = Sending(settings, service)
@@ -98,7 +100,9 @@ class Heart:
                 self._swept_at = now
                 swept = sweep(self._service, time.time())
                 _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
-                self._settle_store()
+                if self._settling is None or not self._settling.is_alive():
+                    self._settling = threading.Thread(target=self._settle_store, name="settling", daemon=True)
+                    self._settling.start()  # it may have many files to remove, and the heart beats meanwhile
         except (DatabaseUnreachableError, QueueUnreachableError) as error:
             _log.warning("the reaper waits: %s", error)
 
@@ -125,7 +129,7 @@ class Heart:
             with Store.open(self._service.settings.root) as store:
                 settle_kept(self._service.database, store.kept, time.time())
                 store.remove_uppers(before=time.time() - _SWEEP_S)
-        except ShiplapError as error:  # a full disk, say; an hour later it is done
+        except (ShiplapError, OSError) as error:  # a full disk, say; an hour later it is done
             _log.warning("what runs made is kept longer: %s", error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from typing import Any, NoReturn
 
 import pytest
@@ -11,6 +12,7 @@ from core.errors import StorageFullError
 from core.settings import ServiceSettings
 from images.store import Store
 from pipelines.service import Service
+from tests.toolkit.bounds import stretched
 from worker.heart import Heart
 from worker.processresources import WorkerSettings
 from worker.sending import Sending
@@ -32,6 +34,27 @@ def test_heart_beats_while_the_store_cannot_be_opened(
     heart._beat()
     with Store.open(settings.root) as store:
         assert heart._identity() == store.identity
+
+
+def test_heart_beats_while_the_store_is_put_in_order(
+    service: Service, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart = Heart(WorkerSettings(settings, "w-1", ("l",), 2), service, -1)
+    began, done = threading.Event(), threading.Event()
+
+    def slow(root: object) -> NoReturn:
+        began.set()
+        assert done.wait(stretched(60))
+        raise OSError(f"{root} is slow")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "open", slow)
+        heart._swept_at = float("-inf")
+        heart._round()
+        assert began.wait(stretched(60))
+        done.set()
+        assert heart._settling is not None
+        heart._settling.join(stretched(60))
 
 
 def test_a_host_that_can_start_no_process_sends_outputs_later(
