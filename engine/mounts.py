@@ -196,6 +196,8 @@ class Planner:
             raise InvalidRequestError(f"{wrong} mount must be read-only for its recursion to be said")
         if shallow and forced:
             raise InvalidRequestError(f"{wrong} ReadOnlyForceRecursive and ReadOnlyNonRecursive exclude each other")
+        if options.flag("NonRecursive") and self._caller.view:
+            raise NotDoneError("bind-recursive=disabled is refused: it would show what the job's own mounts hide")
         if not source.startswith("/"):
             raise InvalidRequestError(f"{wrong} invalid mount path: '{source}' mount path must be absolute")
         if options.flag("CreateMountpoint"):

@@ -248,6 +248,19 @@ def test_binds_are_volumes_and_paths(planner: Planner, tmp_path: Path) -> None:
     assert (shown["/p"]["Type"], shown["/p"]["Propagation"], shown["/d"]["Propagation"]) == ("bind", "rprivate", "")
 
 
+def test_job_s_engine_shows_what_is_mounted_in_the_job_as_it_is_there(tmp_path: Path) -> None:
+    """In the job's /proc something hides what a container is not to see."""
+    job = Caller.of_job(str(tmp_path), "")
+    planner = Planner(Places(tmp_path, tmp_path / "run"), job, lambda _: [], lambda _: None, lambda name: (name, []))
+    (tmp_path / "proc").mkdir()
+    bind = {"Type": "bind", "Source": "/proc", "Target": "/x"}
+    with pytest.raises(NotDoneError, match="bind-recursive=disabled is refused"):
+        planned(planner, Mounts=[{**bind, "BindOptions": {"NonRecursive": True}}])
+    (mount,) = planned(planner, Mounts=[bind]).mounts
+    assert (mount["source"], mount["within"]) == (str(tmp_path), "/proc")
+    assert "flat" not in mount
+
+
 def test_outer_mounts_come_before_those_in_them(planner: Planner) -> None:
     found = planned(planner, Binds=["aa:/z/y/x", "bb:/z/y", "cc:/b", "dd:/a/../z"])
     assert [mount["target"] for mount in found.mounts] == ["/b", "/z", "/z/y", "/z/y/x"]
