@@ -5,6 +5,7 @@ Forked ones share with their parent, and with each other, what none of them writ
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -100,8 +101,9 @@ class Forked:
 
     def __init__(self, body: Callable[[], NoReturn], stdin: int) -> None:
         self._code: int | None = None
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more: no reason to start nothing
+                stream.flush()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # the caller's handlers are not to run in it
         try:
             self.pid = os.fork()

@@ -99,6 +99,19 @@ print(programs.start("program", ["fail"], {}).wait(bound_s))
     assert told == ["stays None", "-15", "7"]
 
 
+def test_it_is_started_though_nobody_reads_what_its_starter_prints(modules: Path) -> None:
+    body = """
+from core.programs import Forked
+heard = os.dup(1)
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+sys.stdout.reconfigure(write_through=False)
+print("to nobody")
+os.write(heard, b"%d" % Forked(lambda: os._exit(3), 0).wait(bound_s))
+os._exit(0)
+"""
+    assert run(modules, body) == ["3"]
+
+
 def test_it_ends_with_its_starter(modules: Path) -> None:
     reading, writing = os.pipe()
     try:
