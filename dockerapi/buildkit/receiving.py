@@ -17,7 +17,7 @@ import shutil
 import stat
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 from core.cancellation import check
 from core.files import storage_errors
@@ -73,6 +73,24 @@ def permissions(mode: int) -> int:
     return found
 
 
+class _File(NamedTuple):
+    """What is kept of a file's description: a client may have put megabytes more into it.
+
+    path, link: as the client has them.
+    mode: Go's.
+    changed: its time in nanoseconds.
+    """
+
+    path: bytes
+    link: bytes
+    mode: int
+    changed: int
+
+    @classmethod
+    def of(cls, described: Any) -> Self:
+        return cls(bytes(described.path), bytes(described.linkname), described.mode, described.modTime)
+
+
 class _Receiver:
     """One transfer. root: the directory. listing: its last one."""
 
@@ -89,10 +107,10 @@ class _Receiver:
         self._directories: set[bytes] = {b""}
         self._new_directories: set[bytes] = set()
         self._missing: deque[int] = deque()
-        self._numbered: dict[int, Any] = {}
-        self._wanted: dict[int, Any] = {}
+        self._numbered: dict[int, _File] = {}
+        self._wanted: dict[int, _File] = {}
         self._open: dict[int, int] = {}
-        self._links: list[Any] = []
+        self._links: list[_File] = []
 
     def run(self) -> None:
         with storage_errors("a directory of the client's"):
@@ -194,20 +212,20 @@ class _Receiver:
                 _remove(place, there)
                 _link(bytes(described.linkname), place)
         elif described.linkname:
-            self._links.append(described)
+            self._links.append(_File.of(described))
         elif not _is_same(there, described):
             _remove(place, there)
-            self._numbered[number] = described
+            self._numbered[number] = _File.of(described)
             self._missing.append(number)
 
     def _content(self, number: int, data: bytes) -> None:
         """A piece of a file that was asked for; an empty one is its end."""
-        described = self._wanted.get(number)
-        if described is None:
+        file = self._wanted.get(number)
+        if file is None:
             raise _broken(f"the content of file {number}, which nobody asked for")
         fd = self._open.get(number)
         if fd is None:
-            place = self._place(bytes(described.path))
+            place = self._place(file.path)
             fd = self._open[number] = os.open(
                 place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
@@ -219,15 +237,15 @@ class _Receiver:
             while rest:
                 rest = rest[os.write(fd, rest) :]
             return
-        os.fchmod(fd, permissions(described.mode))
-        os.utime(fd, ns=(described.modTime, described.modTime))
+        os.fchmod(fd, permissions(file.mode))
+        os.utime(fd, ns=(file.changed, file.changed))
         os.close(fd)
         del self._open[number], self._wanted[number]
 
     def _finish(self) -> None:
         """Hard links, what is not there any more, and the modes and times of directories, the deepest first."""
-        for described in self._links:
-            self._hard_link(described)
+        for file in self._links:
+            self._hard_link(file.path, file.link)
         self._remove_others(b"")
         for path, (mode, changed) in reversed(self._seen.items()):
             if mode & (IS_DIRECTORY | IS_LINK):
@@ -238,8 +256,7 @@ class _Receiver:
                 if mode & IS_DIRECTORY and stat.S_IMODE(there.st_mode) != permissions(mode):
                     os.chmod(place, permissions(mode))
 
-    def _hard_link(self, described: Any) -> None:
-        path, target = bytes(described.path), bytes(described.linkname)
+    def _hard_link(self, path: bytes, target: bytes) -> None:
         first = self._seen.get(target)
         if first is None or first[0] & (IS_DIRECTORY | IS_LINK) or target == path:
             raise _broken(f"the link {path[:200]!r}")
