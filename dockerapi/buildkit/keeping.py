@@ -95,6 +95,7 @@ def prune(root: Path, most: int = 0, stopped: Callable[[], bool] = lambda: False
             continue
         try:
             freed += sum(entry.lstat().st_blocks * 512 for entry in kept.rglob("*"))
+            (kept / "listing").unlink(missing_ok=True)  # first: who is killed here may leave the rest of a tree
             shutil.rmtree(kept, ignore_errors=True)
             if not kept.exists():
                 os.unlink(f"{kept}.lock")

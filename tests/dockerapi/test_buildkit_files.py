@@ -196,6 +196,29 @@ def test_an_annotation_has_lines() -> None:
     assert export.output.packaging.annotations[0].value == 'one, "two"\nthree\r'
 
 
+def test_a_directory_whose_removal_was_killed_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = [_file("a", size=1, modTime=1), _END]
+    content = [messages.Packet(type=DATA, ID=0, data=b"1"), messages.Packet(type=DATA, ID=0)]
+
+    def received() -> list[Any]:
+        with keeping.place_for(tmp_path, tmp_path, "k", "context") as place:
+            return Script([*described, *content, _FIN]).receive_into(Path(place.path), place.listing)
+
+    assert received() == [0, FIN]
+
+    def killed(kept: Path, **_: Any) -> None:
+        (kept / "tree" / "a").unlink()
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", killed)
+        with pytest.raises(SystemExit):
+            keeping.prune(tmp_path)
+    assert received() == [0, FIN]
+
+
 def test_directories_that_are_pruned_leave_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "contexts"
     with keeping.place_for(tmp_path, tmp_path, "k", "context") as place:
