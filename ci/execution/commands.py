@@ -213,12 +213,15 @@ def _followed(
     has_to_die: Callable[[Container], bool],
     bells: Bells,
 ) -> Ended:
-    """Start the container, and its engine beside it, and follow it to its end."""
+    """Start the container, and its engine beside it, and follow it to its end. Then nobody writes to its files."""
     if engine is None:
         return run_container(spec, tools.launcher, output, watch, has_to_die, bells=bells, is_merged=True)
-    with started_container(spec, tools.launcher.start, is_merged=True) as (container, streams):
-        engine.begin(container, spec.group)
-        return follow(container, streams, output, watch, has_to_die, bells=bells)
+    try:
+        with started_container(spec, tools.launcher.start, is_merged=True) as (container, streams):
+            engine.begin(container, spec.group)
+            return follow(container, streams, output, watch, has_to_die, bells=bells)
+    finally:
+        engine.wait()
 
 
 @contextlib.contextmanager

@@ -113,6 +113,10 @@ class OwnEngine(Closing):
         if self._is_lost:
             self._running.check()
 
+    def wait(self) -> None:
+        """The job's container has ended: wait until this has, too, which may have the job's files open."""
+        self._running.wait()
+
     def end(self, outcome: StepOutcome) -> None:
         """The job has ended: wait until this has, too, and say how."""
         self._running.kill()

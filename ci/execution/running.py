@@ -90,10 +90,14 @@ class Running:
         if self._container is not None and not self._is_over.is_set():
             self._container.kill()
 
-    def end(self, outcome: StepOutcome) -> None:
-        """Wait until it has ended, and say how."""
+    def wait(self) -> None:
+        """Wait until it has ended, which it does by itself or was killed for. Not for ever."""
         if self._thread is not None:
             self._thread.join(_ENOUGH_S)
+
+    def end(self, outcome: StepOutcome) -> None:
+        """Wait until it has ended, and say how."""
+        self.wait()
         if self.fault is not None:
             self._finish("failed", self.fault.message)
         elif self._began is None:

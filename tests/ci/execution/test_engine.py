@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,9 +12,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from ci.execution import commands
+from containers.errors import ContainerError
 from core.references import Reference
 from registry.client import Client, ClientConfig, push
 from registry.credentials import Credentials
@@ -243,6 +248,33 @@ jobs:
         thread.join(stretched(60))
     for who, seen in both.items():
         assert seen.said == f"same runs\nof {who}\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_jobs_files_are_its_engines_until_that_has_ended(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """Its containers may write to the job's workspace to the last: what is taken of it is taken after them."""
+    done: list[str] = []
+
+    @contextlib.contextmanager
+    def started(*_: object, **__: object) -> Iterator[tuple[None, dict[int, int]]]:
+        yield None, {}
+        done.append("the job")
+
+    class Engine:
+        def begin(self, *_: object) -> None:
+            if fails:
+                raise ContainerError("no engine")
+
+        def wait(self) -> None:
+            done.append("its engine")
+
+    monkeypatch.setattr(commands, "started_container", started)
+    monkeypatch.setattr(commands, "follow", lambda *_, **__: "ended")
+    anything: Any = SimpleNamespace(group=None, launcher=SimpleNamespace(start=None))
+    engine: Any = Engine()
+    with pytest.raises(ContainerError) if fails else contextlib.nullcontext():
+        commands._followed(anything, engine, anything, anything, anything, lambda _: False, {})
+    assert done[-1] == "its engine"
 
 
 _KILLED = """
