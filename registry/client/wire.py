@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 _HEAD_BYTES: Final = 64 << 10  # of a response's status line and headers
 _LINE_BYTES: Final = 8 << 10  # of a line between chunks
+_TRAILER_BYTES: Final = 64 << 10  # of all lines after the last chunk
+_MOST_INTERIM: Final = 100  # responses of 1xx before the one that counts
 _RECEIVE_BYTES: Final = 64 << 10
 _ENOUGH_BYTES: Final = 64 << 10  # a read is answered by what has come, once that is worth its way
 
@@ -110,7 +112,7 @@ class Exchange:
 
     def _head(self) -> tuple[int, Headers, int]:
         """The status, the headers, and whether it is HTTP/1.1; 1xx before it says nothing that counts."""
-        while True:
+        for _ in range(_MOST_INTERIM + 1):
             lines = self._until_blank_line().split(b"\n")
             said = _STATUS.fullmatch(lines[0].rstrip(b"\r"))
             if said is None:
@@ -118,6 +120,7 @@ class Exchange:
             status = int(said[2])
             if status >= 200 or status == 101:
                 return status, Headers(_fields(lines[1:])), int(said[1])
+        raise ProtocolError(f"over {_MOST_INTERIM} answers came of which none was the last")
 
     def _until_blank_line(self) -> bytes:
         while (end := _END_OF_HEAD.search(self._received)) is None:
@@ -174,8 +177,11 @@ class Exchange:
         self._left = int(said[1], 16)
         if self._left:
             return True
-        while self._line().strip():
-            pass
+        left = _TRAILER_BYTES
+        while (line := self._line()).strip():
+            left -= len(line)
+            if left < 0:
+                raise ProtocolError(f"the answer has over {_TRAILER_BYTES} bytes after its last chunk")
         self.is_done = True
         return False
 

@@ -115,6 +115,8 @@ def test_headers_are_found_in_any_case_and_joined() -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "no size"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 10_000, "no size"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "between two chunks"),
+        (b"HTTP/1.1 103 Hints\r\n\r\n" * 200, "none was the last"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 20_000, "after its last chunk"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_told(data: bytes, told: str) -> None:
