@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from registry.client.challenges import Challenge, parse_challenges
 from registry.client.config import ClientConfig
-from registry.client.http import Request, Response, read_limited, redacted
+from registry.client.http import Request, Response, joined, read_limited, redacted
 from registry.credentials import Credentials
 from registry.errors import CredentialsError, InvalidResponseError
 
@@ -178,7 +178,7 @@ class Authenticator:
         return f"Bearer {token}"
 
     def _realm(self, challenge: Challenge, base: str) -> str:
-        realm = challenge.parameters.get("realm", "")
+        realm = joined("", challenge.parameters.get("realm", ""))
         parts = urlsplit(realm)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise InvalidResponseError(f"{base} names no usable token service: realm {realm[:100]!r}")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from core.closing import Closing
 from core.references import Reference
@@ -14,7 +14,7 @@ from registry import OURS_HEADER
 from registry.client.auth import Authenticator, Scopes
 from registry.client.config import ClientConfig, Endpoint, is_loopback
 from registry.client.failures import failure
-from registry.client.http import BodySource, Request, Response, Transport, origin, read_limited, redacted
+from registry.client.http import BodySource, Request, Response, Transport, joined, origin, read_limited, redacted
 from registry.client.retrying import RetryPolicy, Tries, check_cancelled
 from registry.credentials import Credentials, CredentialStore
 from registry.errors import InvalidResponseError, PlainHttpServerError, RegistryError, TlsError, UnreachableError
@@ -112,7 +112,7 @@ class Client(Closing):
         while True:
             try:
                 base = self.base(endpoint)
-                request = Request(method, urljoin(f"{base}/", url), headers or {}, body)
+                request = Request(method, joined(f"{base}/", url), headers or {}, body)
                 response = (
                     self._authorized(endpoint, base, request, scopes, expect) if authorize else self._bare(request)
                 )
@@ -260,7 +260,7 @@ class Client(Closing):
         raise InvalidResponseError(f"{request.method} {redacted(request.url)}: redirected over and over")
 
     def _redirected(self, url: str, target: str) -> str:
-        there = urljoin(url, target)
+        there = joined(url, target)
         here, parts = urlsplit(url), urlsplit(there)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise InvalidResponseError(f"{redacted(url)} redirects to {redacted(there)}, which is no web address")

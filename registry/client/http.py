@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol, TypeAlias
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
+
+from registry.errors import InvalidResponseError
 
 # Called for each time that the request is sent; yields pieces of about a quarter of a megabyte.
 BodySource: TypeAlias = Callable[[], Iterable[bytes]]
@@ -81,6 +83,22 @@ def origin(url: str) -> tuple[str, str, int]:
     """What must be the same for credentials to be sent along: scheme, host, port."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def joined(base: str, url: str) -> str:
+    """The URL that a server named by ``url``, which is absolute or relative to ``base``.
+
+    Raises InvalidResponseError for what no URL can be: its host or its port.
+    """
+    try:
+        there = urljoin(base, url)
+        origin(there)
+        if any(letter <= " " or letter == "\x7f" for letter in urlsplit(there).netloc):
+            raise ValueError("a host has no such letters")
+    except ValueError as error:
+        shown = url.partition("?")[0].rpartition("@")[2][:100]
+        raise InvalidResponseError(f"{shown!r} is no web address: {error}") from error
+    return there
 
 
 def redacted(url: str) -> str:

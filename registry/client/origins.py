@@ -79,17 +79,17 @@ class Proxy(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Proxy:
         """Read what a proxy variable says. Raises RegistryConfigError for what is no HTTP proxy."""
-        parts = urlsplit(text if "://" in text else f"http://{text}")
         try:
+            parts = urlsplit(text if "://" in text else f"http://{text}")
             port = parts.port
+            if parts.scheme not in _PORTS or not parts.hostname:
+                raise ValueError
         except ValueError:
-            port = -1
-        if parts.scheme not in _PORTS or not parts.hostname or port == -1:
             shown = text.rpartition("@")[2]
             raise RegistryConfigError(
                 f"{shown!r} is no proxy that registries can be reached through",
                 hint="http_proxy and https_proxy are http://HOST[:PORT] or https://HOST[:PORT]",
-            )
+            ) from None
         headers = {}
         if parts.username is not None:
             said = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
@@ -114,7 +114,7 @@ class Origin:
     ) -> None:
         self.host, self.port = location(parts)
         self.is_proxied = proxy is not None
-        self._netloc = parts.netloc
+        self._netloc = parts.netloc.rpartition("@")[2]
         self._scheme = parts.scheme
         self._config = config
         self._opened = opened
@@ -296,6 +296,9 @@ def location(parts: SplitResult) -> tuple[str, int]:
 
 def _has_something(connection: Connected) -> bool:
     """Whether an idle connection has anything to read: that can only be its end."""
+    pending = getattr(connection, "pending", None)  # of TLS: what was decrypted already, and poll does not see
+    if pending is not None and pending():
+        return True
     asked = select.poll()
     asked.register(connection.fileno(), select.POLLIN)
     return bool(asked.poll(0))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from core.digests import Digest
 from core.references import Reference
 from images.oci import INDEX_TYPES, MAX_DOCUMENT_BYTES, OCI_INDEX, Descriptor, decode_index
 from registry.client.client import Client
+from registry.client.http import joined
 from registry.client.repository import Repository
 from registry.errors import InvalidResponseError, NotFoundError
 
@@ -65,7 +66,7 @@ def _by_endpoint(repository: Repository, subject: Digest, artifact_type: str) ->
         following = _NEXT.search(response.headers.get("Link") or "")
         if following is None:
             return found
-        url = urljoin(urljoin(base, url), following[1])
+        url = joined(joined(base, url), following[1])
     raise InvalidResponseError(f"the referrers of {repository}@{subject} have over {_MAX_PAGES} pages")
 
 

@@ -162,9 +162,7 @@ def _host(parts: SplitResult) -> str:
 
 def _target(parts: SplitResult, *, whole: bool) -> str:
     """What of the URL is asked for. whole: also where, for a proxy. What may not stand in it is quoted."""
-    path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-    if not path.startswith("/"):
-        path = f"/{path}"
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")  # geturl() doubles two slashes in front
     quoted = quote(path, safe=_MAY_STAND_IN_A_TARGET)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{quoted}" if whole else quoted
 

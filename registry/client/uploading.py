@@ -11,10 +11,10 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from images.oci import Descriptor
-from registry.client.http import BodySource, Response, origin, redacted
+from registry.client.http import BodySource, Response, joined, origin, redacted
 from registry.client.repository import Repository
 from registry.client.retrying import check_cancelled
 from registry.errors import (
@@ -229,7 +229,7 @@ def upload_location(response: Response, asked: str, base: str) -> str:
         raise InvalidResponseError(
             f"{redacted(asked)}: the registry accepts an upload and does not say where (Location)"
         )
-    location = urljoin(asked, stated)
+    location = joined(asked, stated)
     parts, ours = urlsplit(location), urlsplit(base)
     if ours.scheme == "https" and parts.scheme == "http":
         # A registry behind a proxy that ends TLS often does not know it, and names its address without.

@@ -97,6 +97,15 @@ def test_redirect_to_where_nobody_listens_names_both(scripted: ScriptedRegistry,
         pull(Reference.parse(f"{scripted.host}/app:1"), store, client=client)
 
 
+@pytest.mark.parametrize("place", ["http://far.test:99999/x", "http://[::1/x", "http://far.test:me/x", "http://a b/x"])
+def test_redirect_to_no_web_address_is_told(
+    place: str, scripted: ScriptedRegistry, store: Store, client: Client
+) -> None:
+    scripted.fault("/manifests/", *answers(Answer(307, {"Location": place})))
+    with pytest.raises(InvalidResponseError, match="is no web address: "):
+        pull(Reference.parse(f"{scripted.host}/app:1"), store, client=client)
+
+
 @pytest.mark.parametrize(
     ("asked", "told"), [("90", "wait 90 s"), ("3000", "wait 50 minutes"), ("21600", "wait 6 hours")]
 )

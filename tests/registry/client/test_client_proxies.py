@@ -128,7 +128,9 @@ def test_plain_http_is_asked_of_the_proxy_by_whole_urls(tmp_path: Path) -> None:
     with serving(proxy.talk) as near:
         transport = HttpTransport(ClientConfig(tmp_path, http_proxy=f"127.0.0.1:{near}"))
         transport.send(Request("GET", "http://far.test:80/v2/a b\u00e9?n=1%20")).close()
+        transport.send(Request("GET", "http://far.test//as/signed?")).close()
         transport.close()
+    assert proxy.heard[1].startswith("GET http://far.test//as/signed HTTP/1.1\r\n")
     assert proxy.heard[0].startswith("GET http://far.test:80/v2/a%20b%C3%A9?n=1%20 HTTP/1.1\r\nHost: far.test\r\n")
 
 
@@ -143,7 +145,7 @@ def test_a_proxy_that_refuses_is_told(tmp_path: Path) -> None:
             transport.send(Request("GET", "https://far.test/v2/"))
 
 
-@pytest.mark.parametrize("text", ["socks5://me:secret@127.0.0.1:1080", "http://", "http://proxy:port"])
+@pytest.mark.parametrize("text", ["socks5://me:secret@127.0.0.1:1080", "http://", "http://proxy:port", "http://[::1"])
 def test_what_is_no_http_proxy_is_told_without_its_password(text: str, tmp_path: Path) -> None:
     transport = HttpTransport(ClientConfig(tmp_path, https_proxy=text))
     with pytest.raises(RegistryConfigError, match="is no proxy that registries can be reached through") as caught:
