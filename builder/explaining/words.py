@@ -37,6 +37,8 @@ def describe(change: MissReason) -> str:
             return f"changed: {change.old} → {change.new}"
         case "arg" | "env" | "option":
             label = change.name if change.kind == "option" else f"{change.kind.upper()} {change.name}"
+            if change.old is None and change.new is None:
+                return f"{label} changed"
             return f"{label} changed: {_value(change.old)} → {_value(change.new)}"
         case "added" | "removed" | "changed":
             return f"{change.name} {change.kind}" if not change.name.startswith("and ") else change.name

@@ -38,6 +38,7 @@ _MOST_LOG: Final = 4 << 20
 _TAIL: Final = 256 << 10
 _MOST_STEPS: Final = 1000
 _MOST_TEXT: Final = 16 << 10  # characters of an error
+_OF_VARIABLES: Final = frozenset({"arg", "env", "option"})  # reasons of a miss whose values come from build arguments
 _FLUSH_S: Final = 1.0
 _EVERY: Final = "0"
 """The first digit of the IDs of those cached builds after which old ones are removed: one in sixteen."""
@@ -135,7 +136,7 @@ class _Log:
         self._tail_bytes = self._left_out = self._written = 0
         self._flushed_at = time.monotonic()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # nobody has it but, for a moment, who looks whether the build runs
         self._file: TextIOWrapper = open(descriptor, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._display: JsonDisplay = JsonDisplay(_Counted(self))  # type: ignore[arg-type]
 
@@ -152,6 +153,7 @@ class _Log:
             if isinstance(event, StepOutput) and self._written >= _MOST_LOG:
                 self._keep(event)
                 return
+            event = _without_values(event)
             self._display.handle(event if self._masker is None else _masked_event(event, self._masker))
             if time.monotonic() - self._flushed_at >= _FLUSH_S:
                 self._file.flush()
@@ -229,6 +231,18 @@ def is_running(log: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _without_values(event: Event) -> Event:
+    """An event that does not say what values variables have and had, where they are why a step was built."""
+    if not isinstance(event, StepFinished) or not any(change.kind in _OF_VARIABLES for change in event.changes):
+        return event
+    from builder.explaining.words import in_words
+
+    changes = tuple(
+        change._replace(old=None, new=None) if change.kind in _OF_VARIABLES else change for change in event.changes
+    )
+    return event._replace(reason=in_words(changes), changes=changes)
 
 
 def _masked_event(event: Event, masker: Masker) -> Event:

@@ -88,6 +88,14 @@ def test_secrets_are_not_kept_and_nobody_else_may_look(shiplap: Shiplap, context
     assert {stat.S_IMODE(path.stat().st_mode) for path in history.iterdir()} == {0o600}
 
 
+def test_values_of_arguments_are_not_kept_where_they_are_why_a_step_ran(shiplap: Shiplap, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nARG TOKEN\nCOPY file /file-$TOKEN\n")
+    for value in ("one", "another"):
+        shiplap("build", "--build-arg", f"TOKEN=value-{value}", context)
+    assert "destination changed" in shiplap("build", "history", "logs").stdout
+    assert "value-" not in "".join(path.read_text() for path in (shiplap.root / "history").iterdir())
+
+
 def test_build_that_runs_is_shown_and_one_that_was_killed(shiplap: Shiplap, context: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         (context / "Dockerfile").write_text(f"FROM 127.0.0.1:{mute.getsockname()[1]}/x\n")

@@ -8,7 +8,6 @@ import sys
 import click
 
 from cli.building.pastbuilds import chosen, print_log
-from cli.progress.text import unturned
 from core.settings import Settings
 
 
@@ -31,5 +30,5 @@ def command(root: str | None, *, build: str, progress: str) -> None:
         print_log(found, sys.stdout)
         return
     for members in found.members():
-        text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
-        click.echo(unturned(text) if sys.stdout.isatty() else text)
+        # Escapes are the same text, and steer no terminal.
+        click.echo(json.dumps(members, ensure_ascii=sys.stdout.isatty(), separators=(",", ":")))
