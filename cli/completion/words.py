@@ -110,6 +110,9 @@ _BY_PARAMETER: Final[Mapping[tuple[str, str], Names]] = {
 _ABOUT: Final = 120
 """Characters of what a word is."""
 
+_ORDERS: Final[Mapping[str, str]] = {"'": "'", '"': '"$`\\!'}
+"""What bash does not take as it stands, in text that this mark has begun."""
+
 _KINDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("FILE", "PATH", "ROOTFS.tar|-", "CONTAINER:]PATH|-", "SOURCE:]DIR[:OPTIONS"), "file"),
     **dict.fromkeys(("DIR", "CONTEXT"), "dir"),
@@ -135,8 +138,7 @@ def answers(root: click.Group, line: str, breaks: str = "") -> Iterator[str]:
     for item in found:
         if item.type != "plain":
             yield f"{item.type}\t\t"
-        elif item.value.isprintable():
-            word = _in_bash(item.value, typed, line, breaks) if breaks else item.value
+        elif item.value.isprintable() and (word := _in_bash(item.value, typed, line, breaks) if breaks else item.value):
             yield f"plain\t{word}\t{' '.join(cell_text(item.help or '').split())[:_ABOUT]}"
 
 
@@ -182,11 +184,28 @@ def _is_between(line: str) -> bool:
 
 
 def _in_bash(word: str, typed: str, line: str, breaks: str) -> str:
-    """A word as bash wants it: quoted, unless who types has begun a quotation; from the last break on."""
-    begun = line[max(line.rfind(" "), line.rfind("\t")) + 1 :]
-    if begun[:1] in ("'", '"'):
-        return word
+    """A word as bash wants it: quoted, unless who types has begun a quotation; from the last break on.
+
+    Empty for one that would end the quotation, or be an order within it: strangers choose some of these words.
+    """
+    begun = _quotation(line)
+    if begun:
+        return "" if any(letter in word for letter in _ORDERS[begun]) else word
     quoted = shlex.quote(word)
     if quoted != word:
         return quoted
     return word[max(typed.rfind(each) for each in breaks) + 1 :]
+
+
+def _quotation(line: str) -> str:
+    """The quotation mark whose text has not ended at the end of a line; empty: there is none."""
+    begun = ""
+    letters = iter(line)
+    for letter in letters:
+        if letter == "\\" and begun != "'":
+            next(letters, None)
+        elif letter == begun:
+            begun = ""
+        elif not begun and letter in _ORDERS:
+            begun = letter
+    return begun

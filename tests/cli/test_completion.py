@@ -208,13 +208,16 @@ def test_jobs_of_this_repository(shiplap: Shiplap, tmp_path: Path) -> None:
 
 
 def test_words_stand_for_themselves_in_bash_and_none_is_an_order_to_a_terminal() -> None:
-    offered = ["test (3.11)", "$(touch hole)", "plain", "a\x1b[2Jb", "two\nlines"]
+    offered = ["test (3.11)", "$(touch hole)", "plain", "a\x1b[2Jb", "two\nlines", "tea';touch hole;'"]
     argument = click.Argument(["job"], shell_complete=lambda _context, _parameter, _typed: list(offered))
     root = click.Group(commands={"go": click.Command("go", params=[argument])})
     assert list(answers(root, "shiplap go ", _BREAKS)) == [
         "plain\t'test (3.11)'\t", "plain\t'$(touch hole)'\t", "plain\tplain\t",
+        """plain\t'tea'"'"';touch hole;'"'"''\t""",
     ]  # fmt: skip
-    assert next(answers(root, "shiplap go 'te", _BREAKS)) == "plain\ttest (3.11)\t"
+    inside = {"'": ["test (3.11)", "$(touch hole)", "plain"], '"': ["test (3.11)", "plain", "tea';touch hole;'"]}
+    for typed, begun in (("'", "'"), ('"', '"'), ("""'a "'"b""", '"')):
+        assert list(answers(root, f"shiplap go {typed}", _BREAKS)) == [f"plain\t{word}\t" for word in inside[begun]]
     assert next(answers(root, "shiplap go te")) == "plain\ttest (3.11)\t"
 
 
