@@ -55,12 +55,20 @@ class LayerEntry(msgspec.Struct, frozen=True, array_like=True):
 class Taken:
     """Some files of a layer, taken along while its entries are read. wants: which, by path.
 
-    found: their content, by path. One larger than 64 MiB is left out.
+    found: their content, by path. What goes beyond 64 MiB together is left out.
     """
 
     def __init__(self, wants: Callable[[str], bool]) -> None:
-        self.wants = wants
+        self._wants = wants
+        self._left = _MAX_TAKEN_BYTES
         self.found: dict[str, bytes] = {}
+
+    def wants(self, path: str, size: int) -> bool:
+        """Whether a file of so many bytes is to be taken; then there is less room for others."""
+        if size > self._left or not self._wants(path):
+            return False
+        self._left -= size
+        return True
 
 
 def read_entries(
@@ -68,14 +76,19 @@ def read_entries(
 ) -> list[LayerEntry]:
     """The entries of a layer, compressed or not, in its order.
 
-    limit_bytes: how much the tar may be when decompressed. Raises InvalidLayerError and CompressedDataError.
+    limit_bytes: how much the tar may be when decompressed. Raises InvalidLayerError, also for names that are too long
+    together, and CompressedDataError.
     """
     found: list[LayerEntry] = []
+    characters = 0
     reader = TarReader(DecompressingReader(stream, limit_bytes=limit_bytes))
     for entry in reader:
         read = _entry(entry, reader, taken)
         if read is not None:
             found.append(read)
+            characters += len(read.path) + len(read.link)
+        if characters > _MAX_CHARACTERS:
+            raise InvalidLayerError(f"the names in the layer have more than {_MAX_CHARACTERS} characters together")
         if len(found) > _MAX_ENTRIES:
             raise InvalidLayerError(f"the layer has more than {_MAX_ENTRIES} entries")
     return found
@@ -303,7 +316,7 @@ def _entry(entry: TarEntry, reader: TarReader, taken: Taken | None) -> LayerEntr
     kind = _KINDS.get(entry.kind, "device")
     content = b""
     if entry.size or entry.xattrs or entry.rdev:
-        is_taken = taken is not None and entry.size <= _MAX_TAKEN_BYTES and taken.wants(_text(name))
+        is_taken = taken is not None and taken.wants(_text(name), entry.size)
         parts: list[bytes] | None = [] if is_taken else None
         content = _hashed(entry, reader, parts)
         if taken is not None and parts is not None:

@@ -6,7 +6,7 @@ A result never changes, since its key is made of digests. It is kept as a file, 
 from __future__ import annotations
 
 import logging
-import sqlite3
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from core.cancellation import asking
-from core.errors import ShiplapError
+from core.errors import ShiplapError, StorageFullError
 from core.files import write_atomically
 
 WANTED_S: Final = 15.0
@@ -25,6 +25,7 @@ WANTED_S: Final = 15.0
 
 _MOST_WAITING: Final = 64
 _MOST_FAULTS: Final = 256
+_FAULT_S: Final = 60.0  # after which work is tried again that failed for a reason that may pass
 _log = logging.getLogger(__name__)
 
 Say: TypeAlias = Callable[[str], None]
@@ -46,6 +47,13 @@ class Result(NamedTuple):
     progress: str = ""
 
 
+class _Fault(NamedTuple):
+    """Why there is no result. until: when that is asked anew, by the clock."""
+
+    why: str
+    until: float = math.inf
+
+
 @dataclass
 class _Task:
     work: Work
@@ -64,7 +72,7 @@ class Background:
         self._clock = clock
         self._lock = threading.Lock()
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
-        self._faults: OrderedDict[str, str] = OrderedDict()
+        self._faults: OrderedDict[str, _Fault] = OrderedDict()
         self._is_busy = False
 
     def ask(self, key: str, work: Work) -> Result:
@@ -73,8 +81,9 @@ class Background:
         if data is not None:
             return Result(data)
         with self._lock:
-            if key in self._faults:
-                return Result(None, self._faults[key])
+            fault = self._faults.get(key)
+            if fault is not None and self._clock() < fault.until:
+                return Result(None, fault.why)
             task = self._tasks.get(key)
             if task is None and len(self._tasks) >= _MOST_WAITING:
                 return Result(None, progress="others are read first")
@@ -113,13 +122,14 @@ class Background:
             fault = self._do(key, task)
             with self._lock:
                 del self._tasks[key]
-                if fault:
+                self._faults.pop(key, None)
+                if fault is not None:
                     self._faults[key] = fault
                 while len(self._faults) > _MOST_FAULTS:
                     self._faults.popitem(last=False)
 
-    def _do(self, key: str, task: _Task) -> str:
-        """Returns why there will be no result; empty: there is one, or nobody wants it."""
+    def _do(self, key: str, task: _Task) -> _Fault | None:
+        """Returns why there will be no result; None: there is one, or nobody wants it."""
         try:
             with asking(partial(self._go_on, task)):
                 self._go_on(task)
@@ -127,11 +137,15 @@ class Background:
         except UnwantedError:
             _log.debug("%s: nobody wants it any more", key)
         except ShiplapError as error:
-            return error.message
-        except (OSError, sqlite3.Error) as error:  # the disk is full, a file went away, the registry was closed
-            _log.warning("%s: %s", key, error)
-            return f"it cannot be read: {error}"
-        return ""
+            return _Fault(error.message, self._again() if isinstance(error, StorageFullError) else math.inf)
+        except Exception as error:  # a file went away, the registry was closed; or it is our fault: others still come
+            _log.warning("%s: it cannot be made", key, exc_info=True)
+            why = isinstance(error, OSError) and error.strerror
+            return _Fault(f"it cannot be read: {why or 'the log of the service says why'}", self._again())
+        return None
+
+    def _again(self) -> float:
+        return self._clock() + _FAULT_S
 
     def _go_on(self, task: _Task) -> None:
         if self._clock() - task.asked_at > WANTED_S:

@@ -8,8 +8,9 @@ import tarfile
 
 import pytest
 
-from images.contents import LayerEntry, change_of, directory, layer_diff, paths_below, read_entries
-from images.errors import ImagesError
+from images import contents
+from images.contents import LayerEntry, Taken, change_of, directory, layer_diff, paths_below, read_entries
+from images.errors import ImagesError, InvalidLayerError
 
 
 def _tar(**files: bytes | None) -> bytes:
@@ -33,6 +34,17 @@ def test_entries_of_a_compressed_layer() -> None:
         ("etc", "directory", 0),
         ("etc/motd", "file", 5),
     ]
+
+
+def test_names_and_files_that_are_taken_have_limits_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_MAX_CHARACTERS", 30)
+    monkeypatch.setattr(contents, "_MAX_TAKEN_BYTES", 10)
+    taken = Taken(lambda path: path != "d")
+    layer = _tar(a=b"12345", b=b"123456", c=b"12345", d=b"")
+    assert len(read_entries(io.BytesIO(layer), taken=taken)) == 4
+    assert taken.found == {"a": b"12345", "c": b"12345"}
+    with pytest.raises(InvalidLayerError, match="30 characters"):
+        _entries(**{"a" * 20: b"", "b" * 20: b""})
 
 
 def test_whiteouts_are_what_they_remove() -> None:

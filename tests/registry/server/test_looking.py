@@ -210,6 +210,21 @@ def test_work_that_nobody_wants_any_more_is_given_up(tmp_path: Path) -> None:
     eventually(lambda: work.ask("quick", lambda say: b"done").data == b"done")
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("of ours"), OSError(5, "Input/output error", "/secret/place")])
+def test_work_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path, error: Exception) -> None:
+    now = [0.0]
+
+    def failing(say: Say) -> bytes:
+        raise error
+
+    work = Background(tmp_path / "results", clock=lambda: now[0])
+    eventually(lambda: work.ask("failing", failing).fault.startswith("it cannot be read: "))
+    assert "secret" not in work.ask("failing", failing).fault
+    eventually(lambda: work.ask("quick", lambda say: b"done").data == b"done")
+    now[0] += 61
+    eventually(lambda: work.ask("failing", lambda say: b"now").data == b"now")
+
+
 def test_a_result_that_is_damaged_is_made_again(bench: Bench) -> None:
     layer = bytes(1024)
     bench.client.push_blob(layer)
