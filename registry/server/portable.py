@@ -15,6 +15,7 @@ from core.digests import Digest
 from core.files import storage_errors
 from registry.server.content import Blob
 from registry.server.errors import digest_mismatch
+from registry.server.rules import check_document
 
 if TYPE_CHECKING:
     from registry.server.registry import Registry
@@ -128,8 +129,9 @@ def add_manifest(registry: Registry, repository: str, manifest: PortableManifest
 
 
 def add_rules(registry: Registry, repository: PortableRepository) -> None:
-    """Take in what was chosen for a repository, in place of what is."""
+    """Take in what was chosen for a repository, in place of what is. Raises SpecError 400 for what nobody can mean."""
     if repository.rules:
+        check_document(repository.rules)
         with registry.rows.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO registry_rules VALUES (?, ?)", (repository.name, repository.rules)

@@ -85,6 +85,14 @@ def shown_rules(policy: Policy | None) -> str:
     return "; ".join(found) or "none"
 
 
+def check_document(document: str) -> None:
+    """Check what a row is to have that comes from elsewhere. Raises SpecError 400."""
+    try:
+        _check(_policy("", document))
+    except msgspec.MsgspecError as error:
+        raise _refused(f"the rules of a repository cannot be read: {error}") from error
+
+
 def _check(wanted: Policy) -> None:
     patterns = list(wanted.immutable_tags)
     _check_number("the quota", wanted.quota_bytes, _MAX_BYTES)
@@ -94,7 +102,7 @@ def _check(wanted: Policy) -> None:
         patterns += [*its.keep_tags, *its.tags]
         _check_number("how many tags are kept", its.keep_last, _MAX_COUNT)
         _check_number("the days that tags are kept", its.keep_days, _MAX_DAYS)
-        if its.keep_last is None and its.keep_days is None and not its.keep_tags:
+        if not its.keep_last and not its.keep_days and not its.keep_tags:
             raise _refused("retention without a rule would remove every tag; say how many are kept, or for how long")
         if not its.tags:
             raise _refused("retention is about no tags; * is all of them")

@@ -145,6 +145,7 @@ def test_retention_of_a_page_is_what_is_collected(bench: Bench) -> None:
         Policy("", immutable_tags=("a b",)),
         Policy("", immutable_tags=("x",) * 51),
         Policy("", retention=Retention()),
+        Policy("", retention=Retention(keep_last=0)),
         Policy("", retention=Retention(keep_last=1, tags=())),
     ],
 )

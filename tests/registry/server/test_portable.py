@@ -14,7 +14,7 @@ from images.store import Store
 from registry.server.app import application
 from registry.server.browse import Browser
 from registry.server.errors import SpecError
-from registry.server.portable import add_content, add_manifest, add_rules, list_repositories
+from registry.server.portable import PortableRepository, add_content, add_manifest, add_rules, list_repositories
 from registry.server.registry import Registry
 from registry.server.settings import Policy, Retention, ServerSettings
 from tests.registry.server.conftest import Bench, Clock
@@ -68,6 +68,9 @@ def test_rules_of_repositories_are_carried(full: Bench, empty: Bench) -> None:
         add_rules(empty.registry, repository)
     assert empty.registry.rules.of("team/app") == full.registry.rules.of("team/app")
     assert empty.registry.rules.of("other/app") is None
+    for rules in ("{", '{"quota_bytes": -1}', '{"retention": {"keep_last": "all"}}'):
+        with pytest.raises(SpecError):
+            add_rules(empty.registry, PortableRepository("team/app", (), (), rules))
 
 
 def carried(full: Registry, empty: Registry) -> None:
