@@ -58,8 +58,10 @@ class _Steps:
         for place in (*running, *failed):
             try:
                 steps = client.call("GET", f"{job_path(self._run, place)}/steps")["steps"]
-            except (ServerError, UnreachableServerError):  # the next look tells whether the server is there
+            except ServerError:
                 continue
+            except UnreachableServerError:  # the next look tells whether the server is there
+                break
             found[place] = [step for step in steps if step["state"] in ("running", "failed")]
             if place in failed:
                 self._failed[place] = found[place]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import json_option
-from cli.progress.text import one_line, size_text
+from cli.progress.text import cell_text, size_text
 from cli.store import open_store
 from cli.table import print_json
 
@@ -75,20 +75,20 @@ def _counts(changes: Sequence[str]) -> str:
 def _packages(found: Sequence[ChangedName]) -> Iterator[str]:
     for each in found:
         versions = " → ".join(", ".join(side) for side in (each.old, each.new) if side)
-        yield one_line(f"{_SIGNS[each.change]} {each.name} {versions}")
+        yield cell_text(f"{_SIGNS[each.change]} {each.name} {versions}")
 
 
 def _settings(found: Sequence[ChangedSetting]) -> Iterator[str]:
     for each in found:
         change = "modified" if each.old and each.new else "added" if each.new else "removed"
         values = " → ".join(side for side in (each.old, each.new) if side)
-        yield one_line(f"{_SIGNS[change]} {each.name} {values}")
+        yield cell_text(f"{_SIGNS[change]} {each.name} {values}")
 
 
 def _paths(found: ComparedFiles) -> Iterator[str]:
     for each in found.paths:
         what = f"  ({', '.join(each.what)})" if each.what else ""
-        yield one_line(f"{_SIGNS[each.change]} /{each.path}{what}")
+        yield cell_text(f"{_SIGNS[each.change]} /{each.path}{what}")
     if found.hidden:
         yield f"  and {found.hidden} more: --limit shows them"
 
