@@ -1,12 +1,15 @@
 """Work that takes longer than a request may: done by one thread, while somebody goes on asking for its result.
 
-A result never changes, since its key is made of digests. It is kept as a file, and so known to all processes.
+A result never changes, since its key is made of digests. It is kept as a file, and so known to all processes, until
+others need the room: then it can be made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -25,6 +28,8 @@ WANTED_S: Final = 15.0
 
 _MOST_WAITING: Final = 64
 _MOST_FAULTS: Final = 256
+_MOST_BYTES: Final = 4 << 30  # of all results
+_TOUCHED_S: Final = 86_400.0  # how exactly it is known when a result was asked for
 _FAULT_S: Final = 60.0  # after which work is tried again that failed for a reason that may pass
 _log = logging.getLogger(__name__)
 
@@ -65,10 +70,14 @@ class Background:
     """Results in a directory. Thread-safe; it has a thread only while there is something to do.
 
     clock: seconds, for how long something was not asked for.
+    most_bytes: of results. Those that nobody has asked for for the longest time go, after others were made.
     """
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, directory: Path, *, clock: Callable[[], float] = time.monotonic, most_bytes: int = _MOST_BYTES
+    ) -> None:
         self._directory = directory
+        self._most_bytes = most_bytes
         self._clock = clock
         self._lock = threading.Lock()
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
@@ -98,7 +107,11 @@ class Background:
     def stored(self, key: str) -> bytes | None:
         """A result that is there."""
         try:
-            return (self._directory / key).read_bytes()
+            with (self._directory / key).open("rb") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > _TOUCHED_S:
+                    with contextlib.suppress(OSError):  # it is another user's, or the disk is to be read only
+                        os.utime(file.fileno())
+                return file.read()
         except FileNotFoundError:
             return None
 
@@ -117,7 +130,7 @@ class Background:
             with self._lock:
                 if not self._tasks:
                     self._is_busy = False
-                    return
+                    break
                 key, task = next(iter(self._tasks.items()))
             fault = self._do(key, task)
             with self._lock:
@@ -127,6 +140,18 @@ class Background:
                     self._faults[key] = fault
                 while len(self._faults) > _MOST_FAULTS:
                     self._faults.popitem(last=False)
+        with contextlib.suppress(OSError):
+            self._make_room()
+
+    def _make_room(self) -> None:
+        with os.scandir(self._directory) as entries:
+            found = [(state.st_mtime, state.st_size, entry.path) for entry in entries for state in [entry.stat()]]
+        left = sum(size for _, size, _ in found) - self._most_bytes
+        for _, size, path in sorted(found):
+            if left <= 0:
+                return
+            Path(path).unlink(missing_ok=True)
+            left -= size
 
     def _do(self, key: str, task: _Task) -> _Fault | None:
         """Returns why there will be no result; None: there is one, or nobody wants it."""

@@ -21,6 +21,7 @@ from images.comparing import ChangedName, ComparedFiles, compare_files, compare_
 from images.contents import LayerDiff, LayerEntry, Taken, layer_diffs, read_entries
 from images.oci import Descriptor
 from registry.server.background import Background, Say, Work
+from registry.server.content import Blob
 
 if TYPE_CHECKING:
     from registry.server.registry import Registry
@@ -102,15 +103,20 @@ class Listings:
         key = f"{layer.digest.hex}{_LISTING}"
         entries = _unpacked(self._background.stored(key), _entries)
         if entries is None:
-            taken = Taken(self._lists.is_database) if self._lists is not None else None
-            with self._registry.content.open(blob) as file:
-                entries = read_entries(file, limit_bytes=_MAX_LAYER_BYTES, taken=taken)
-            found = taken.found if taken is not None else {}
-            self._background.store(f"{layer.digest.hex}{_DATABASES}", _packed(found))
-            self._background.store(key, _packed(entries))
-            self._background.forget(layer.digest.hex)  # of before there were hashes
+            entries, _ = self._read(blob)
         self._keep(layer.digest, entries)
         return entries
+
+    def _read(self, blob: Blob) -> tuple[list[LayerEntry], dict[str, bytes]]:
+        """Make the listing of a layer: its entries, and the databases of packages in it."""
+        taken = Taken(self._lists.is_database) if self._lists is not None else None
+        with self._registry.content.open(blob) as file:
+            entries = read_entries(file, limit_bytes=_MAX_LAYER_BYTES, taken=taken)
+        found = taken.found if taken is not None else {}
+        self._background.store(f"{blob.digest.hex}{_DATABASES}", _packed(found))
+        self._background.store(f"{blob.digest.hex}{_LISTING}", _packed(entries))
+        self._background.forget(blob.digest.hex)  # of before there were hashes
+        return entries, found
 
     def changes(self, repository: str, layers: Sequence[Descriptor]) -> Answer[list[LayerDiff]]:
         """What each layer of an image changes, base first. Raises SpecError 404 for a layer that is not there."""
@@ -148,7 +154,7 @@ class Listings:
             for name, (repository, layers) in (("the old image", old), ("the new image", new)):
                 say(name)
                 sides.append(merged((layer.digest, self.get(repository, layer)) for layer in layers))
-            packages = [self._packages(side) for side in sides]
+            packages = [self._packages(side, where) for side, (where, _) in zip(sides, (old, new), strict=True)]
             changed = None
             if packages[0] is not None and packages[1] is not None:
                 changed = compare_versions(packages[0], packages[1])
@@ -163,15 +169,17 @@ class Listings:
             self._background.forget(key)
         return Answer(found, result.fault, result.progress)
 
-    def _packages(self, side: Mapping[str, tuple[str, LayerEntry]]) -> list[tuple[str, str]] | None:
-        """The packages of an image, by its databases. side: as of ``merged``. None: it has no database."""
+    def _packages(self, side: Mapping[str, tuple[str, LayerEntry]], repository: str) -> list[tuple[str, str]] | None:
+        """The packages of an image of this repository, by its databases. side: as of ``merged``. None: it has none."""
         files: dict[str, bytes] = {}
         if self._lists is None:
             return None
         for path, (digest, _) in side.items():
             if self._lists.is_database(path):
-                data = self._background.stored(f"{Digest(digest).hex}{_DATABASES}")
-                files[path] = (_unpacked(data, _databases) or {}).get(path, b"")
+                found = _unpacked(self._background.stored(f"{Digest(digest).hex}{_DATABASES}"), _databases)
+                if found is None:  # it had to make room
+                    _, found = self._read(self._registry.content.find(repository, Digest(digest)))
+                files[path] = found.get(path, b"")
         return self._lists.names_and_versions(files) if files else None
 
     def _check(self, repository: str, layers: Sequence[Descriptor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -211,6 +212,16 @@ def test_work_that_nobody_wants_any_more_is_given_up(tmp_path: Path) -> None:
     eventually(lambda: work.ask("quick", lambda say: b"done").data == b"done")
 
 
+def test_results_that_nobody_asked_for_make_room_for_others(tmp_path: Path) -> None:
+    work = Background(tmp_path / "results", most_bytes=25)
+    for age, key in enumerate("cab"):
+        work.store(key, b"0123456789")
+        os.utime(tmp_path / "results" / key, (0, 1000 - age))
+    assert work.stored("b")
+    eventually(lambda: work.ask("d", lambda say: b"0123456789").data is not None)
+    eventually(lambda: {key for key in "abcd" if work.stored(key)} == {"b", "d"})
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("of ours"), OSError(5, "Input/output error", "/secret/place")])
 def test_work_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path, error: Exception) -> None:
     now = [0.0]
@@ -270,3 +281,6 @@ def test_packages_are_compared_by_the_databases_that_are_seen_in_the_images(benc
     assert found.packages == [ChangedName("new", (), ("1",)), ChangedName("tide", ("1",), ("2",))]
     assert (found.files.modified, found.files.added) == (1, 0)
     assert compared([base], [base, gone]).packages is None
+    for path in (bench.registry.store.root / "serve" / "listings").glob("*.databases-*"):
+        path.unlink()  # as when others need the room
+    assert compared([base], [above]).packages == found.packages
