@@ -64,7 +64,7 @@ class Exchange:
 
     def __init__(self, stream: Stream, method: str) -> None:
         self._stream = stream
-        self._received = b""
+        self._received = bytearray()  # what is taken from its beginning costs no copy of the rest
         self._failed: OSError | ProtocolError | None = None
         self._was_cut_short = False
         self.status, self.headers, version = self._head()
@@ -123,14 +123,17 @@ class Exchange:
         raise ProtocolError(f"over {_MOST_INTERIM} answers came of which none was the last")
 
     def _until_blank_line(self) -> bytes:
-        while (end := _END_OF_HEAD.search(self._received)) is None:
+        looked_at = 0
+        while (end := _END_OF_HEAD.search(self._received, looked_at)) is None:
+            looked_at = max(0, len(self._received) - 3)
             if len(self._received) > _HEAD_BYTES:
                 raise ProtocolError(f"the answer has over {_HEAD_BYTES} bytes of headers")
             data = self._stream.recv(_RECEIVE_BYTES)
             if not data:
                 raise ProtocolError("it was closed in the middle of an answer" if self._received else NO_ANSWER)
             self._received += data
-        head, self._received = self._received[: end.start()], self._received[end.end() :]
+        head = bytes(self._received[: end.start()])
+        del self._received[: end.end()]
         return head
 
     def _frame(self, method: str) -> None:
@@ -193,13 +196,16 @@ class Exchange:
             if not data:
                 raise ProtocolError("it was closed between two chunks")
             self._received += data
-        line, self._received = self._received[: end + 1], self._received[end + 1 :]
-        return line
+        return self._taken(end + 1)
 
     def _receive(self, size: int) -> bytes:
         if not self._received:
             return self._stream.recv(size)
-        data, self._received = self._received[:size], self._received[size:]
+        return self._taken(size)
+
+    def _taken(self, size: int) -> bytes:
+        data = bytes(self._received[:size])
+        del self._received[:size]
         return data
 
 
