@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from registry.client.tls import Tls
 
 _CONNECT_TIMEOUT_S: Final = 20.0
-_READ_TIMEOUT_S: Final = 60.0  # for a single read: a connection over which nothing comes is taken for broken
+READ_TIMEOUT_S: Final = 60.0  # for a single read: a connection over which nothing comes is taken for broken
 _MOST_IDLE: Final = 16
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -165,7 +165,7 @@ class Origin:
             try:
                 if self._scheme == "https":
                     connection = self._secured(connection)
-                connection.settimeout(_READ_TIMEOUT_S)
+                connection.settimeout(READ_TIMEOUT_S)
             except OSError as error:
                 self._opened.end(connection)
                 if self._tls is not None and self._tls.may_try_again(error):

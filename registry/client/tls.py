@@ -51,7 +51,7 @@ class Tls:
         if isinstance(error, ssl.SSLCertVerificationError):
             return TlsError(f"{self._netloc}: x509: {error.verify_message}", hint=self._x509_hint(error))
         if isinstance(error, ssl.SSLEOFError):
-            return UnreachableError(f"the connection to {self._netloc} ended during the TLS handshake", connected=True)
+            return UnreachableError(f"the TLS connection to {self._netloc} was cut off", connected=True)
         told = error.reason or str(error)
         if told in NOT_TLS:
             allowing = f"--insecure-registry {self._netloc}, or SHIPLAP_INSECURE_REGISTRIES={self._netloc}"

@@ -15,11 +15,12 @@ from core.connections import is_exempt, reason
 from core.errors import HostNotFoundError, OutOfReachError
 from registry.client.config import ClientConfig, hostname, is_loopback
 from registry.client.http import Request, redacted
-from registry.client.origins import Connected, OpenConnections, Origin, Proxy, location
+from registry.client.origins import READ_TIMEOUT_S, Connected, OpenConnections, Origin, Proxy, location
 from registry.client.wire import Exchange, ProtocolError, ask
 from registry.errors import InvalidResponseError, OutOfBoundsError, UnreachableError
 
 _DRAIN_BYTES: Final = 64 << 10
+_DRAIN_S: Final = 1.0
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _MAY_STAND_IN_A_TARGET: Final = "/?:@!$&'()*+,;=-._~%[]|"
 
@@ -53,9 +54,12 @@ class HttpResponse:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        # A short rest is read, so that the connection can be used again; a long one is not worth it.
-        with contextlib.suppress(OSError, ProtocolError):
-            self._exchange.drain(_DRAIN_BYTES)
+        # A short rest is read, so that the connection can be used again; a long or slow one is not worth it.
+        if not self._exchange.is_done:
+            with contextlib.suppress(OSError, ProtocolError):
+                connection.settimeout(_DRAIN_S)
+                self._exchange.drain(_DRAIN_BYTES, _DRAIN_S)
+                connection.settimeout(READ_TIMEOUT_S)
         if self._exchange.is_reusable:
             self._origin.give(connection)
         else:

@@ -7,6 +7,7 @@ Sources: RFC 9110, RFC 9112. It is no more than registries need: no pipelining, 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
@@ -103,11 +104,15 @@ class Exchange:
                 raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def drain(self, limit: int) -> None:
-        """Read what is left of the body, where that is at most so many bytes and the connection is good for more."""
-        if not self._stays or (not self._is_chunked and (self._left or 0) > limit):
+    def drain(self, limit: int, within_s: float) -> None:
+        """Read what is left of the body, where that is at most so many bytes and the connection is good for more.
+
+        It ends after so many seconds, and the stream's time-out for one read.
+        """
+        if not self._stays or self._failed is not None or (not self._is_chunked and (self._left or 0) > limit):
             return
-        while limit > 0 and not self.is_done and (data := self.read(limit)):
+        ends_at = time.monotonic() + within_s
+        while limit > 0 and not self.is_done and time.monotonic() < ends_at and (data := self._piece(limit)):
             limit -= len(data)
 
     def _head(self) -> tuple[int, Headers, int]:

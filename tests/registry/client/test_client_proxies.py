@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry.client import ClientConfig
+from registry.client import transport as transport_module
 from registry.client.http import Request
 from registry.client.transport import HttpTransport
 from registry.errors import RegistryConfigError, UnreachableError
@@ -172,3 +173,24 @@ def test_a_connection_is_used_again_until_the_server_hangs_up(tmp_path: Path) ->
             if response.headers["Number"] == "2":
                 eventually(lambda: connections[0].fileno() == -1)
         transport.close()
+
+
+def test_a_rest_that_comes_too_slowly_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "_DRAIN_S", 0.05)
+    closed, all_sent = threading.Event(), threading.Event()
+
+    def slow(connection: socket.socket) -> None:
+        until_blank_line(connection)
+        connection.sendall(b"HTTP/1.1 404 No\r\nContent-Length: 400\r\n\r\n")
+        for _ in range(400):
+            connection.sendall(b"x")
+            if closed.wait(0.01):
+                return
+        all_sent.set()
+
+    with serving(slow) as port:
+        transport = HttpTransport(ClientConfig(tmp_path))
+        transport.send(Request("GET", f"http://127.0.0.1:{port}/v2/")).close()
+        closed.set()
+        transport.close()
+    assert not all_sent.is_set()

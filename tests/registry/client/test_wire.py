@@ -137,10 +137,13 @@ def test_what_came_before_a_break_is_returned_before_it_is_told(then: OSError | 
 def test_a_short_rest_is_drained_and_a_long_one_is_not() -> None:
     short = answer(_FRAMED["length"][0])
     short.read(10)
-    short.drain(2000)
+    short.drain(2000, 10.0)
     assert short.is_reusable
+    late = answer(_FRAMED["length"][0][:-10], then=OSError("nobody may read on"))
+    late.drain(2000, 0.0)
+    assert not late.is_reusable
     long = answer(_FRAMED["length"][0], then=OSError("nobody may read on"))
-    long.drain(1000)
+    long.drain(1000, 10.0)
     assert not long.is_reusable
 
 
