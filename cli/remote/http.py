@@ -266,12 +266,17 @@ class _Replayed(io.RawIOBase):
         return len(data)
 
 
+def not_ours() -> ServerError:
+    """What is said of an answer that no service gives, as of a proxy's page."""
+    return ServerError(
+        "the server's answer is no JSON of a service's", hint="is that a Shiplap service?", status=200, code=""
+    )
+
+
 def _decoded(data: bytes) -> Any:
     if not data:
         return None
     try:
         return json.loads(data)
     except ValueError as error:
-        raise ServerError(
-            "the server's answer is no JSON", hint="is that a Shiplap service?", status=200, code=""
-        ) from error
+        raise not_ours() from error

@@ -12,7 +12,7 @@ import msgspec
 
 from cli.progress.text import harmless
 from cli.remote.errors import RemoteError
-from cli.remote.http import Client
+from cli.remote.http import Client, not_ours
 from cli.table import rfc3339
 from core.suggestions import suggestion
 from pipelines.logs.lines import LogLine
@@ -76,7 +76,10 @@ class LogChoice(NamedTuple):
         if self.search:
             place, asked = f"{place}/search", {"limit": str(_FOUND), "text": self.search}
         while following is not None:
-            page = _page.decode(client.get(place, query={**asked, "first": str(following)}))
+            try:
+                page = _page.decode(client.get(place, query={**asked, "first": str(following)}))
+            except msgspec.MsgspecError as error:
+                raise not_ours() from error
             yield from page.lines
             following = page.next
 

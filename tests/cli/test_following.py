@@ -16,6 +16,8 @@ from cli.remote import following
 from cli.remote.build import _events
 from cli.remote.errors import RunLostError, ServerError
 from cli.remote.following import Follower, cancel_when, message_of, whole_events
+from cli.remote.http import Client
+from cli.remote.logchoice import LogChoice
 from cli.remote.servers import Server
 from core.events import StepOutput, StepStarted
 from pipelines.logs.lines import LogLine
@@ -220,3 +222,10 @@ def test_lines_of_one_moment_are_one_piece_of_output() -> None:
         (1, StepStarted(3, 5.0)), (2, StepOutput(3, 1, b"a\n\n", 6.0)), (4, StepOutput(3, 2, b"err\n", 6.0)),
         (5, StepOutput(3, 1, b"b\n", 6.0)), (6, StepOutput(3, 1, b"c\n", 7.0)), (7, None), (8, None),
     ]  # fmt: skip
+
+
+def test_a_page_in_place_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(Server("http://127.0.0.1:1", ""))
+    monkeypatch.setattr(client, "get", lambda path, query: b"<html>")
+    with pytest.raises(ServerError, match="no JSON of a service's"):
+        list(LogChoice().stored(client, "/runs/1", 3))
