@@ -16,7 +16,9 @@ _FILES: Final = sorted(path for path in _CHECKOUT.glob("*/**/errors.py") if ".ve
 def tree_of(path: Path) -> str:
     """The errors of a file, those of another file in brackets where something of this one is below them."""
     classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
-    parents = {node.name: ast.unparse(node.bases[0]) for node in classes if node.bases and node.name.endswith("Error")}
+    named = [node for node in classes if node.bases and node.name.endswith("Error")]
+    parents = {node.name: ast.unparse(node.bases[0]) for node in named}
+    parents = {name: parent for name, parent in parents.items() if parent != "NamedTuple"}  # what an error was told
     roots = dict.fromkeys(parent for parent in parents.values() if parent not in parents)
     return "\n".join(line for root in roots for line in _drawn(root, parents, is_known=root in parents))
 
