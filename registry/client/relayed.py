@@ -48,7 +48,12 @@ class RelayedTransport:
             sock = connection.sock
             with self._lock:
                 self._open.add(sock)
-            return _Relayed(connection.getresponse(), lambda: self._forget(sock))
+            try:
+                response = connection.getresponse()
+            except BaseException:
+                self._forget(sock)
+                raise
+            return _Relayed(response, lambda: self._forget(sock))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise UnreachableError(f"the relay to {parts.netloc} does not answer: {error}") from error

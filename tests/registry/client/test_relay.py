@@ -106,6 +106,7 @@ def test_to_ask_whether_a_registry_is_there_tells_it_nothing(path: str, registry
         ("GET", "https://r.example/v2/_catalog", 404),
         ("GET", "https://r.example/v2/team/app/tags/list", 404),
         ("GET", "https://r.example/v2/../admin/blobs/x", 404),
+        ("GET", "https://r.example/v2/team/../../admin/blobs/x", 404),
         ("GET", "https://r.example/v2/team/app/blobs/../../../admin", 404),
         ("GET", "https://r.example/v2/team/../../admin/blobs/x", 404),
         ("GET", "https://r.example/v2/team//app/blobs/x", 404),
