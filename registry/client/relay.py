@@ -25,7 +25,6 @@ from registry.client.config import domain_of
 from registry.client.http import Response
 from registry.errors import ErrorCode, ResponseError
 
-_COMPONENT: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"  # no .., which would lead out of /v2/
 _ASKED: Final = re.compile(
     rf"/v2/(?P<name>{PATH})/(?P<what>(?:manifests|blobs|referrers)/[A-Za-z0-9_][\w.+:-]{{0,250}})",
     re.ASCII,
