@@ -108,7 +108,6 @@ def test_to_ask_whether_a_registry_is_there_tells_it_nothing(path: str, registry
         ("GET", "https://r.example/v2/../admin/blobs/x", 404),
         ("GET", "https://r.example/v2/team/../../admin/blobs/x", 404),
         ("GET", "https://r.example/v2/team/app/blobs/../../../admin", 404),
-        ("GET", "https://r.example/v2/team/../../admin/blobs/x", 404),
         ("GET", "https://r.example/v2/team//app/blobs/x", 404),
         ("GET", "https://alice:pw@r.example/v2/team/app/blobs/x", 404),
         ("GET", "https://r.example/v2/team/app/blobs/x%0d%0aX:y", 404),
