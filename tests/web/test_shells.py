@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
+import pytest
 from flask.testing import FlaskClient
 
 from core.trust import of_branch, protected
@@ -16,6 +19,7 @@ from tests.toolkit.bounds import eventually
 from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
 from web.shellstreams import ShellStream
+from web.views import shells
 
 
 def test_terminal_is_for_who_may_have_the_shell_when_it_comes(client: FlaskClient, service: Service) -> None:
@@ -36,7 +40,7 @@ def test_terminal_is_for_who_may_have_the_shell_when_it_comes(client: FlaskClien
 
 
 def test_page_has_a_terminal_for_who_may_and_its_terminal_is_of_that_page_alone(
-    client: FlaskClient, service: Service
+    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a session: whichever page asks has the browser's cookie, so its address and the session's token count."""
     run = failed(service)
@@ -67,8 +71,18 @@ def test_page_has_a_terminal_for_who_may_and_its_terminal_is_of_that_page_alone(
         {"Sec-WebSocket-Protocol": ours["Sec-WebSocket-Protocol"]},
     ):
         assert client.get(terminal, headers={**upgrade, **wrong}).status_code == 403, wrong
+    over: list[Callable[[], str]] = []
+
+    def stream(*given: Any, is_paced: bool) -> ShellStream:
+        over.append(given[-1])
+        return ShellStream(*given, is_paced=is_paced)
+
+    monkeypatch.setattr(shells, "ShellStream", stream)
     taken = client.get(terminal, headers={**upgrade, **ours})
     assert "cannot hand a connection over" in taken.text, "the tests' server has none"
+    assert over[0]() == ""
+    service.sessions.end_all("ada")
+    assert over[0]() == "you have signed out"
 
 
 def test_terminal_that_goes_ends_its_shell_also_when_no_worker_hears_of_it(service: Service) -> None:

@@ -12,6 +12,7 @@ from pipelines.runs.shells import DEFAULT_COMMAND, Asker, ShellTerms, ShellView
 from web.calls import Call, Streamed
 from web.endpoints import Api
 from web.errors import ForbiddenError, InvalidRequestError
+from web.guard.cookies import session_text
 from web.guard.csrf import check_terminal
 from web.shellstreams import ShellStream, answer_of, is_of_a_page
 from web.views.jobs import Name
@@ -83,8 +84,10 @@ def attach_terminal(call: Call, run: Number, shell: Number) -> Streamed:
     Binary messages are what is typed, and what is shown. Text messages are JSON: ``{"rows": 24, "columns": 80}`` of the
     terminal; ``{"opened": true}`` and ``{"exit_code": 0, "reason": ""}`` of the shell, the last one before the end.
     """
+    session = ""
     if call.caller is None or call.caller.token is None:  # a page of another site could use a browser's session
         check_terminal()
+        session = session_text()
     head = answer_of(call.request.headers)
     service, hub = call.service, call.hub
     view = service.shells.get(run, shell)
@@ -95,6 +98,8 @@ def attach_terminal(call: Call, run: Number, shell: Number) -> Streamed:
         if hub.stopping:
             return "the service's web process ends"
         try:
+            if session and service.sessions.find(session) is None:
+                return "you have signed out"
             return "" if call.still_may(level, project) else "you may not have it any more"
         except DatabaseUnreachableError:  # asked again in a few seconds
             return ""
