@@ -24,7 +24,7 @@ from tests.toolkit.standin import HOSTILE, Standin, container, identity
 from tests.web.guard.signing import csrf, sign_in
 from web.app import create_app
 from web.backing import engine
-from web.engines.client import EngineAwayError, EngineClient, reference
+from web.engines.client import EngineAwayError, EngineClient, Stream, reference
 from web.engines.documents import changes_of, containers_of, facts_of
 from web.engines.frames import FrameError, FrameParser
 from web.engines.samples import Samples, sample_of
@@ -192,7 +192,8 @@ def test_frames_that_are_none_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "answer",
     [b"", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000],
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000,
+     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"],
 )  # fmt: skip
 def test_what_is_no_engine_is_an_error_with_a_hint(answer: bytes, tmp_path: Path) -> None:
     path = Path(tempfile.mkdtemp(dir="/tmp")) / "s"
@@ -212,6 +213,23 @@ def test_what_is_no_engine_is_an_error_with_a_hint(answer: bytes, tmp_path: Path
         thread.join()
     shutil.rmtree(path.parent)
     assert "SHIPLAP_ENGINE" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("headers", "begin"),
+    [({"transfer-encoding": "chunked"}, b"1"), ({}, b"an error without an end")],
+    ids=["a size without an end", "an error without an end"],
+)  # fmt: skip
+def test_no_more_of_an_answer_is_taken_than_it_may_have(headers: dict[str, str], begin: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"1" * 100_000)  # and nothing more: who waited for it would wait for ever
+        stream = Stream(ours, headers, begin)
+        if headers:
+            with pytest.raises(ConnectionResetError, match="no chunks"):
+                next(stream.pieces())
+        else:
+            assert len(stream.begin()) < 200_000
 
 
 def test_figures_are_taken_only_while_somebody_looks(standin: Standin) -> None:

@@ -64,7 +64,7 @@ class EngineClient:
             status, headers, early = _head(sock)
             found = Stream(sock, headers, early)
             if status != http.client.OK:
-                raise _refused(status, b"".join(found.pieces())[:_MOST_HEAD_BYTES])
+                raise _refused(status, found.begin())
             yield found
 
     def taken(self, path: str, body: object, headers: str = "") -> tuple[socket.socket, bytes]:
@@ -82,7 +82,7 @@ class EngineClient:
             sock.sendall(head.encode() + data)
             status, found, early = _head(sock)
             if status != http.client.SWITCHING_PROTOCOLS:
-                raise _refused(status, b"".join(Stream(sock, found, early).pieces())[:_MOST_HEAD_BYTES])
+                raise _refused(status, Stream(sock, found, early).begin())
         except OSError as error:
             sock.close()
             raise EngineAwayError(f"the engine at {self._path} does not answer: {error}", hint=_HINT) from error
@@ -189,10 +189,19 @@ class Stream:
                 continue
             heard_at = time.monotonic()
             if not data:
-                if self._is_chunked:
+                if self._is_chunked or self._left > 0:
                     raise ConnectionResetError("the engine has gone")
                 return
             self._buffer += data
+
+    def begin(self) -> bytes:
+        """The body, or as much of it as an error may have. Raises OSError."""
+        data = b""
+        for piece in self.pieces():
+            data += piece
+            if len(data) >= _MOST_HEAD_BYTES:
+                break
+        return data
 
     def _next(self) -> bytes | None:
         """What is there of the body; b"" at its end; None: more has to come."""
@@ -211,6 +220,8 @@ class Stream:
     def _chunk(self) -> bytes | None:
         line, separator, _ = bytes(self._buffer[:_MOST_SIZE_LINE]).partition(b"\r\n")
         if not separator:
+            if len(self._buffer) >= _MOST_SIZE_LINE:
+                raise ConnectionResetError("the engine's answer is in no chunks")
             return None
         try:
             size = int(line.partition(b";")[0], 16)
