@@ -26,6 +26,7 @@ from web.app import create_app
 from web.backing import engine
 from web.engines.client import EngineAwayError, EngineClient, Stream, reference
 from web.engines.documents import changes_of, containers_of, facts_of
+from web.engines.engines import ContainerEngine
 from web.engines.frames import FrameError, FrameParser
 from web.engines.samples import Samples, sample_of
 from web.errors import NotFoundError, UnavailableError
@@ -131,7 +132,9 @@ def test_lines_that_are_not_kept_any_more_are_gone(app: Flask, service: Service,
     first = standin.began_ns
     assert told(client.get(f"{WEB}/since/{first}/log/marks"))["lines"] == 399
     standin.began_ns += 10**9
-    assert client.get(f"{WEB}/since/{first}/log?first=1").status_code == 410
+    for path in ("log?first=1", "events"):
+        assert client.get(f"{WEB}/since/{first}/{path}").status_code == 410, path
+    assert client.get("/containers/nobody/since/0/events").status_code == 404
 
 
 def test_engine_that_is_away_is_said_with_what_to_do(app: Flask, service: Service, standin: Standin) -> None:
@@ -143,6 +146,23 @@ def test_engine_that_is_away_is_said_with_what_to_do(app: Flask, service: Servic
         assert "shiplap engine" in answer.text
     assert client.get(WEB).status_code == 503
     assert client.get("/find?q=shop").status_code == 200
+
+
+def test_slow_engine_is_waited_for_once_by_all_who_look_at_other_pages() -> None:
+    now, asked = 0.0, list[str]()
+
+    class Slow(EngineClient):
+        def get(self, path: str, /, **_: Any) -> Any:
+            asked.append(path)
+            raise UnavailableError("the engine has not answered in time")
+
+    known = ContainerEngine("/nowhere", clock=lambda: now)
+    known.client = Slow("/nowhere")
+    assert [*known.lately(), *known.lately()] == []
+    assert len(asked) == 1
+    now = 16.0
+    known.lately()
+    assert len(asked) == 2
 
 
 def test_without_an_engine_the_pages_say_how_to_have_one(service: Service) -> None:

@@ -46,6 +46,7 @@ class ContainerEngine:
         self._clock = clock
         self._lock = threading.Lock()
         self._list: tuple[float, list[Container]] | None = None
+        self._silent_until = 0.0
         self._host = ""
 
     def containers(self) -> Sequence[Container]:
@@ -64,14 +65,20 @@ class ContainerEngine:
         return found
 
     def lately(self) -> Sequence[Container]:
-        """The containers as they were a little while ago. Waits for no engine that is slow; raises nothing."""
+        """The containers as they were a little while ago; raises nothing.
+
+        An engine that is slow is waited for once in a while, and not by each of those who look.
+        """
         with self._lock:
             known = self._list
         if known is not None and self._clock() - known[0] < _LATELY_S:
             return known[1]
+        if self._clock() < self._silent_until:
+            return ()
         try:
             return self._listed(_HASTE_S)
         except ShiplapError:
+            self._silent_until = self._clock() + _LATELY_S
             return ()
 
     def host(self) -> str:

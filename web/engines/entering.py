@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
+from core.errors import ShiplapError
 from pipelines.runs.shellpipes import PIECE_BYTES, Kind, Said
-from web.engines.client import EngineAwayError, EngineClient
-from web.errors import InvalidRequestError, UnavailableError
+from web.engines.client import EngineClient
+from web.errors import UnavailableError
 
 SHELL: Final = ("/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash; exec sh")
 """bash where there is one."""
@@ -49,7 +50,7 @@ class Entered:
         sock = self._socket
         if sock is None:
             return self._begin()
-        if not select.select([sock], [], [], wait_s)[0]:
+        if not _is_ready(sock, select.POLLIN, wait_s):
             return ()
         try:
             data = sock.recv(PIECE_BYTES)
@@ -102,7 +103,7 @@ class Entered:
         while left:
             if gives_up():
                 return False
-            if select.select([], [sock], [], _PAUSE_S)[1]:
+            if _is_ready(sock, select.POLLOUT, _PAUSE_S):
                 try:
                     left = left[sock.send(left, socket.MSG_DONTWAIT) :]
                 except BlockingIOError:
@@ -115,7 +116,7 @@ class Entered:
         with self._lock:
             self._size, identity = (rows, columns), self._exec
         if identity:
-            with contextlib.suppress(EngineAwayError, InvalidRequestError):  # a size is no reason to end
+            with contextlib.suppress(ShiplapError):  # a size is no reason to end, also of a command that has just ended
                 self._client.post(f"/exec/{identity}/resize", h=str(rows), w=str(columns))
 
     def _end(self) -> bytes:
@@ -142,6 +143,13 @@ class Entered:
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+
+def _is_ready(sock: socket.socket, event: int, wait_s: float) -> bool:
+    """Whether something can be read or sent, or the other end has gone. Of any descriptor: a process has many."""
+    poller = select.poll()
+    poller.register(sock, event)
+    return bool(poller.poll(1000 * wait_s))
 
 
 def _bounded(count: int) -> int:

@@ -145,28 +145,31 @@ class ContainerLogs:
         with self._from(container, begin, 1) as lines:
             yield (line.text.encode(errors="replace") + b"\n" for line in lines)
 
-    def events(self, container: str, begin: Moment, after: int, why_over: Callable[[], bool]) -> Iterator[bytes]:
+    def events(self, container: str, begin: Moment, after: int, is_over: Callable[[], bool]) -> Iterator[bytes]:
         """Lines behind a number as server-sent events, as they are written, until the container has ended.
 
-        why_over: asked every second whether it is to end.
+        The first event is there within a second; an error that is known then is raised in its place.
+        is_over: asked every second whether it is to end.
         """
         if not _following.acquire(blocking=False):
             raise UnavailableError(f"{_FOLLOWERS} logs are followed, as many as may be", hint="try again later")
         try:
-            yield b"retry: 1000\n\n"
-            yield from self._events(container, begin, after, why_over)
+            events = self._events(container, begin, after, is_over)
+            first = next(events, b"")  # what the engine says against it, and lines that have gone, are errors
+            yield b"retry: 1000\n\n" + first
+            yield from events
         finally:
             _following.release()
 
-    def _events(self, container: str, begin: Moment, after: int, why_over: Callable[[], bool]) -> Iterator[bytes]:
+    def _events(self, container: str, begin: Moment, after: int, is_over: Callable[[], bool]) -> Iterator[bytes]:
         place = self._of(container, begin).before(after + 1)
         maker = _Maker(place.number)
-        said_at = time.monotonic()
+        said_at = -_HEARTBEAT_S
         query = _query(place) | {"follow": "1"}
         with self._client.stream(f"/containers/{container}/logs", **query) as stream:
             parser, skipping = _parser(stream), _Skipping(place)
             for piece in stream.pieces(_TICK_S):
-                if why_over():
+                if is_over():
                     return
                 lines = [line for frame in skipping.left(parser.feed(piece)) for line in maker.lines(frame)]
                 told = b"".join(_event(line) for line in lines if line.n > after)

@@ -84,8 +84,13 @@ class Samples:
         return bool(wanted)
 
     def _run(self) -> None:
-        while self.take():
-            time.sleep(EACH_S)
+        try:
+            while self.take():
+                time.sleep(EACH_S)
+        except BaseException:  # whoever looks next begins anew
+            with self._lock:
+                self._is_running = False
+            raise
 
     def _note(self, container: str, document: Any) -> None:
         found = sample_of(document, self._used.get(container))
