@@ -84,6 +84,8 @@ def test_roles_decide_what_is_seen_and_done(app: Flask, service: Service, standi
     page = viewer.get(WEB).text
     assert "of-the-database" not in page, "the environment"
     assert 'id="log"' not in page
+    assert "/usr/bin/tide" not in page, "the command, which may have a password"
+    assert "/usr/bin/tide" in member.get(WEB).text
     assert viewer.get(f"{WEB}/since/0/log").status_code == 403
     assert viewer.post(f"{WEB}/stop", data={"_csrf": csrf(viewer)}).status_code == 403
     assert 'id="log"' in member.get(WEB).text

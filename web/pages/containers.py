@@ -1,8 +1,8 @@
 """The containers, networks and volumes of the engine that SHIPLAP_ENGINE names.
 
 They belong to no project: the service's roles count. Who may read everything sees them and their figures. What they
-write, and starting and stopping them, is for who may build; their files, their whole document, a shell and removing
-them for administrators: an engine's containers may have secrets that nobody masks.
+write, their commands and labels, and starting and stopping them, is for who may build; their files, their whole
+document, a shell and removing them for administrators: an engine's containers may have secrets that nobody masks.
 """
 
 from __future__ import annotations
