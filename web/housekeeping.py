@@ -63,7 +63,7 @@ class Housekeeper(threading.Thread):
         try:
             sample = measured(self._service, self._registry)
             note_sample(self._service.database, self._registry.store.identity, sample)
-        except ShiplapError as error:
+        except (ShiplapError, OSError) as error:
             _log.warning("the disk was not measured: %s", error)
 
     def tidy(self) -> None:

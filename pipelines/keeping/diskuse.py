@@ -6,12 +6,14 @@ of the slopes between all pairs (Theil and Sen), which one day of cleaning up, o
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from pipelines.database import Database
 from pipelines.schema import disk_samples
@@ -61,7 +63,9 @@ def note_sample(database: Database, host: str, sample: DiskSample) -> None:
     with database.write() as connection:
         this = (disk_samples.c.host == host) & (disk_samples.c.hour == hour)
         connection.execute(delete(disk_samples).where(this))
-        connection.execute(insert(disk_samples).values(host=host, hour=hour, **msgspec.structs.asdict(sample)))
+        row = {"host": host, "hour": hour, **msgspec.structs.asdict(sample)}
+        with contextlib.suppress(IntegrityError), connection.begin_nested():  # another process of the host was quicker
+            connection.execute(insert(disk_samples).values(row))
         connection.execute(delete(disk_samples).where(disk_samples.c.at < sample.at - KEEP_S))
 
 

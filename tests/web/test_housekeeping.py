@@ -27,6 +27,7 @@ def test_contexts_out_of_use_go_and_the_registry_is_collected_again_and_again(
     report = mock.Mock(freed_bytes=0)
     collect = mock.Mock(side_effect=[StorageFullError("no space left"), report, report, *[report] * 1000])
     monkeypatch.setattr("web.housekeeping.collect", collect)
+    monkeypatch.setattr("web.housekeeping.measured", mock.Mock(side_effect=OSError("the disk has gone")))
     with Store.open(service.settings.root) as store:
         registry = Registry(store, ServerSettings(access="users"))
         housekeeper = Housekeeper(service, registry, every_s=0.01)
