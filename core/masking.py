@@ -30,10 +30,16 @@ _BASE64_LINE_BYTES: Final = 57  # 76 columns
 
 
 _PERCENT: Final = re.compile("%[0-9A-F]{2}")
+_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/\s]*@")
 _GO: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 _BASH_ANYWHERE: Final = re.compile(r"[!\"$&'()*,;<>?\[\\\]^`{|} ]")
 _BASH_SPECIAL: Final = re.compile(_BASH_ANYWHERE.pattern + "|^[#~]")
 _IN_DOUBLE_QUOTES: Final = re.compile(r'[$`"\\]')
+
+
+def mask_user_information(text: str) -> str:
+    """The text with ``***`` for what stands before the last @ of each address in it: names, passwords, tokens."""
+    return _USER_INFORMATION.sub(f"{MASK}@", text)
 
 
 class FormFinder:

@@ -6,11 +6,12 @@ and then "changed".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+
+from core.masking import mask_user_information
 
 MOST: Final = 100
 """The changes that one action notes; the last one then says how many more there were."""
@@ -18,7 +19,6 @@ MOST: Final = 100
 LONGEST: Final = 500
 _SET: Final = "set"
 _CHANGED: Final = "changed"
-_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -95,5 +95,5 @@ def _text(value: object) -> str:
         text = ", ".join(_text(each) for each in value)
     else:
         text = str(value)
-    text = _USER_INFORMATION.sub("***@", " ".join(text.split()))
+    text = mask_user_information(" ".join(text.split()))
     return f"{text[: LONGEST - 1]}…" if len(text) > LONGEST else text

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from core.masking import MASK, MIN_LENGTH, Masker
+from core.masking import MIN_LENGTH, Masker, mask_user_information
 from core.settings import ServiceSettings
-
-_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class Hider:
@@ -20,7 +16,7 @@ class Hider:
         self._masker = Masker(secret.encode() for secret in secrets if len(secret.encode()) >= MIN_LENGTH)
 
     def __call__(self, text: str) -> str:
-        return self._masker.mask(_USER_INFORMATION.sub(f"{MASK}@", text))
+        return self._masker.mask(mask_user_information(text))
 
 
 def hider(settings: ServiceSettings) -> Hider:

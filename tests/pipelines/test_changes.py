@@ -32,6 +32,10 @@ def test_only_what_differs_is_told_and_members_within_have_dots() -> None:
 def test_passwords_in_addresses_are_left_out_and_long_texts_cut() -> None:
     old, new = "https://ci:hunter2@git.example/x", "https://ci:hunter3@git.example/x"
     assert told({"repository": old}, {"repository": new}) == ["repository: https://***@git.example/x → changed"]
+    mirrors = {"mirrors": ["https://ci:a@b@one.example/x", "git@two.example:x", "https://three.example/a@b"]}
+    assert told(None, mirrors) == [
+        "mirrors: nothing → https://***@one.example/x, git@two.example:x, https://three.example/a@b"
+    ], "of a password with an @ nothing is left"
     (long,) = compared({"text": "a" * 9999}, {"text": "a" * 9998 + "b"})
     assert (len(long.before), long.after) == (LONGEST, "changed")
     many = compared({}, {str(number): "x" for number in range(10_000)})
