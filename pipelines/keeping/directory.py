@@ -98,21 +98,24 @@ class BackupDirectory:
         try:
             lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise BackupError(
-                f"backups cannot be written to {path}: {error.strerror}",
-                hint="SHIPLAP_BACKUP_DIR names a directory that the web process may write; "
-                "of a systemd unit, ReadWritePaths= has it, too",
-            ) from error
-        if not lock_within(lock, _PATIENCE_S):  # who only looks holds it for a moment
+            raise _unwritable(path, error) from error
+        try:
+            if not lock_within(lock, _PATIENCE_S):  # who only looks holds it for a moment
+                raise ConflictError("a backup is being made", hint="wait until it is there")
+            began = self._clock()
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, msgspec.json.encode(BeingMade(by, began)), 0)
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(began))
+            file = path / f"shiplap-{stamp}{'-images' if images else ''}.tar"
+            work = (lock, file, by, began, images)
+            thread = threading.Thread(target=self._work, args=work, name="backup", daemon=True)
+            thread.start()
+        except OSError as error:  # the disk is full, say
             os.close(lock)
-            raise ConflictError("a backup is being made", hint="wait until it is there")
-        began = self._clock()
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, msgspec.json.encode(BeingMade(by, began)), 0)
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(began))
-        file = path / f"shiplap-{stamp}{'-images' if images else ''}.tar"
-        thread = threading.Thread(target=self._work, args=(lock, file, by, began, images), name="backup", daemon=True)
-        thread.start()
+            raise _unwritable(path, error) from error
+        except BaseException:
+            os.close(lock)
+            raise
         return thread
 
     def _work(self, lock: int, file: Path, by: str, began: float, images: bool) -> None:
@@ -133,6 +136,14 @@ class BackupDirectory:
             _log.error("the backup that %s asked for failed: %s", by, error)
             where = f"{file} on {socket.gethostname()}"
             note_backup(self._settings, MadeBackup(began, self._clock() - began, by, where, 0, images, error))
+
+
+def _unwritable(path: Path, error: OSError) -> BackupError:
+    return BackupError(
+        f"backups cannot be written to {path}: {error.strerror}",
+        hint="SHIPLAP_BACKUP_DIR names a directory that the web process may write, with room; "
+        "of a systemd unit, ReadWritePaths= has it, too",
+    )
 
 
 def _remove(directory: Path, pattern: re.Pattern[str], *, keep: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask
@@ -18,6 +19,7 @@ from core.release import VERSION
 from core.settings import ServiceSettings
 from images.store import Store
 from pipelines.changes import in_words
+from pipelines.errors import BackupError
 from pipelines.keeping import directory
 from pipelines.keeping.diskuse import DiskSample, note_sample
 from pipelines.keeping.records import last_whole, made_backups
@@ -251,3 +253,15 @@ def test_a_backup_that_fails_is_listed_with_its_reason(service: Service, tmp_pat
     (failed,) = made_backups(service.database)
     assert "No space left on device" in failed.error
     assert last_whole(service.database) is None
+
+
+def test_a_disk_that_is_full_refuses_a_backup_and_leaves_the_next_one_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = directory.BackupDirectory(service.settings, make=lambda *_, **__: None)
+    with monkeypatch.context() as full:
+        full.setattr("pipelines.keeping.directory.os.pwrite", mock.Mock(side_effect=OSError(28, "No space left")))
+        with pytest.raises(BackupError, match="No space left"):
+            made.start("ada", images=False)
+    assert made.being_made() is None
+    made.start("ada", images=False).join()
