@@ -66,6 +66,7 @@ def test_page_has_a_terminal_for_who_may_and_its_terminal_is_of_that_page_alone(
         {},
         {**ours, "Origin": "http://evil.test"},
         {**ours, "Origin": "null"},
+        {**ours, "Origin": "http://[localhost"},
         {**ours, "Sec-WebSocket-Protocol": "shiplap-terminal, csrf.x"},
         {**ours, "Sec-Fetch-Site": "same-site"},
         {"Sec-WebSocket-Protocol": ours["Sec-WebSocket-Protocol"]},

@@ -34,7 +34,7 @@ def check_csrf(*, in_session: bool) -> None:
     in_session: whether the token is the session's; else it is the visitor's.
     """
     origin = request.headers.get("Origin", "")
-    if origin and origin != "null" and urlsplit(origin).netloc != request.host:
+    if origin and origin != "null" and _host_of(origin) != request.host:
         raise ForbiddenError("this request comes from a page of another site", hint=_proxy_hint(origin))
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise ForbiddenError("this request comes from a page of another site", hint=_HINT)
@@ -51,7 +51,7 @@ def check_terminal() -> None:
     name no headers then, so the token is among the protocols, behind ``csrf.`` there.
     """
     origin = request.headers.get("Origin", "")
-    if not origin or urlsplit(origin).netloc != request.host:
+    if not origin or _host_of(origin) != request.host:
         raise ForbiddenError("this request comes from no page of this service", hint=_proxy_hint(origin or "nothing"))
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise ForbiddenError("this request comes from no page of this service", hint=_HINT)
@@ -60,6 +60,14 @@ def check_terminal() -> None:
     key = session_text()
     if not key or not hmac.compare_digest(sent.encode(errors="replace"), _token(key).encode()):
         raise ForbiddenError("this page has no valid token of this session", hint=_HINT)
+
+
+def _host_of(origin: str) -> str:
+    """HOST[:PORT] of an Origin; empty for what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _token(key: str) -> str:
