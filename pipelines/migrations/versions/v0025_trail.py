@@ -13,7 +13,9 @@ from sqlalchemy.engine import Connection
 revision = "0025"
 down_revision = "0024"
 
-_BATCH = 2000
+_BATCH = 200  # a plan may have a megabyte
+_LONGEST_NAME = 255
+_LONGEST_ID = 80
 
 
 def upgrade() -> None:
@@ -83,10 +85,10 @@ def _made(row: Any) -> Iterator[dict[str, object]]:
     manifest = result.get("manifest") or exports.get("DIGEST") or ""
     image = result.get("image") or ""
     names = result.get("names") or [exports.get("IMAGE") or ""]
-    if not (manifest and image):
+    if not (manifest and image) or max(len(manifest), len(image)) > _LONGEST_ID:
         return
     for registry, repository in dict.fromkeys(_place(name) for name in names if name):
-        if registry and len(registry) <= 255:
+        if registry and max(len(registry), len(repository)) <= _LONGEST_NAME:
             its = {"registry": registry, "repository": repository, "manifest": manifest, "image": image}
             yield {"job": row.number, "run": row.run, **its}
 
