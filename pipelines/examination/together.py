@@ -2,7 +2,8 @@
 
 Threads, and not processes as the command has: a web process has many threads and does not fork. So a look that hangs
 goes on behind, until its connection gives up; the finding is then that there was no answer. That is why there is one
-examination at a time, whose result is kept for everybody who looks.
+examination at a time, whose result is kept for everybody who looks, and why a look that still hangs is not taken again.
+No thread of a look keeps the process from ending.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from core.settings import ServiceSettings
 from pipelines.examination.findings import Finding, Look, careful
-from pipelines.examination.hiding import hider
+from pipelines.examination.hiding import Hider, hider
 from pipelines.examination.host import look_at_disk, look_at_git
 from pipelines.examination.stores import look_at_database, look_at_key, look_at_redis
 from pipelines.keys.keynumbers import ORIGIN
@@ -32,11 +34,15 @@ class Examined(NamedTuple):
 
 
 class Examiner:
-    """Takes the looks, and keeps what they found for a while. Thread-safe."""
+    """Takes the looks, and keeps what they found for a while. Thread-safe. looks: instead of ``looks_here``."""
 
-    def __init__(self, settings: ServiceSettings, *, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: ServiceSettings, looks: Sequence[Look] = (), *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._looks = looks or looks_here(settings)
+        self._hide: Callable[[], Hider] = lambda: hider(settings)
         self._clock = clock
+        self._going: dict[str, Future[list[Finding]]] = {}
         self._lock = threading.Lock()
         self._known: Examined | None = None
 
@@ -44,8 +50,25 @@ class Examiner:
         """As of now, or of some seconds ago."""
         with self._lock:
             if self._known is None or self._clock() - self._known.at > _KEPT_S:
-                self._known = Examined(tuple(examine(looks_here(self._settings), self._settings)), self._clock())
+                hide, found = self._hide(), self._examine()
+                hidden = [each._replace(detail=hide(each.detail), remedy=hide(each.remedy)) for each in found]
+                self._known = Examined(tuple(hidden), self._clock())
             return self._known
+
+    def _examine(self) -> Iterable[Finding]:
+        """What the looks find, in their order."""
+        going = {name: work for name, work in self._going.items() if not work.done()}
+        self._going = {look.name: going.get(look.name) or _begun(look) for look in self._looks}
+        fresh = [work for name, work in self._going.items() if name not in going]
+        concurrent.futures.wait(fresh, timeout=max(look.bound_s for look in self._looks))
+        for look in self._looks:
+            work = self._going[look.name]
+            if not work.done():
+                yield Finding(look.name, "FAILED", f"no answer within {look.bound_s:g} seconds", look.see)
+            elif (error := work.exception()) is not None:
+                yield Finding(look.name, "FAILED", f"{type(error).__name__}: {error}", look.see)
+            else:
+                yield from work.result()
 
 
 def looks_here(settings: ServiceSettings) -> list[Look]:
@@ -59,19 +82,15 @@ def looks_here(settings: ServiceSettings) -> list[Look]:
     ]
 
 
-def examine(looks: Sequence[Look], settings: ServiceSettings) -> list[Finding]:
-    """What the looks find, in their order, without the secrets of the settings."""
-    hide = hider(settings)
-    pool = concurrent.futures.ThreadPoolExecutor(len(looks), "examination")
-    started = [pool.submit(_findings, look) for look in looks]
-    concurrent.futures.wait(started, timeout=max(look.bound_s for look in looks))
-    pool.shutdown(wait=False, cancel_futures=True)
-    found: list[Finding] = []
-    for look, work in zip(looks, started, strict=True):
-        silent = Finding(look.name, "FAILED", f"no answer within {look.bound_s:g} seconds", look.see)
-        found += work.result() if work.done() and not work.cancelled() else [silent]
-    return [finding._replace(detail=hide(finding.detail), remedy=hide(finding.remedy)) for finding in found]
+def _begun(look: Look) -> Future[list[Finding]]:
+    """A look that a thread of its own takes."""
+    found: Future[list[Finding]] = Future()
 
+    def work() -> None:
+        try:
+            found.set_result(list(careful(look)))
+        except BaseException as error:
+            found.set_exception(error)
 
-def _findings(look: Look) -> list[Finding]:
-    return list(careful(look))
+    threading.Thread(target=work, name=f"looks at {look.name}", daemon=True).start()
+    return found
