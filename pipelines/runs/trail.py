@@ -93,6 +93,11 @@ def note_made(connection: Connection, run: int, job: int, result: RunResult | Jo
         connection.execute(insert(made_images), rows)
 
 
+def line_of(trigger: Trigger) -> tuple[str, int]:
+    """Where a run's commit follows others: a branch and 0. A fork has branches of its own: with its pull request."""
+    return trigger.branch, trigger.pull_request if trigger.fork else 0
+
+
 class Trails:
     """Where commits, runs and images lead to. Thread-safe. projects: None for all, else only these count."""
 
@@ -185,11 +190,14 @@ class Trails:
         with self._database.read() as connection:
             return [run_from_row(row) for row in connection.execute(wanted.order_by(runs.c.number.desc()).limit(limit))]
 
-    def between(self, project: str, branch: str, older: int, newer: int) -> Sequence[CommitSeen]:
-        """The commits of a branch that had runs after one run, up to another's: the newest first, 500 at most."""
+    def between(self, project: str, of: Trigger, older: int, newer: int) -> Sequence[CommitSeen]:
+        """The commits of one line that had runs after one run, up to another's: the newest first, 500 at most.
+
+        of: a trigger whose branch, or pull request, is meant, see ``line_of``.
+        """
         wanted = (
             select(runs.c.number, runs.c.commit, runs.c.trigger)
-            .where(runs.c.project == project, runs.c.branch == branch, runs.c.number > older, runs.c.number <= newer)
+            .where(runs.c.project == project, runs.c.branch == of.branch, runs.c.number > older, runs.c.number <= newer)
             .order_by(runs.c.number.desc())
             .limit(_MOST_BETWEEN)
         )
@@ -197,8 +205,8 @@ class Trails:
         with self._database.read() as connection:
             base = connection.execute(select(runs.c.commit).where(runs.c.number == older)).scalar() or ""
             for row in connection.execute(wanted):
-                if row.commit and row.commit != base:
-                    trigger = _triggers.decode(row.trigger)
+                trigger = _triggers.decode(row.trigger)
+                if row.commit and row.commit != base and line_of(trigger) == line_of(of):
                     found[row.commit] = CommitSeen(row.commit, trigger.title, trigger.by, row.number)
         return tuple(found.values())
 

@@ -109,9 +109,14 @@ def test_commits_between_two_runs_are_those_of_the_branch(service: Service) -> N
     older = build(service)
     build(service, commit="b" * 40)
     build(service, commit="c" * 40, branch="topic")
+    fork = Trigger("pull_request", "eve", branch="main", commit="f" * 40, title="theirs", pull_request=7, fork=True)
+    service.runs.submit(RunRequest(GitSource("https://git.example/eve.git"), "app"), fork)
+    service.claims.finish(claimed(service), "succeeded", "", RunResult(), store=nothing)
     newer = build(service, commit="d" * 40)
     build(service, commit="e" * 40)
-    assert [each.commit[0] for each in service.trails.between("app", "main", older, newer)] == ["d", "b"]
+    of = Trigger("push", branch="main")
+    assert [each.commit[0] for each in service.trails.between("app", of, older, newer)] == ["d", "b"]
+    assert [each.by for each in service.trails.between("app", fork, older, newer)] == ["eve"], "a fork has its own main"
 
 
 def test_the_image_before_is_of_the_same_branch_and_another_one(service: Service) -> None:

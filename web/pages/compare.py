@@ -13,7 +13,7 @@ from core.digests import Digest
 from images.comparing import ChangedName, compare_settings, compare_versions, pair_layers
 from pipelines.model import Run, Step
 from pipelines.runs.jobs import JobView
-from pipelines.runs.trail import CommitSeen, Maker
+from pipelines.runs.trail import CommitSeen, Maker, line_of
 from registry.server.browse import ImageView
 from web.backing import browser, service
 from web.errors import InvalidRequestError
@@ -239,11 +239,11 @@ def _run_settings(old: Run, new: Run) -> list[tuple[str, str, str]]:
 
 
 def _commits(old: Run, new: Run) -> dict[str, Any]:
-    """The commits between two runs of one branch of one project, as far as they had runs."""
+    """The commits between two runs of one branch, or of a fork's pull request, as far as they had runs."""
     older, newer = sorted((old, new), key=lambda run: run.number)
     between: Sequence[CommitSeen] = ()
-    if old.project == new.project and old.trigger.branch == new.trigger.branch and old.trigger.branch:
-        between = service().trails.between(old.project, old.trigger.branch, older.number, newer.number)
+    if old.project == new.project and line_of(old.trigger) == line_of(new.trigger) and old.trigger.branch:
+        between = service().trails.between(old.project, old.trigger, older.number, newer.number)
     return {"commits": between, "people": len({each.by for each in between if each.by})}
 
 
