@@ -52,14 +52,18 @@ def effective_settings(
 
 
 def without_password(url: str) -> str:
-    """The address in a URL: no user, no password, and no query, for passwords may stand there, too."""
+    """The address in a URL: no user, no password, and no query, for passwords may stand there, too.
+
+    "set" for what is not quite a URL, such as USER:PASSWORD@HOST: nobody knows where a password stands in it.
+    """
     try:
         parts = urlsplit(url)
         host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return _SET
-    return f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else _SET
+    is_url = parts.scheme and url.lower().startswith(f"{parts.scheme}://") and "@" not in parts.path
+    return f"{parts.scheme}://{host}{port}{parts.path}" if is_url else _SET
 
 
 def _concerns(variable: Variable) -> bool:
