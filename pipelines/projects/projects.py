@@ -54,12 +54,15 @@ class Projects:
         with self._database.read() as connection:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
-    def put(self, project: Project) -> tuple[Change, ...]:
+    def put(self, project: Project, *, seen: Project | None = None) -> tuple[Change, ...]:
         """Make the project or change its settings. Without a forge in them, the repository's well-known host decides.
+
+        seen: the settings as they were when these were made of them; None: they count whatever is there.
 
         Returns what that changed; of a new project, what differs from a project without settings.
 
-        Raises InvalidRequestError, and DeniedError where they name another project's bare repository.
+        Raises InvalidRequestError, DeniedError where they name another project's bare repository, and ConflictError
+        where somebody has changed what was seen.
         """
         if project.hook.repository and not project.hook.forge:
             hook = msgspec.structs.replace(project.hook, forge=known_forge(project.hook.repository) or "")
@@ -75,6 +78,8 @@ class Projects:
             self._borders.check_bare(connection, project.name, project.hook.repository)
             this = projects.c.name == project.name
             before = _from_row(connection.execute(select(projects).where(this).with_for_update()).one())
+            if seen is not None and before != seen:
+                raise ConflictError("somebody else changed these settings at the same moment", hint="save once more")
             connection.execute(update(projects).where(this).values(_values(project)))
             return compared(before, _from_row(connection.execute(select(projects).where(this)).one()))
 

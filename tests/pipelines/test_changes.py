@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from pipelines.changes import LONGEST, MOST, Change, compared, in_words, of_secret
+from pipelines.errors import ConflictError
 from pipelines.model import HookSettings, Project
 from pipelines.owning.grants import Grant
 from pipelines.owning.policies import Policy
@@ -71,3 +73,13 @@ def test_what_was_given_and_taken_is_told(service: Service) -> None:
     first = service.logins.put("quay.io", "ci", "hunter2")
     assert [in_words(each) for each in first] == ["username: nothing → ci", "password: nothing → set"]
     assert [in_words(each) for each in service.logins.put("quay.io", "ci", "x")] == ["password: set → changed"]
+
+
+def test_of_two_who_save_different_settings_at_once_neither_undoes_the_other(service: Service) -> None:
+    service.projects.put(Project("web"))
+    seen = service.projects.get("web")
+    service.projects.put(msgspec.structs.replace(seen, keep_runs=5), seen=seen)
+    later = msgspec.structs.replace(seen, keep_days=3)
+    with pytest.raises(ConflictError, match="at the same moment"):
+        service.projects.put(later, seen=seen)
+    assert service.projects.get("web").keep_runs == 5

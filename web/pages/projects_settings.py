@@ -81,7 +81,8 @@ def save(name: str, section: str) -> Response:
     if not wanted.members:
         raise InvalidRequestError(f"section {section} has no form of settings")
     try:
-        changes = service().projects.put(bounded(service(), g.rights, with_section(project, wanted, request.form)))
+        chosen = bounded(service(), g.rights, with_section(project, wanted, request.form))
+        changes = service().projects.put(chosen, seen=project)
     except ShiplapError as error:
         return _form(project, section, 422, error=told(error), values=as_given(project, wanted, request.form))
     note(service(), "change settings", f"project={name}", wanted.title, changes=changes)
