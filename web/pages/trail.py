@@ -31,6 +31,9 @@ CONTAINERS: Final = "shiplap-containers"
 _MOST: Final = 3
 """Of one kind, in a row."""
 
+_MOST_TRIED: Final = 30
+"""Images that are looked for in the registry, for one row: those of a large run may all have gone."""
+
 Kind: TypeAlias = Literal["commit", "run", "image", "container"]
 
 
@@ -130,7 +133,7 @@ def image_chips(made: Sequence[MadeImage]) -> list[Chip]:
     found: list[Chip] = []
     if here is None:
         return []
-    for each in made:
+    for each in made[:_MOST_TRIED]:
         if len(found) == _MOST:
             break
         if each.registry in names and may_repository(service(), g.rights, "read", each.repository):
