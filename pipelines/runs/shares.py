@@ -56,6 +56,7 @@ class SharedOrder:
 
     _PART: Final = 20.0
     _LONGEST_S: Final = 15.0
+    _PATIENCE_S: Final = 5.0
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -68,8 +69,8 @@ class SharedOrder:
         known = self._known
         if known is not None and (self._clock() < self._until or not self._reading.acquire(blocking=False)):
             return known
-        if known is None:
-            self._reading.acquire()
+        if known is None and not self._reading.acquire(timeout=self._PATIENCE_S):
+            return Order(turns(connection))
         try:
             began = self._clock()
             if self._known is not None and began < self._until:  # somebody else has read it, as we waited for that

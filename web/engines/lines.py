@@ -78,13 +78,23 @@ class _Place(NamedTuple):
 
 
 class _Known:
-    """What is remembered of one log since a moment. lock: whoever reads on has it."""
+    """What is remembered of one log since a moment."""
 
     def __init__(self, begin: Moment) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self.places = [_Place(1, begin.at_ns, 0)]
         self.end = self.places[0]
         self.marker = Marker()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For whoever reads on, or looks at what was found: one at a time. Raises UnavailableError."""
+        if not self._lock.acquire(timeout=_WAIT_S):
+            raise UnavailableError("somebody else still reads this log", hint="try again in a moment")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def before(self, number: int) -> _Place:
         """The last place that is known at or before a line."""
@@ -114,7 +124,7 @@ class ContainerLogs:
     def marks(self, container: str, begin: Moment, after: int) -> Found:
         """What stands out after a line."""
         known = self._caught_up(container, begin)
-        with known.lock:
+        with known.held():
             return known.marker.found(after)
 
     def read(self, container: str, begin: Moment, first: int, limit: int) -> list[LogLine]:
@@ -191,7 +201,7 @@ class ContainerLogs:
     def _caught_up(self, container: str, begin: Moment) -> _Known:
         """What is known, after reading what was written since it was read last."""
         known = self._of(container, begin)
-        with known.lock:
+        with known.held():
             place = known.end
             maker = _Maker(place.number)
             same_ns, same = place.at_ns, place.skipped
