@@ -20,8 +20,9 @@ from core.digests import Digest
 from images.comparing import ChangedName, ComparedFiles, compare_files, compare_versions, merged
 from images.contents import LayerDiff, LayerEntry, Taken, layer_diffs, read_entries
 from images.oci import Descriptor
-from registry.server.background import Background, Say, Work
+from registry.server.background import Background, Say, UnwantedError, Work
 from registry.server.content import Blob
+from registry.server.errors import SpecError
 
 if TYPE_CHECKING:
     from registry.server.registry import Registry
@@ -163,7 +164,15 @@ class Listings:
         return self._answer(f"{_chain(old[1])}-{_chain(new[1])}.compared", work, _compared)
 
     def _answer(self, key: str, work: Work, decoder: msgspec.msgpack.Decoder[_T]) -> Answer[_T]:
-        result = self._background.ask(key, work)
+        def still_there(say: Say) -> bytes:
+            try:
+                return work(say)
+            except SpecError as error:
+                if error.status != 404:
+                    raise
+                raise UnwantedError from error  # gone from where it was asked for, perhaps not from where others ask
+
+        result = self._background.ask(key, still_there)
         found = _unpacked(result.data, decoder)
         if found is None and result.data is not None:
             self._background.forget(key)

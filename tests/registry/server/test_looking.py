@@ -14,11 +14,12 @@ import pytest
 from core.cancellation import check
 from core.digests import Digest
 from images.comparing import ChangedName
+from images.contents import LayerEntry
 from images.oci import Descriptor
 from registry.server.background import WANTED_S, Background, Say
 from registry.server.browse import Browser
 from registry.server.collect import collect
-from registry.server.errors import SpecError
+from registry.server.errors import SpecError, blob_unknown
 from registry.server.listings import Compared
 from registry.server.manifests import Deleted
 from registry.server.settings import Policy, Retention, ServerSettings, settings_from
@@ -177,6 +178,27 @@ def test_what_a_layer_holds_is_said_only_where_the_layer_is(bench: Bench) -> Non
     ):
         with pytest.raises(SpecError):
             ask()
+
+
+def test_what_goes_while_it_is_read_is_no_fault_for_others_who_have_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = bytes(1024)
+    for name in ("team/app", "team/other"):
+        bench.client.push_blob(layer, name=name)
+    listings = Browser(bench.registry).listings
+    get, gone = listings.get, threading.Event()
+
+    def goes(repository: str, layer: Descriptor) -> list[LayerEntry]:
+        if repository == "team/app":
+            gone.set()
+            raise blob_unknown(layer.digest)
+        return get(repository, layer)
+
+    monkeypatch.setattr(listings, "get", goes)
+    assert listings.changes("team/app", [described_as(layer)]).found is None
+    eventually(gone.is_set)
+    eventually(lambda: listings.changes("team/other", [described_as(layer)]).found is not None)
 
 
 def test_a_layer_of_garbage_is_a_fault_that_is_told(bench: Bench) -> None:
