@@ -22,7 +22,7 @@ _FOUND: Final = 1000
 _AT_ONCE: Final = 1000  # lines that are written together
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, frozen=True):
     """A page of a log, as the API has it. next: where the next one begins; None: there is none."""
 
     lines: list[LogLine]

@@ -59,6 +59,7 @@ def to_wire(spec: dict[str, Any]) -> dict[str, Any]:
         "reaper": is_reaped(spec),
         "durable": True,
         "segment": "",
+        "group": None,
         "no_new_privileges": bool(process.get("no_new_privileges")),
         "extras": {**_extras(spec), "marks": DOCKERS_MARKS},
     }

@@ -100,7 +100,7 @@ def test_a_line_names_who_asked_also_when_the_connection_was_taken_over(tmp_path
 
 def test_a_url_is_written_down_without_its_password(api: Api) -> None:
     query = "remote=https%3A%2F%2Fana%3Ap%40ss%40h.example%2Fx.git%3Fsig%3Dx%23main%40x"
-    assert ask(api, "POST", f"/build?{query}")[0] == 501
+    assert ask(api, "POST", f"/build?{query}")[0] == 500  # nobody has that name
     assert _lines(api)[-1]["query"] == {"remote": "https://h.example/x.git?…#main@x"}
 
 

@@ -29,7 +29,7 @@ from pipelines.model import (
 )
 from pipelines.owning.grants import Grant, Kind
 from pipelines.owning.ownership import bare_owner, owner_of
-from pipelines.owning.policies import Policy
+from pipelines.owning.policies import EVENTS, Policy
 from pipelines.service import Service
 
 CONTEXT = ContextSource("sha256:" + "0" * 64)
@@ -291,7 +291,8 @@ def test_migration_keeps_what_projects_could_use(settings: ServiceSettings) -> N
     migrate(settings)
     with Service.open(settings) as service:
         assert service.grants.list() == [
-            Grant("*", "login", "*"), Grant("*", "secret", "npm", policy=Policy(("**",), ("manual", "sent"))),
+            Grant("*", "login", "*", policy=Policy(("**",), EVENTS)),
+            Grant("*", "secret", "npm", policy=Policy(("**",), ("manual", "sent"))),
             Grant("web", "bare", "shared"),
             Grant("web", "image", "team/web", may_push=True),
         ]  # fmt: skip

@@ -13,7 +13,6 @@ from tests.mutation.mutants import ROOMS
 
 STATEFUL = {
     "builder.attesting.packages.npm._Manifest",
-    "cli.progress.transfers._Layer",
     "cli.remote.manifest.Manifest",
     "cli.remote.servers.Contexts",
     "cli.service.supervisor.Child",
@@ -25,7 +24,7 @@ STATEFUL = {
     "images.found.Documents",
     "images.rebuild.Rebuilt",
     "pipelines.logs.marks._StepOnly",
-    "registry.client.auth._Registry",
+    "registry.server.background._Task",
     "registry.server.browse._SpdxDocument",
     "registry.server.browse._SpdxPackage",
     "registry.server.browse._Statement",

@@ -23,26 +23,33 @@ _MARKS: Final = {
 """The sprite's mark of a container's state: what is well is an outline, and nothing turns."""
 
 
-class _Port(msgspec.Struct, rename={"private": "PrivatePort", "public": "PublicPort", "kind": "Type", "address": "IP"}):
+class _Port(
+    msgspec.Struct,
+    frozen=True,
+    rename={"private": "PrivatePort", "public": "PublicPort", "kind": "Type", "address": "IP"},
+):
     private: int = 0
     public: int = 0
     kind: str = ""
     address: str = ""
 
 
-class _Mount(msgspec.Struct, rename={"kind": "Type", "name": "Name", "source": "Source", "target": "Destination"}):
+class _Mount(
+    msgspec.Struct, frozen=True, rename={"kind": "Type", "name": "Name", "source": "Source", "target": "Destination"}
+):
     kind: str = ""
     name: str = ""
     source: str = ""
     target: str = ""
 
 
-class _Attached(msgspec.Struct, rename={"networks": "Networks"}):
+class _Attached(msgspec.Struct, frozen=True, rename={"networks": "Networks"}):
     networks: dict[str, Any] | None = None
 
 
 class _Listed(
     msgspec.Struct,
+    frozen=True,
     rename={
         "id": "Id", "names": "Names", "image": "Image", "image_id": "ImageID", "created": "Created",
         "ports": "Ports", "state": "State", "status": "Status", "mounts": "Mounts", "attached": "NetworkSettings",

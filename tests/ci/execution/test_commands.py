@@ -353,6 +353,8 @@ def test_network_none_has_no_way_out(shop: JobShop) -> None:
 class Git:
     """Stands for what shows ``.git``."""
 
+    place = None
+
     @contextmanager
     def mounted(self, target: str, mtime_s: int) -> Iterator[Sequence[Mount]]:
         yield [File(f"{target}/HEAD", b"ref: refs/heads/main\n", 0o644)]

@@ -433,7 +433,7 @@ def test_least_spec_has_defaults() -> None:
         "terminal_size": (24, 80), "terminal_input": True, "capabilities": ["CAP_CHOWN", "CAP_KILL"],
         "filtered": True, "limits": specs.LIMITS, "limited": False, "shm_bytes": 64 << 20, "ulimits": [],
         "init": False, "reaper": False, "durable": True, "no_new_privileges": False,
-        "extras": {}, "segment": "",
+        "extras": {"marks": ("/.dockerenv",)}, "segment": "", "group": None,
     }  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 
+from tests.toolkit.bounds import stretched
 from tests.web.browser import plays
 from tests.web.browser.addresses import PAGES
 from tests.web.browser.conftest import Site, signed_in
@@ -58,7 +59,9 @@ def everywhere(page: Page) -> dict[str, list[str]]:
             page.emulate_media(color_scheme="dark")
             found[f"dark, {width}"] = broken_rules(page, _COLOURS)
             page.emulate_media(color_scheme="light")
-    if page.evaluate("document.documentElement.scrollWidth") > 320:
+    try:  # charts are drawn anew a while after the window's width has changed
+        page.wait_for_function("document.documentElement.scrollWidth <= 320", timeout=stretched(10) * 1000)
+    except TimeoutError:
         found["320"] = ["it scrolls sideways"]
     return found
 
