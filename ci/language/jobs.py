@@ -280,6 +280,13 @@ USELESS: Final[Mapping[str, frozenset[str]]] = {
 }  # fmt: skip
 """Keys for which a kind of job has no use, by the kind."""
 
+INSTEAD: Final[Mapping[tuple[str, str], str]] = {
+    ("build", "inputs"): "its steps come from the cache by what they copy; `.dockerignore` leaves files out",
+    ("build", "env"): "`args` of its `build` give values to the Dockerfile's ARGs",
+    ("build", "secrets"): "they stand in the map of its `build`",
+}
+"""What to write in the place of some of them, by the kind and the key."""
+
 
 class _Job(Fields[Job]):
     """A job: exactly one key says what it does, and the others are of use to that."""
@@ -300,7 +307,8 @@ class _Job(Fields[Job]):
         for other in kinds[1:]:
             reading.problems.error(keys[other].span, f"a job has either `{kinds[0]}` or `{other}`")
         for name in USELESS.get(kinds[0], frozenset()) & keys.keys():
-            reading.problems.error(keys[name].span, f"a job with `{kinds[0]}` has no use for `{name}`")
+            hint = INSTEAD.get((kinds[0], name))
+            reading.problems.error(keys[name].span, f"a job with `{kinds[0]}` has no use for `{name}`", hint=hint)
         if kinds[0] in ("run", "args") and "image" not in keys:
             hint = "the container's image, such as python:3.13-slim, or {build: DIRECTORY}"
             reading.problems.error(first_span(node), "a job that runs something has an `image`", hint=hint)

@@ -215,6 +215,7 @@ def test_each_mistake_in_a_job_is_told(lint: Lint, key: str, words: str) -> None
         ("jobs: {a: {build: {context: /x, file: /y}}}", "1:39: error: a path is relative"),
         ("jobs: {a: {run: x}}", "a job that runs something has an `image` (the container's image, such as"),
         ("jobs: {a: {build: ., image: b}}", "a job with `build` has no use for `image`"),
+        ("jobs: {a: {build: ., inputs: b}}", "no use for `inputs` (its steps come from the cache by what they copy"),
     ],
 )  # fmt: skip
 def test_each_mistake_in_a_file_is_told(lint: Lint, text: str, words: str) -> None:
