@@ -38,6 +38,7 @@ UNUSED_S: Final = 7 * 86400.0
 """How long lanes of branches stay after their last run."""
 
 UNCHANGED: Final = "unchanged"
+STILL_EMPTY: Final = "still empty: nothing was written to it"
 """Why nothing was kept of a job that wrote nothing there."""
 
 _CLOCKS_S: Final = 0.01
@@ -174,7 +175,7 @@ class Generations:
             if (None if lane is None else lane.serial) != generation.expected:
                 return "another job's was first, and stays"
             if (generation.base != ROOT or lane is None) and _is_empty(f"{upper}/fs"):
-                return UNCHANGED
+                return STILL_EMPTY if generation.base == ROOT else UNCHANGED
             below = state.levels.get(generation.base)
             is_private = is_private or (below is not None and below.is_private)
             stays = domain.is_host or domain == protected(domain.project)

@@ -18,13 +18,15 @@ from containers.spec import Tree
 from core.cancellation import check
 from core.closing import Closing
 from core.events import StepOutput
-from images.generations import UNCHANGED, CacheName, Generation
+from images.generations import STILL_EMPTY, UNCHANGED, CacheName, Generation
 from images.snapshots import Upper
 
 OPENING: Final = "[internal] open caches"
 KEEPING: Final = "[internal] keep caches"
 
 _POLL_S: Final = 0.02
+_AS_BEFORE: Final = (UNCHANGED, STILL_EMPTY)
+"""Why nothing was kept, where there was nothing to keep."""
 
 
 class JobCaches(Closing):
@@ -83,7 +85,7 @@ class JobCaches(Closing):
         with self._numbering.shown(KEEPING) as step:
             for cache, (generation, upper) in zip(self._caches, self._opened, strict=True):
                 why = why_not(partial(keep, generation, upper.path), ending)
-                self._say(step.id, cache, f"not kept: {why}" if why and why != UNCHANGED else why or "kept")
+                self._say(step.id, cache, f"not kept: {why}" if why and why not in _AS_BEFORE else why or "kept")
 
     def close(self) -> None:
         self._held.close()

@@ -63,7 +63,7 @@ def test_poisoned_cache_of_a_branch_or_fork_is_never_seen_by_a_protected_run(sho
 def test_log_tells_what_became_of_each(shop: JobShop) -> None:
     two = job("true; echo x > /var/kept/x", caches="[/var/kept, /var/other]")
     assert shop.run(two, domain=MAIN).state == "succeeded"
-    assert shop.last.steps[KEEPING] == ("done", "/var/kept: kept\n/var/other: unchanged\n")
+    assert shop.last.steps[KEEPING] == ("done", "/var/kept: kept\n/var/other: still empty: nothing was written to it\n")
 
 
 def test_branch_begins_with_the_protected_lane_s(shop: JobShop) -> None:
