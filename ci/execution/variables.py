@@ -77,7 +77,8 @@ def without_secret(who: str, name: str, given: Given, otherwise: str = "") -> Jo
             f"{who} needs the secret {name}, which this run may not have: {given.refused[name]}",
             hint=f"its policy is changed by `shiplap secret policy`, and in the project's settings.{rather}",
         )
-    hint = f"is it there, and may runs of this event have it?{rather}"
+    here, there = f"`ci run --secret {name}=FILE`", f"`secret set --project PROJECT {name} FILE`"
+    hint = f"{here} brings it; on a service {there} does, but never to a fork's run.{rather}"
     return JobFaultError(f"{who} needs the secret {name}, which this run has not", hint=hint)
 
 

@@ -191,8 +191,9 @@ jobs:
 @pytest.mark.parametrize(
     ("secrets", "values", "message"),
     [
-        ("[KEY]", {}, ("the job needs the secret KEY, which this run has not (is it there, and may runs of this event "
-         "have it? Or: {name: KEY, optional: true})")),
+        ("[KEY]", {}, ("the job needs the secret KEY, which this run has not (`ci run --secret KEY=FILE` brings it; on "
+         "a service `secret set --project PROJECT KEY FILE` does, but never to a fork's run. "
+         "Or: {name: KEY, optional: true})")),
         ("[KEY]", {"KEY": b"with\0nul"}, ("the secret KEY cannot be a variable: it has a NUL byte (take it as a file: "
          "{name: KEY, file: PATH})")),
     ],
