@@ -62,15 +62,18 @@ def run_commands(commands: Commands, tools: JobTools, numbering: Numbering, endi
         entering = Entering(tools)
         if engine is not None:
             spec = spec._replace(env=(*spec.env, VARIABLE), mounts=(*spec.mounts, *engine.mounts), group=engine.group)
+        began = False
         try:
             with running(commands.beside, job, tools, numbering, ending) as services:
+                began = True
                 if services is not None:
                     spec = spec._replace(segment=services.place, extra_hosts=services.hosts, group=services.group)
                 _run(
                     spec, commands, text, doors, services, engine, tools, numbering, ending, reporting.monitor, entering
                 )
         except CommandFailedError as error:
-            error.reports = reporting.collected(commands.workspace, ending)
+            if began:  # else a service never was ready, and nothing could report
+                error.reports = reporting.collected(commands.workspace, ending)
             error.published = publishing.of_failure(numbering, ending)
             keep_left(commands, spec, upper, tools, numbering, ending)
             raise

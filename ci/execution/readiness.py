@@ -26,6 +26,7 @@ _OWN_INTERVAL_S: Final = 0.25
 _OWN_TIMEOUT_S: Final = 30.0
 _FIRST_LOOK_S: Final = 0.1
 _NANOSECONDS: Final = 1_000_000_000
+_MORE_TIME: Final = "`ready` of the service, or --start-period of the HEALTHCHECK, gives it more time"
 
 
 class Readiness(Protocol):
@@ -166,7 +167,7 @@ class _Check:
         is_starting_up = past_s < self._rules.start_period_s
         self._status, self._streak = self._rules.judged(self._status, self._streak, code, is_starting_up=is_starting_up)
         if self._status == "unhealthy":
-            raise JobFaultError(f"is unhealthy: {self._streak} times in a row {self.missing}")
+            raise JobFaultError(f"is unhealthy: {self._streak} times in a row {self.missing} ({_MORE_TIME})")
         self._due_at = now + (self._rules.start_interval_s if is_starting_up else self._rules.interval_s)
         return self._status == "healthy"
 

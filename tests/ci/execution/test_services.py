@@ -8,6 +8,7 @@ import time
 import pytest
 
 from ci.errors import JobCancelledError
+from ci.execution.reporting import READING
 from ci.outcome import MemoryPins
 from containers.errors import LimitError
 from containers.launcher import Launcher
@@ -167,9 +168,10 @@ def test_the_images_health_check_says_when_it_is_ready(shop: JobShop) -> None:
 def test_a_health_check_that_fails_too_often(shop: JobShop) -> None:
     check = Healthcheck(test=("CMD-SHELL", "echo no tables; exit 1"), interval_ns=_SECOND_NS // 5, retries=2)
     shop.bring_service("checked:1", healthcheck=check)
-    outcome = shop.run(_file("sleep 100").replace("service:1", "checked:1"))
-    message = 'the service "db" is unhealthy: 2 times in a row its check ends with exit code 1: no tables'
-    assert (outcome.state, outcome.message) == ("failed", message)
+    outcome = shop.run(_file("sleep 100", job=", reports: {junit: a.xml}").replace("service:1", "checked:1"))
+    assert READING not in shop.last.steps, "the command that reports has not run"
+    message = 'the service "db" is unhealthy: 2 times in a row its check ends with exit code 1: no tables (`ready` of'
+    assert (outcome.state, outcome.message.startswith(message)) == ("failed", True)
 
 
 def test_the_images_lowest_port_says_when_it_is_ready(shop: JobShop) -> None:
