@@ -7,6 +7,7 @@ or because the run that this one repeats was approved with the very same content
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
@@ -109,7 +110,8 @@ def open_gates(
     opened: by the numbers of the gates' jobs, those of the jobs before each.
     facts: of the run.
     """
-    wanted = select(gates.c.job, gates.c.terms, jobs.c.run, jobs.c.spec).join(jobs, jobs.c.number == gates.c.job)
+    columns = (gates.c.job, gates.c.terms, jobs.c.run, jobs.c.name, jobs.c.spec)
+    wanted = select(*columns).join(jobs, jobs.c.number == gates.c.job)
     for row in connection.execute(wanted.where(gates.c.job.in_(opened))).all():
         terms = replace(terms_of.decode(row.terms), summaries=_summaries(connection, opened[row.job]))
         if terms.is_open:
@@ -118,7 +120,9 @@ def open_gates(
         values = {"terms": msgspec.json.encode(terms).decode(), "opened_at": now, "due_at": due_at}
         connection.execute(update(gates).where(gates.c.job == row.job).values(values))
         until = datetime.fromtimestamp(due_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        _log(connection, row.job, "output", [*terms.message.splitlines(), f"waits for an answer until {until}"], now)
+        how = f"shiplap runs approve {row.run} {shlex.quote(row.name)}, or runs refuse, or the run's page"
+        told = [*terms.message.splitlines(), f"waits for an answer until {until}: {how}"]
+        _log(connection, row.job, "output", told, now)
 
 
 def _summaries(connection: Connection, before: Sequence[int]) -> tuple[SummaryTold, ...]:

@@ -89,6 +89,7 @@ def test_gate_asks_when_its_turn_has_come_and_yes_lets_the_run_go_on(service: Se
     lines = [data.decode() for _, data in service.logs.read(job, 1, 10)]
     assert "Ship it?" in lines[0]
     assert "waits for an answer until" in lines[1]
+    assert f"shiplap runs approve {number} go" in lines[1]
     assert told in lines[2]
     assert end(service, claimed(service)).state == "succeeded"
 
