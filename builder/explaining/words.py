@@ -45,7 +45,8 @@ def describe(change: MissReason) -> str:
         case "mode" | "owner":
             return f"{change.kind} of {change.name} changed: {change.old} → {change.new}"
         case "base":
-            return f"the base {change.name} changed: {_short(change.old)} → {_short(change.new)}"
+            name = change.name if change.name.startswith("the image of ") else f"the base {change.name}"  # as of jobs
+            return f"{name} changed: {_short(change.old)} → {_short(change.new)}"
         case "parent":
             return f"{change.name} gave another result"
         case _:

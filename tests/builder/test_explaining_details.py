@@ -186,6 +186,7 @@ def test_instructions_are_matched_with_those_before() -> None:
             MissReason("base", "debian", "sha256:" + "0123456789abcdef", None),
             "the base debian changed: 0123456789ab → none",
         ),
+        (MissReason("base", "the image of ci", "sha256:1", "sha256:2"), "the image of ci changed: 1 → 2"),
         (MissReason("parent", "[2/3] RUN a"), "[2/3] RUN a gave another result"),
         (MissReason("source", "x"), "x changed"),
     ],
