@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, TimeoutError, expect
+from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as TookTooLong
 
 from tests.toolkit.bounds import stretched
 from tests.web.browser import plays
@@ -61,7 +62,7 @@ def everywhere(page: Page) -> dict[str, list[str]]:
             page.emulate_media(color_scheme="light")
     try:  # charts are drawn anew a while after the window's width has changed
         page.wait_for_function("document.documentElement.scrollWidth <= 320", timeout=stretched(10) * 1000)
-    except TimeoutError:
+    except TookTooLong:
         found["320"] = ["it scrolls sideways"]
     return found
 
