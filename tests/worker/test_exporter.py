@@ -139,25 +139,77 @@ def test_cache_that_cannot_be_written_is_told_in_the_worker_s_log_and_counted(
 
 
 def test_end_of_the_worker_drops_what_waits_and_what_is_under_way(
-    service: Service, settings: ServiceSettings, ends: tuple[socket.socket, socket.socket], silent: socket.socket
+    service: Service,
+    settings: ServiceSettings,
+    ends: tuple[socket.socket, socket.socket],
+    silent: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outlet = Outlet(ends[1])
-    claims = [succeeded(service) for _ in range(3)]
-    for claim in claims:
-        assert outlet.offer(left_by(claim, address(silent), f"protected-{claim.number}"))
-    ended: list[bool] = []
-    with exporting(settings, address(silent), ends[0]) as exporter:
-        thread = threading.Thread(target=lambda: ended.append(exporter.run()))
-        thread.start()
+    """The one under way hears of it while it waits for the registry's answer: that never comes."""
+    monkeypatch.setattr("worker.exporter._END_S", stretched(40))
+    claims = offered(service, Outlet(ends[1]), silent)
+    with exporting(settings, address(silent), ends[0]) as exporter, running(exporter) as ended:
         connection, _ = silent.accept()
         with connection:
+            assert connection.recv(1), "it asks"
             eventually(lambda: len(exporter._queue._waiting) == 2, why="the others wait")
             exporter.stop()
-            thread.join(stretched(20))
-            assert ended == [False], "who does not answer is not waited for"
-            assert snapshot(service).cache_written == {"written": 0, "unchanged": 0, "failed": 0, "dropped": 3}
-            assert [service.run_tokens.log_in(claim.token) for claim in claims] == [None] * 3
-        exporter._thread.join(stretched(60))  # in a process of its own it would have ended with that
+            eventually(lambda: ended == [True], why="who does not answer is not waited for")
+    assert_dropped(service, claims)
+
+
+def test_end_of_the_worker_waits_for_nothing_that_does_not_hear_of_it(
+    service: Service,
+    settings: ServiceSettings,
+    ends: tuple[socket.socket, socket.socket],
+    silent: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def deaf(*_: object, **__: object) -> bool:
+        begun.set()
+        return not goes_on.wait(stretched(120))
+
+    monkeypatch.setattr("worker.exporter.renew_cache", deaf)
+    claims = offered(service, Outlet(ends[1]), silent)
+    with exporting(settings, address(silent), ends[0]) as exporter, running(exporter) as ended:
+        try:
+            assert begun.wait(stretched(20))
+            eventually(lambda: len(exporter._queue._waiting) == 2, why="the others wait")
+            exporter.stop()
+            eventually(lambda: ended == [False], why="the process is to end")
+            assert_dropped(service, claims)
+        finally:
+            goes_on.set()
+            exporter._thread.join(stretched(60))  # in a process of its own it would have ended with that
+
+
+def offered(service: Service, outlet: Outlet, listener: socket.socket) -> list[Claim]:
+    """Three runs, each with something to write to a place of its own."""
+    claims = [succeeded(service) for _ in range(3)]
+    for claim in claims:
+        assert outlet.offer(left_by(claim, address(listener), f"protected-{claim.number}"))
+    return claims
+
+
+@contextlib.contextmanager
+def running(exporter: Exporter) -> Iterator[list[bool]]:
+    """Runs it in a thread; what ``run`` returned is in the list as soon as it has."""
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(exporter.run()))
+    thread.start()
+    try:
+        yield ended
+    finally:
+        exporter.stop()
+        thread.join(stretched(60))
+
+
+def assert_dropped(service: Service, claims: list[Claim]) -> None:
+    dropped = {"written": 0, "unchanged": 0, "failed": 0, "dropped": len(claims)}
+    assert snapshot(service).cache_written == dropped
+    assert [service.run_tokens.log_in(claim.token) for claim in claims] == [None] * len(claims)
 
 
 def test_what_takes_too_long_is_given_up(
