@@ -68,6 +68,7 @@ runs = Table(
     Column("commit", String(64), nullable=False, default="", server_default=""),  # that it is of, as far as it is known
     Index("runs_by_commit", "project", "commit"),
     Index("runs_by_branch", "project", "branch", "number"),
+    Index("runs_of_branch", "branch", "number"),  # of whichever project
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
     Index("runs_by_group", "group_state"),
@@ -642,5 +643,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0027"
+HEAD = "0028"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

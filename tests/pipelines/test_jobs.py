@@ -95,6 +95,7 @@ def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
         "0025",
         "0026",
         "0027",
+        "0028",
     ]
     with Service.open(settings) as service:
         found = service.runs.list()
