@@ -126,7 +126,7 @@ def keep_reports(connection: Connection, claim: Claim, found: JobReports, now: f
     )  # fmt: skip
     if found.counts and found.reports.cases:
         _note_tests(connection, claim, group, found, this | where)
-        _forget_old(connection, group)
+    _forget_old(connection, group, counts=found.counts)
 
 
 def _note_tests(
@@ -183,15 +183,19 @@ def _call_flaky(connection: Connection, group: _Group, commit: str, tests: Colle
         )
 
 
-def _forget_old(connection: Connection, group: _Group) -> None:
-    """So that a job's history takes no more in the database, however often it runs."""
-    newest = select(job_reports.c.at).where(group.of(job_reports)).order_by(job_reports.c.at.desc())
-    border = connection.execute(newest.offset(_KEPT).limit(1)).scalar()
-    if border is not None:
-        connection.execute(delete(test_failures).where(group.of(test_failures), test_failures.c.at <= border))
-        connection.execute(
-            update(job_reports).where(group.of(job_reports), job_reports.c.at <= border).values(document=b"")
-        )
+def _forget_old(connection: Connection, group: _Group, *, counts: bool) -> None:
+    """So that a job's history takes no more in the database, however often it runs.
+
+    Reports that count and others are apart: however often a fork's runs report, the project's history stays.
+    """
+    alike = and_(group.of(job_reports), job_reports.c.counts == counts)
+    newest = select(job_reports.c.at).where(alike).order_by(job_reports.c.at.desc())
+    old = connection.execute(newest.offset(_KEPT).limit(_AT_ONCE)).scalars().all()  # older ones went before
+    if old:
+        if counts:
+            connection.execute(delete(test_failures).where(group.of(test_failures), test_failures.c.at <= old[0]))
+        whole = and_(alike, job_reports.c.at.between(old[-1], old[0]), job_reports.c.document != b"")
+        connection.execute(update(job_reports).where(whole).values(document=b""))
 
 
 class TestReports:

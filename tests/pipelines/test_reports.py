@@ -171,6 +171,16 @@ def test_a_job_s_history_is_bounded_however_often_it_runs(service: Service, monk
     assert oldest[1].notes == ("the tests are not kept any more",)
 
 
+def test_reports_of_forks_are_bounded_and_push_no_others_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_KEPT", 2)
+    own = [ran(service, case("a", "failed"), commit=f"{at}" * 40) for at in range(2)]
+    forks = [ran(service, case("b", "failed"), counts=False, commit="9" * 40) for _ in range(3)]
+    own.append(ran(service, case("a"), commit="3" * 40))
+    kept = {number: bool(found[1].cases) for number in own + forks if (found := service.reports.of_job(number, 2))}
+    assert kept == {own[0]: False, own[1]: True, own[2]: True, forks[0]: False, forks[1]: True, forks[2]: True}
+    assert [(test.name, test.history.failed) for test in service.reports.of_project("app")] == [("a", 1)]
+
+
 def test_other_projects_know_nothing_of_it(service: Service) -> None:
     ran(service, case("a", "failed"))
     assert service.reports.of_project("other") == []
