@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import func, select
+from sqlalchemy import delete, event, func, select
 from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
@@ -16,7 +16,7 @@ from pipelines.errors import StaleAttemptError
 from pipelines.model import Claim, RunRequest
 from pipelines.runs import reports
 from pipelines.runs.reports import CoveragePoint, History, JobReports, keep_reports
-from pipelines.schema import job_reports, test_failures
+from pipelines.schema import job_reports, runs, test_failures
 from pipelines.service import Service
 from tests.pipelines.test_pipelines import COMMIT, SOURCE, TRIGGER, claimed, node, pipeline, write
 
@@ -179,6 +179,27 @@ def test_reports_of_forks_are_bounded_and_push_no_others_out(service: Service, m
     kept = {number: bool(found[1].cases) for number in own + forks if (found := service.reports.of_job(number, 2))}
     assert kept == {own[0]: False, own[1]: True, own[2]: True, forks[0]: False, forks[1]: True, forks[2]: True}
     assert [(test.name, test.history.failed) for test in service.reports.of_project("app")] == [("a", 1)]
+
+
+def test_history_is_added_up_once_and_anew_when_a_report_comes_or_goes(service: Service) -> None:
+    asked: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    def history() -> tuple[History | None, bool]:
+        asked.clear()
+        found = service.reports.of_project("app")
+        return found[0].history if found else None, any("FROM test_failures" in statement for statement in asked)
+
+    event.listen(service.database.engine, "before_cursor_execute", note)
+    first = ran(service, case("a", "failed"))
+    assert [history(), history()] == [(History(1, 0, 1), True), (History(1, 0, 1), False)]
+    ran(service, case("a"))
+    assert [history(), history()] == [(History(1, 1, 2), True), (History(1, 1, 2), False)], "the older one is flaky now"
+    with service.database.write() as connection:
+        connection.execute(delete(runs).where(runs.c.number == first))
+    assert history() == (None, True)
 
 
 def test_other_projects_know_nothing_of_it(service: Service) -> None:
