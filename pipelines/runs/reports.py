@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -31,7 +31,7 @@ _KEPT: Final = 200  # reports of a job whose tests are kept one by one; of other
 _MOST_FAILURES: Final = 1_000  # of one report, in the history
 _COMPARED: Final = 10  # reports of the same job and commit
 _MOST_GROUPS: Final = 100
-_AT_ONCE: Final = 400
+_EMPTIED: Final = 400  # reports, each time
 _KNOWN: Final = 50_000  # tests and reports of all histories that are kept in memory
 
 
@@ -191,11 +191,10 @@ def _note_tests(
     passed = {(case.suite, case.name) for case in found.reports.cases if case.outcome == "passed"} - failed
     shaky = {(case.suite, case.name) for case in found.reports.cases if case.is_flaky} - failed
     both: set[tuple[str, str]] = set()
-    for other in _same_commit(connection, claim, group, found.commit):
-        cases = other.cases
-        both |= failed & {(case.suite, case.name) for case in cases if case.outcome == "passed"}
-        now_good = passed & {(case.suite, case.name) for case in cases if case.has_failed}
-        _call_flaky(connection, group, found.commit, now_good)
+    for job, attempt, other in _same_commit(connection, claim, group, found.commit):
+        both |= failed & {(case.suite, case.name) for case in other.cases if case.outcome == "passed"}
+        now_good = passed & {(case.suite, case.name) for case in other.cases if case.has_failed}
+        _call_flaky(connection, job, attempt, now_good)
     noted = sorted(failed | shaky)[:_MOST_FAILURES]
     rows = [
         {
@@ -208,34 +207,36 @@ def _note_tests(
         connection.execute(insert(test_failures), rows)
 
 
-def _same_commit(connection: Connection, claim: Claim, group: _Group, commit: str) -> Iterable[Reports]:
-    """Other reports of the same job, with its values of the matrix, on the same commit."""
-    others = select(job_reports.c.document).where(
+def _same_commit(
+    connection: Connection, claim: Claim, group: _Group, commit: str
+) -> Iterator[tuple[int, int, Reports]]:
+    """Other reports of the same job, with its values of the matrix, on the same commit: job, attempt, what they say."""
+    columns = (job_reports.c.job, job_reports.c.attempt, job_reports.c.document)
+    others = select(*columns).where(
         group.of(job_reports),
         job_reports.c.name == claim.name,
         job_reports.c.commit == commit,
         job_reports.c.counts,
         or_(job_reports.c.job != claim.number, job_reports.c.attempt != claim.attempt),
     )
-    for document in connection.execute(others.order_by(job_reports.c.at.desc()).limit(_COMPARED)).scalars().all():
-        reports = unpacked(document or b"")
+    for row in connection.execute(others.order_by(job_reports.c.at.desc()).limit(_COMPARED)).all():
+        reports = unpacked(row.document)
         if reports is not None:
-            yield reports
+            yield row.job, row.attempt, reports
 
 
-def _call_flaky(connection: Connection, group: _Group, commit: str, tests: Collection[tuple[str, str]]) -> None:
-    """Tests that failed with this commit have passed with it."""
-    for suite, name in sorted(tests)[:_AT_ONCE]:
-        connection.execute(
-            update(test_failures)
-            .where(
-                group.of(test_failures),
-                test_failures.c.commit == commit,
-                test_failures.c.suite == suite,
-                test_failures.c.name == name,
-            )
-            .values(is_flaky=True)
-        )
+def _call_flaky(connection: Connection, job: int, attempt: int, tests: Collection[tuple[str, str]]) -> None:
+    """Tests that failed in this report have passed with the same commit.
+
+    By the report, not by their names: looked for by these, each would cost all that the history has.
+    """
+    if not tests:
+        return
+    its = and_(test_failures.c.job == job, test_failures.c.attempt == attempt)
+    noted = connection.execute(select(test_failures.c.place, test_failures.c.suite, test_failures.c.name).where(its))
+    places = [row.place for row in noted if (row.suite, row.name) in tests]
+    if places:
+        connection.execute(update(test_failures).where(its, test_failures.c.place.in_(places)).values(is_flaky=True))
 
 
 def _forget_old(connection: Connection, group: _Group, *, counts: bool) -> None:
@@ -245,7 +246,7 @@ def _forget_old(connection: Connection, group: _Group, *, counts: bool) -> None:
     """
     alike = and_(group.of(job_reports), job_reports.c.counts == counts)
     newest = select(job_reports.c.at).where(alike).order_by(job_reports.c.at.desc())
-    old = connection.execute(newest.offset(_KEPT).limit(_AT_ONCE)).scalars().all()  # older ones went before
+    old = connection.execute(newest.offset(_KEPT).limit(_EMPTIED)).scalars().all()  # older ones went before
     if old:
         if counts:
             connection.execute(delete(test_failures).where(group.of(test_failures), test_failures.c.at <= old[0]))

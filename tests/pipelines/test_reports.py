@@ -133,10 +133,15 @@ def test_flaky_is_what_passed_at_the_next_attempt_or_within_one(service: Service
 
 
 def test_another_value_of_the_matrix_that_passes_makes_nothing_flaky(service: Service) -> None:
-    begun(service, node("test (3.11)", matrix="test"), node("test (3.13)", matrix="test"))
-    end(service, claimed(service), case("a", "failed"), base="test")
+    for outcomes in (("failed", "passed"), ("failed", "failed")):
+        begun(service, node("test (3.11)", matrix="test"), node("test (3.13)", matrix="test"))
+        for outcome in outcomes:
+            end(service, claimed(service), case("a", outcome), base="test")
+        shaky = outcomes.count("failed") - 1  # that of 3.13 has passed before, and that of 3.11 has not
+        assert service.reports.of_project("app")[0].history.flaky == shaky
+    begun(service, node("test (3.11)", matrix="test"))
     end(service, claimed(service), case("a"), base="test")
-    assert [test.history for test in service.reports.of_project("app")] == [History(1, 0, 2)]
+    assert [test.history for test in service.reports.of_project("app")] == [History(3, 3, 5)]
 
 
 def test_what_does_not_count_is_shown_and_in_no_history(service: Service) -> None:
