@@ -25,6 +25,7 @@ from registry.server.survey import (
     count_untagged,
     newest_tags,
     repository_id,
+    shown_names,
     summaries,
     tags_of,
     untagged,
@@ -99,6 +100,10 @@ class Browser:
     def names(self) -> list[str]:
         """The names of all repositories, hidden ones too."""
         return all_names(self._registry.rows)
+
+    def shown_names(self) -> tuple[list[str], int]:
+        """The names of all repositories that are not hidden; and how many others there are."""
+        return shown_names(self._registry.rows, self._registry.settings.hidden_range)
 
     def summaries(self, names: Sequence[str]) -> list[RepositorySummary]:
         """These repositories in numbers, by name."""

@@ -56,6 +56,16 @@ def all_names(rows: Rows) -> list[str]:
     return [name for (name,) in rows.all("SELECT name FROM registry_repositories ORDER BY name")]
 
 
+def shown_names(rows: Rows, hidden: tuple[str, str]) -> tuple[list[str], int]:
+    """The names of all repositories that are not hidden, in their order; and how many others there are.
+
+    hidden: ``ServerSettings.hidden_range``. However many these are, they cost nearly nothing.
+    """
+    names = rows.all("SELECT name FROM registry_repositories WHERE NOT (name >= ? AND name < ?) ORDER BY name", hidden)
+    count = rows.one("SELECT count(*) FROM registry_repositories WHERE name >= ? AND name < ?", hidden)
+    return [name for (name,) in names], int(count[0])
+
+
 def summaries(rows: Rows, names: Sequence[str]) -> list[RepositorySummary]:
     """These repositories in numbers, by name."""
     found = rows.all(f"{_SUMMARY} WHERE r.name IN ({_places(names)}) ORDER BY r.name", tuple(names))

@@ -33,7 +33,11 @@ def list_repositories() -> Response:
     """The repositories of images by name; those in which the service keeps things of its own only on request."""
     text, after = (request.args.get(name, "").strip().lower()[:255] for name in ("text", "after"))
     wants_internal = "internal" in request.args
-    seen = list(readable(service(), g.rights, browser().names()))
+    hidden = 0
+    if wants_internal or not g.rights.may_everywhere("read"):
+        seen = list(readable(service(), g.rights, browser().names()))
+    else:  # each fork's pull request has one of those that are hidden
+        seen, hidden = browser().shown_names()
     internal = [name for name in seen if is_internal(name)]
     wanted = internal if wants_internal else [name for name in seen if not is_internal(name)]
     found = [name for name in wanted if text in name and name > after][: _REPOSITORIES + 1]
@@ -43,7 +47,7 @@ def list_repositories() -> Response:
         repositories=browser().summaries(found[:_REPOSITORIES]),
         text=text,
         shows_internal=wants_internal,
-        internal=len(internal),
+        internal=len(internal) + hidden,
         others=len(seen) - len(internal),
         more=urlencode({**query, "after": found[_REPOSITORIES - 1]}) if len(found) > _REPOSITORIES else "",
         notice=_notice(),

@@ -132,6 +132,15 @@ def test_of_internal_repositories_ones_own_are_counted(door: Door) -> None:
     assert ("cache/web" in shown, "cache/other" in shown) == (True, False)
 
 
+def test_who_sees_all_is_told_of_as_many_internal_repositories_as_are_listed(door: Door, registry: Registry) -> None:
+    with registry.rows.transaction() as connection:
+        connection.execute("INSERT INTO registry_repositories (name, created_at) VALUES ('runs/web/fork', 0)")
+    boss = door("boss", everywhere="admin")
+    shown = [boss.get(path).text for path in ("/images", "/images?internal=1")]
+    assert ["runs/web/fork" in text for text in shown] == [False, True]
+    assert all('Internal <span class="soft num">3</span>' in text for text in shown)
+
+
 def test_rules_are_chosen_by_role(door: Door, registry: Registry) -> None:
     path = "/images/web/app/-/-/rules"
 
