@@ -1,5 +1,10 @@
 """The dashboard: ``python -m bench.pages``. Time to first byte of each page, with 10,000 runs in the database.
 
+Two further projects have 100 runs of 5,000 tests each: in one of them one test of a hundred fails, in the other all, of
+which the history has 1,000 a run. The registry's
+catalog and the page of images are timed before 10,000 runs have left outputs in the registry, then beside these, and
+when half of them are collected.
+
 One ``shiplap web`` without workers and without Redis, signed in as an administrator over one connection. The database
 is SQLite, or the one that ``--database`` names, which has to be empty.
 """
@@ -7,6 +12,7 @@ is SQLite, or the one that ``--database`` names, which has to be empty.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import datetime
 import http.client
@@ -14,7 +20,6 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -22,19 +27,29 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from bench import report
+from bench import filling, report
 from bench.tools import ToolError, run
+from core.settings import ServiceSettings
+from images.store import Store
+from pipelines.database import Database
+from pipelines.keeping.outputs import collect_outputs
+from registry.server.collect import collect
+from registry.server.registry import Registry
+from registry.server.settings import ServerSettings
 
 BUDGET_S: Final = 0.050
+AS_BEFORE: Final = 1.25
+NOTHING_S: Final = 0.001
+"""What takes less than so many times as long as before, or so much longer, takes as long as before."""
 
+_BEFORE: Final = ", before"
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 _START_S: Final = 60.0
 _PASSWORD: Final = "a password for the bench"
-_STATES: Final = ("succeeded", "failed", "cancelled", "error")
-_STEPS: Final = 40
+_REPORTS: Final = 5
 _PAGES: Final = {
     "home": "/",
     "runs": "/runs",
@@ -63,6 +78,15 @@ _PAGES: Final = {
     "the API": "/api",
     "one operation": "/api/put_project",
 }
+_OF_TESTS: Final = {
+    "tests of a project": "/projects/{project}/tests",
+    "tests of a project, API": "/api/v1/projects/{project}/tests",
+    "flaky tests, API": "/api/v1/projects/{project}/tests?flaky=1",
+    "tests of a job": "/runs/{number}/jobs/1/tests",
+    "page of the project": "/projects/{project}",
+}
+_OF_PROJECTS: Final = {filling.TESTED: "some fail", filling.BROKEN: "all fail"}
+_OF_IMAGES: Final = {"the catalog": "/v2/_catalog", "images": "/images"}
 
 
 class Browser:
@@ -72,9 +96,12 @@ class Browser:
         self._connection = http.client.HTTPConnection(address, timeout=30)
         self._cookies: dict[str, str] = {}
 
-    def get(self, path: str) -> tuple[float, str]:
-        """Seconds until the answer begins, and its text. Raises ToolError unless it is 200."""
-        return self._ask("GET", path, None, 200)
+    def get(self, path: str, authorization: str = "") -> tuple[float, str]:
+        """Seconds until the answer begins, and its text. Raises ToolError unless it is 200.
+
+        authorization: for a program that asks, which has no session.
+        """
+        return self._ask("GET", path, None, 200, authorization)
 
     def sign_in(self, name: str, password: str) -> None:
         """By the form. Raises ToolError."""
@@ -87,8 +114,12 @@ class Browser:
     def close(self) -> None:
         self._connection.close()
 
-    def _ask(self, method: str, path: str, body: str | None, expected: int) -> tuple[float, str]:
+    def _ask(
+        self, method: str, path: str, body: str | None, expected: int, authorization: str = ""
+    ) -> tuple[float, str]:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        if authorization:
+            headers = {"Authorization": authorization}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         begin = time.perf_counter()
@@ -109,13 +140,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pages", description="Time the dashboard's pages.")
     parser.add_argument("--runs", type=int, default=30, help="samples of each page  [default: 30]")
     parser.add_argument("--rows", type=int, default=10_000, help="runs in the database  [default: 10000]")
+    parser.add_argument("--cases", type=int, default=5_000, help="tests of a run that has some  [default: 5000]")
+    parser.add_argument("--outputs", type=int, default=10_000, help="runs with outputs, of these  [default: 10000]")
     parser.add_argument("--database", default="", help="an empty PostgreSQL database, as a URL  [default: SQLite]")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where the service keeps its data")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="pages-", dir=options.directory))
     try:
-        found = _measure(directory, options.runs, options.rows, options.database)
+        found = _measure(directory, options)
     except ToolError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -136,106 +169,99 @@ def table(found: dict[str, list[float]]) -> str:
     for title, samples in found.items():
         median = statistics.median(samples)
         verdict = "met" if median < BUDGET_S else "MISSED"
+        before = found.get(f"{title.rpartition(', ')[0]}{_BEFORE}", samples)
+        if before is not samples:
+            was = statistics.median(before)
+            is_same = median < was * AS_BEFORE or median < was + NOTHING_S
+            verdict += f"  {median / was:.2f} × before: {'met' if is_same else 'MISSED'}"
         lines.append(f"{title:<{width}}  {median * 1000:6.1f} ms  up to {max(samples) * 1000:6.1f}  {verdict}")
     return "\n".join([f"time to first byte, under {BUDGET_S * 1000:.0f} ms:", *lines])
 
 
-def _measure(directory: Path, samples: int, rows: int, database: str) -> dict[str, list[float]]:
-    root = directory / "r"
+def _measure(directory: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+    root, database = directory / "r", str(options.database)
     made = run([_CHECKOUT / "scripts" / "rootfs", "busybox"])
     if database:
         os.environ["SHIPLAP_DATABASE_URL"] = database
     run([*_shiplap(root), "migrate"])
     with _web(root) as url, contextlib.closing(Browser(urlsplit(url).netloc)) as browser:
         _push(root, urlsplit(url).netloc, made.strip())
-        newest = _fill(root, url, rows, database)
+        first = _first_run(root, url)
+        with filling.tables(root, database) as tables:
+            newest = filling.add_runs(tables, first, options.rows, time.time())
         subprocess.run(
             [*_shiplap(root), "user", "add", "bench", "--role", "admin", "--password-stdin"],
             input=_PASSWORD, text=True, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         browser.sign_in("bench", _PASSWORD)
-        found: dict[str, list[float]] = {}
-        for title, address in _PAGES.items():
-            path = address.format(newest=newest)
-            browser.get(path)  # templates are compiled
-            found[title] = [browser.get(path)[0] for _ in range(samples)]
-        return found
+        measuring = _Measuring(root, browser, options.runs)
+        measuring.pages(_PAGES, newest=newest)
+        with filling.tables(root, database) as tables:
+            last = filling.add_reports(tables, first, options.cases, time.time())
+        for project, what in _OF_PROJECTS.items():
+            number = last - (filling.REPORTED if project == filling.TESTED else 0)
+            measuring.pages(_OF_TESTS, f", {what}", project=project, number=number)
+            samples = measuring.found[f"tests of a project, API, after a report, {what}"] = []
+            for _ in range(min(_REPORTS, options.runs)):
+                with filling.tables(root, database) as tables:
+                    filling.add_report(tables, first, project, options.cases, time.time())
+                samples.append(measuring.once(_OF_TESTS["tests of a project, API"].format(project=project)))
+        measuring.pages(_OF_IMAGES, _BEFORE)
+        now = time.time()
+        with filling.tables(root, database) as tables:
+            filling.add_outputs(tables, root, first, min(options.outputs, options.rows), now)
+        measuring.pages(_OF_IMAGES, ", with outputs")
+        _collect(root, now + filling.HALF_UNTIL_S + 1)
+        measuring.pages(_OF_IMAGES, ", half of them collected")
+        return measuring.found
 
 
-def _fill(root: Path, url: str, rows: int, database: str) -> int:
-    """Copies of one run and its job, in all states that a run ends in. Returns the newest one's number."""
+class _Measuring:
+    """Asks for pages, as the signed-in user, and for what programs ask for, with the administrator's token."""
+
+    def __init__(self, root: Path, browser: Browser, samples: int) -> None:
+        self.found: dict[str, list[float]] = {}
+        self._browser = browser
+        self._samples = samples
+        self._token = (root / "serve" / "admin.token").read_text().strip()
+
+    def pages(self, addresses: Mapping[str, str], suffix: str = "", **values: object) -> None:
+        """Add the times of these addresses to what was found. values: that are in them."""
+        for title, address in addresses.items():
+            path = address.format(**values)
+            self.once(path)  # templates are compiled
+            self.found[title + suffix] = [self.once(path) for _ in range(self._samples)]
+
+    def once(self, path: str) -> float:
+        """Seconds until the answer begins."""
+        authorization = ""
+        if path.startswith("/api/v1/"):
+            authorization = f"Bearer {self._token}"
+        elif path.startswith("/v2/"):
+            authorization = f"Basic {base64.b64encode(f'bench:{self._token}'.encode()).decode()}"
+        return self._browser.get(path, authorization)[0]
+
+
+def _collect(root: Path, now: float) -> None:
+    """What the service does once an hour. now: later than it is, so that something is out of date."""
+    with (
+        Store.open(root) as store,
+        contextlib.closing(Registry(store, ServerSettings(), clock=lambda: now)) as registry,
+    ):
+        with contextlib.closing(Database.open(ServiceSettings.from_environ(root=str(root)))) as database:
+            if not collect_outputs(database, registry, now):
+                raise ToolError("no output was collected")
+        collect(registry)
+
+
+def _first_run(root: Path, url: str) -> int:
+    """Submit a run, which nobody takes. Returns its number."""
     token = (root / "serve" / "admin.token").read_text().strip()
-    request = {"source": {"type": "git", "url": "https://git.example.org/team/app.git"}, "project": "app"}
+    request = {"source": {"type": "git", "url": "https://git.example.org/team/app.git"}, "project": filling.APP}
     with contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc)) as connection:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         connection.request("POST", "/api/v1/runs", json.dumps(request), headers)
-        first = int(json.loads(connection.getresponse().read())["number"])
-    now = time.time()
-    with _tables(root, database) as tables:
-        for table in ("runs", "jobs"):
-            row = tables.row(table, first)
-            tables.insert(table, ({**row, **_facts(first + n, now - 60.0 * (rows - n))} for n in range(1, rows)), row)
-        steps = [_step(first + rows - 1, n, now) for n in range(_STEPS)]
-        tables.insert("steps", iter(steps), steps[0])
-        if database:  # its planner has to learn of the rows before it is asked
-            tables.cursor.execute("ANALYSE")
-    return first + rows - 1
-
-
-class _Tables:
-    """The tables of a database, through a driver. mark: how its statements name a value."""
-
-    def __init__(self, cursor: Any, mark: str) -> None:
-        self.cursor = cursor
-        self._mark = mark
-
-    def row(self, table: str, number: int) -> dict[str, Any]:
-        """The row with this number."""
-        self.cursor.execute(f"SELECT * FROM {table} WHERE number = {number:d}")
-        names = [column[0] for column in self.cursor.description]
-        return dict(zip(names, self.cursor.fetchone(), strict=True))
-
-    def insert(self, table: str, rows: Iterator[Mapping[str, object]], like: Mapping[str, object]) -> None:
-        """Insert rows with the columns that ``like`` has, all but those that they lack."""
-        names = ", ".join(f'"{name}"' for name in like)
-        marks = ", ".join(self._mark % name for name in like)
-        self.cursor.executemany(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})", ({name: row[name] for name in like} for row in rows)
-        )
-
-
-@contextlib.contextmanager
-def _tables(root: Path, database: str) -> Iterator[_Tables]:
-    if database:
-        import psycopg
-
-        with psycopg.connect(database) as connection, connection.cursor() as cursor:
-            yield _Tables(cursor, "%%(%s)s")
-        return
-    with contextlib.closing(sqlite3.connect(root / "serve" / "service.db", timeout=30)) as opened, opened:
-        yield _Tables(opened.cursor(), ":%s")
-
-
-def _step(job: int, number: int, at: float) -> dict[str, object]:
-    return {
-        "job": job, "attempt": 1, "step": number, "name": f"[stage-{number // 8} {number % 8 + 1}/8] RUN make {number}",
-        "stage": f"stage-{number // 8}", "line": number, "state": "done", "reason": "the file src/main.c changed",
-        "started_at": at + number, "duration_s": 1.0, "first_line": number, "last_line": number,
-    }  # fmt: skip
-
-
-def _facts(number: int, at: float) -> dict[str, object]:
-    """Of a run, and of its job."""
-    trigger = {
-        "kind": "push", "by": f"user-{number % 30}", "branch": f"branch-{number % 50}", "commit": f"{number:040x}",
-        "title": f"Change number {number} of many to come",
-    }  # fmt: skip
-    return {
-        "number": number, "run": number, "state": _STATES[number % len(_STATES)], "attempt": 1, "worker": "worker-1",
-        "created_at": at, "queued_at": at, "started_at": at + 1, "finished_at": at + 40,
-        "trigger": json.dumps(trigger, separators=(",", ":")), "branch": trigger["branch"],
-        "result": json.dumps({"names": [f"registry/app:{number}"], "executed": 4, "cached": 9}),
-    }  # fmt: skip
+        return int(json.loads(connection.getresponse().read())["number"])
 
 
 def _push(root: Path, registry: str, archive: str) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import figures, growth, registry, report, workloads
+from bench import figures, growth, pages, registry, report, workloads
 from bench.figures import Figure
 from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
@@ -100,9 +100,27 @@ def test_short_dependencies_bench_measures_every_way(privileged: None, tmp_path:
 
 
 def test_short_pages_bench_measures_every_page(privileged: None, tmp_path: Path) -> None:
-    pages = measured("bench.pages", tmp_path, "--runs", "1", "--rows", "50")["pages"]
-    assert {"runs", "one run", "a layer's files", "disk"} < set(pages)
-    assert all(len(samples) == 1 for samples in pages.values())
+    short = ("--runs", "1", "--rows", "50", "--cases", "20", "--outputs", "20")
+    found = measured("bench.pages", tmp_path, *short)["pages"]
+    assert {"runs", "one run", "a layer's files", "disk"} < set(found)
+    assert {f"tests of a project, {some}" for some in ("some fail", "all fail", "API, after a report, all fail")} < set(
+        found
+    )
+    times = ("before", "with outputs", "half of them collected")
+    assert {f"{what}, {when}" for what in ("the catalog", "images") for when in times} < set(found)
+    assert all(len(samples) == 1 for samples in found.values())
+
+
+def test_what_was_timed_before_is_compared_with_it() -> None:
+    found = {
+        "images, before": [0.010, 0.012, 0.030],
+        "images, with outputs": [0.012],
+        "images, half": [0.024],
+        "x": [0.1],
+    }
+    assert [line.split("  ")[-1].strip() for line in pages.table(found).splitlines()[1:]] == [
+        "met", "1.00 × before: met", "2.00 × before: MISSED", "MISSED",
+    ]  # fmt: skip
 
 
 def test_short_bench_of_the_log_measures_frames_and_the_wheel() -> None:
