@@ -226,21 +226,26 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 @contextlib.contextmanager
-def serving(root: Path, *, concurrency: int) -> Iterator[Service]:
-    """A service with one worker, which does so many runs at once. root: of a short path, for sockets are below it."""
+def serving(root: Path, *, concurrency: int, labels: str = "") -> Iterator[Service]:
+    """A service with one worker, which does so many runs at once.
+
+    root: of a short path, for sockets are below it.
+    labels: of the worker.
+    """
     made = run([_CHECKOUT / "scripts" / "rootfs", "busybox"])
     run([*shiplap(root), "image", "import", made.strip(), BASE])
     with (root.parent / "serve.log").open("wb") as log:
         command = [*shiplap(root), "serve", "--listen", "127.0.0.1:0", "--concurrency", str(concurrency)]
+        environment = {**os.environ, "SHIPLAP_WORKER_LABELS": labels}
         begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             raise ToolError("the service did not start:\n" + (root.parent / "serve.log").read_text()[-4000:])
         service = Service(json.loads(line)["url"], root, process.pid)
-        _wait_for_workers(service, 1)
+        wait_for_workers(service, 1)
         service.ready_s = time.perf_counter() - begin
         yield service
     finally:
@@ -255,14 +260,15 @@ def _second_worker(service: Service) -> Iterator[None]:
         command = [*shiplap(service.root), "worker", "--concurrency", "1", "--name", "second"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait_for_workers(service, 2)
+        wait_for_workers(service, 2)
         yield
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for_workers(service: Service, count: int) -> None:
+def wait_for_workers(service: Service, count: int) -> None:
+    """Until the service has heard of so many. Raises ToolError."""
     deadline = time.monotonic() + _START_S
     while len(service.call("GET", "/workers")["workers"]) < count:
         if time.monotonic() > deadline:

@@ -78,6 +78,14 @@ def test_short_pipeline_bench_measures_every_figure(privileged: None) -> None:
     assert all(row["value"] > 0 for key, row in rows.items() if key in timed)
 
 
+def test_short_bench_of_two_hosts_measures_every_figure(privileged: None) -> None:
+    with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
+        found = measured("bench.hosts", Path(directory), "--runs", "1", "--files", "200")
+    rows = {row["key"]: row["value"] for row in found["rows"]}
+    assert list(rows) == ["crossing", "tar-zstd", "crossing-ratio"]
+    assert rows["crossing-ratio"] == rows["crossing"] / rows["tar-zstd"] > 0
+
+
 def test_short_services_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
     rows = {row["key"]: row["value"] for row in measured("bench.services", tmp_path, "--runs", "1")["rows"]}
     assert list(rows) == ["postgres", "beyond"]
