@@ -91,6 +91,7 @@ bench: $(VENV)/.installed ## measure against BuildKit, buildah, dockerd and podm
 	$(BIN)/python -m bench.hosts $(HOSTS_ARGS)
 	$(BIN)/python -m bench.dependencies $(DEPENDENCIES_ARGS)
 	$(BIN)/python -m bench.pages $(PAGES_ARGS)
+	$(BIN)/python -m bench.runpage $(RUNPAGE_ARGS)
 	$(BIN)/python -m bench.engine $(ENGINE_ARGS)
 	$(BIN)/python -m bench.growth $(GROWTH_ARGS)
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import figures, growth, pages, registry, report, workloads
+from bench import figures, growth, pages, registry, report, runpage, workloads
 from bench.figures import Figure
 from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
@@ -84,6 +84,27 @@ def test_short_bench_of_two_hosts_measures_every_figure(privileged: None) -> Non
     rows = {row["key"]: row["value"] for row in found["rows"]}
     assert list(rows) == ["crossing", "tar-zstd", "crossing-ratio"]
     assert rows["crossing-ratio"] == rows["crossing"] / rows["tar-zstd"] > 0
+
+
+def test_short_bench_of_a_runs_page_sees_frames_while_jobs_end(privileged: None) -> None:
+    short = ("--jobs", "12", "--lasts", "0.3", "--times", "1", "--seconds", "1")
+    with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
+        found = measured("bench.runpage", Path(directory), *short)
+    rows = {row["key"]: row["value"] for row in found["rows"]}
+    assert list(rows) == ["frames", "drawn", "busy", "ended"]
+    assert all(rows[key] > 0 for key in ("frames", "drawn", "busy"))
+
+
+def test_frames_of_a_trace_are_those_of_the_page_with_the_most() -> None:
+    def event(name: str, ts: int, tree: int = 3, **more: object) -> dict[str, object]:
+        return {"name": name, "pid": 1, "tid": tree, "ts": ts, "args": {"layerTreeId": tree}, **more}
+
+    frames = [event("BeginMainThreadFrame", at * 20_000) for at in range(51)]
+    drawn = [event("DrawFrame", at * 10_000) for at in range(101)]
+    others = [event("BeginMainThreadFrame", 0, tree=4), event("DrawFrame", 9_000_000, tree=4)]
+    tasks = [event("RunTask", 0, dur=9_000), event("RunTask", 50_000, dur=21_000), event("RunTask", 0, 4, dur=99_000)]
+    found = runpage.shown([*others, *frames, *drawn, *tasks])
+    assert (found.frames_per_s, found.drawn_per_s, found.busy_ms) == (50.0, 100.0, 21.0)
 
 
 def test_short_services_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
