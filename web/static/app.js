@@ -105,7 +105,8 @@ addEventListener("resize", reach);
 document.addEventListener("htmx:afterSettle", reach);
 
 // Polled parts are swapped only when they changed, and not while somebody presses something in them (the click would
-// go nowhere) or fills in a form of theirs: the next poll brings what this one had. Hidden pages rest.
+// go nowhere) or fills in a form of theirs: the next poll brings what this one had. Hidden pages rest. A part with
+// data-patch is not swapped as a whole: run.js changes what differs.
 let pressed = null;
 addEventListener("pointerdown", (event) => { if (!event.button) pressed = event.target; }, true);
 for (const name of ["pointerup", "pointercancel", "contextmenu"]) addEventListener(name, () => { setTimeout(() => { pressed = null; }); }, true);
@@ -117,7 +118,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (target.dataset.etag === tag || isInUse(target)) event.detail.shouldSwap = false;
   else {
     target.dataset.etag = tag;
-    hold(target);
+    if (!("patch" in target.dataset)) hold(target);
   }
 });
 

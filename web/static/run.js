@@ -1,6 +1,7 @@
 // The page of a run: what is chosen in the tree, the strip or the graph is shown at the right, without another page.
 
 import { LogPanel } from "./log/panel.js";
+import { patch } from "./patch.js";
 
 const REST_MS = 15_000; // how often a hidden tab asks how the run is
 const PHONE = matchMedia("(max-width: 760px)");
@@ -87,6 +88,18 @@ function settle() {
     if (shown !== wanted) mark.replaceChildren(own.querySelector("svg").cloneNode(true));
   }
 }
+
+// Tree and strip come every second, with hundreds of rows of which some have changed: only these are touched.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, shouldSwap, serverResponse } = event.detail;
+  if (!shouldSwap || !("patch" in target.dataset)) return;
+  const fresh = new DOMParser().parseFromString(serverResponse, "text/html").getElementById(target.id);
+  if (!fresh) return;
+  event.detail.shouldSwap = false;
+  patch(target, fresh);
+  globalThis.htmx.process(target);
+  globalThis.htmx.trigger(target, "htmx:afterSettle", { target });
+});
 
 document.addEventListener("htmx:afterSettle", (event) => {
   settle();

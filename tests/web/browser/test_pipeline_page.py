@@ -68,8 +68,8 @@ def test_page_begins_with_the_job_that_failed(page: Page, failed: int) -> None:
 
 _WAIT_UNTIL_NEW = """async () => {
   const parts = () => ["head", "tree"].map((id) => document.getElementById(id));
-  for (const part of parts()) { part.isOld = true; delete part.dataset.etag; }
-  while (parts().some((part) => part.isOld)) await new Promise(requestAnimationFrame);
+  for (const part of parts()) delete part.dataset.etag;
+  while (parts().some((part) => !part.dataset.etag)) await new Promise(requestAnimationFrame);
 }"""
 
 
@@ -120,6 +120,45 @@ def test_what_waits_was_skipped_and_left_out_says_why(page: Page, failed: int, g
     page.goto(f"/runs/{going.number}")
     expect(row(page, "app")).to_contain_text("waits for test (3.12) and test (3.13)")
     expect(row(page, "docs")).to_contain_text("no running worker has the label gpu")
+
+
+_PATCHED = """async () => {
+  const { patch } = await import("/static/patch.js");
+  let seed = 1;
+  const below = (most) => (seed = (seed * 48271) % 2147483647) % most;
+  const made = (depth) => {
+    const part = document.createElement(["div", "p"][below(2)]);
+    if (below(2)) part.setAttribute(["class", "title"][below(2)], String(below(3)));
+    const names = Array.from({ length: 6 }, (_, at) => at).filter(() => below(2)).sort(() => below(3) - 1);
+    for (const name of depth ? names : []) {
+      const child = made(depth - 1);
+      if (below(3)) child.id = `n${depth}-${name}`;
+      part.append(child, ...(below(2) ? [String(below(3))] : []));
+    }
+    return part;
+  };
+  const wrong = [];
+  for (let turn = 0; turn < 400; turn++) {
+    const [old, fresh] = [document.createElement("section"), document.createElement("section")];
+    old.append(made(3));
+    fresh.append(made(3));
+    const before = old.outerHTML;
+    patch(old, fresh);
+    old.normalize();
+    fresh.normalize();
+    if (!old.isEqualNode(fresh)) wrong.push([before, fresh.outerHTML, old.outerHTML]);
+  }
+  return wrong;
+}"""
+
+
+def test_part_that_is_polled_becomes_the_fresh_one_by_what_differs(page: Page, going: Pipeline) -> None:
+    page.goto(f"/runs/{going.number}")
+    assert page.evaluate(_PATCHED) == []
+    before = [row(page, name).element_handle() for name in ("lint", "test (3.12)")]
+    going.end("test (3.12)", GOOD)
+    expect(row(page, "test (3.12)").locator(".status-succeeded")).to_be_visible()
+    assert all(handle is not None and handle.evaluate("row => row.isConnected") for handle in before)
 
 
 def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
