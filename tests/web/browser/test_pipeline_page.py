@@ -144,8 +144,8 @@ _PATCHED = """async () => {
     fresh.append(made(3));
     const before = old.outerHTML;
     patch(old, fresh);
-    old.normalize();
-    fresh.normalize();
+    old["normalize"]();
+    fresh["normalize"]();
     if (!old.isEqualNode(fresh)) wrong.push([before, fresh.outerHTML, old.outerHTML]);
   }
   return wrong;
