@@ -146,7 +146,8 @@ def test_end_of_the_worker_drops_what_waits_and_what_is_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one under way hears of it while it waits for the registry's answer: that never comes."""
-    monkeypatch.setattr("worker.exporter._END_S", stretched(40))
+    monkeypatch.setattr("registry.client.origins.READ_TIMEOUT_S", 3600.0)  # so it is not this that ends it
+    monkeypatch.setattr("worker.exporter._END_S", 3600.0)
     claims = offered(service, Outlet(ends[1]), silent)
     with exporting(settings, address(silent), ends[0]) as exporter, running(exporter) as ended:
         connection, _ = silent.accept()
@@ -154,7 +155,7 @@ def test_end_of_the_worker_drops_what_waits_and_what_is_under_way(
             assert connection.recv(1), "it asks"
             eventually(lambda: len(exporter._queue._waiting) == 2, why="the others wait")
             exporter.stop()
-            eventually(lambda: ended == [True], why="who does not answer is not waited for")
+            eventually(lambda: ended == [True], timeout_s=10.0, why="who does not answer is not waited for")
     assert_dropped(service, claims)
 
 
