@@ -62,7 +62,7 @@ class Programs:
         imports its rest later would be half of each.
         """
         if name not in self._mains or self._stamp.is_outdated() or len(os.listdir("/proc/self/task")) != 1:
-            return _started(name, arguments, environment)
+            return spawned(_command(name, arguments), environment)
         be = functools.partial(_be, os.getpid(), name, self._mains[name], arguments, environment)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -71,14 +71,22 @@ class Programs:
             os.close(null)
 
 
-def _started(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+def spawned(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A command in a session of its own, with nothing on its standard input. It ends with this process.
+
+    environment: added to this process's. Raises OSError.
+    """
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", name.removesuffix(".__main__"), *arguments],
+        command,
         stdin=subprocess.DEVNULL,
         env={**os.environ, **environment},
         start_new_session=True,  # Ctrl-C in a terminal is for who started it
-        preexec_fn=functools.partial(end_with_parent, os.getpid()),  # safe: there are no other threads
+        preexec_fn=functools.partial(end_with_parent, os.getpid()),  # it takes no lock that a thread could hold
     )
+
+
+def _command(name: str, arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-P", "-m", name.removesuffix(".__main__"), *arguments]
 
 
 def _be(
@@ -87,7 +95,7 @@ def _be(
     """In the child: be the program."""
     end_with_parent(parent)
     os.environ.update(environment)
-    call_oneself([sys.executable, "-P", "-m", name.removesuffix(".__main__"), *arguments])
+    call_oneself(_command(name, arguments))
     sys.argv = [name, *arguments]
     leave(code_of(main))
 

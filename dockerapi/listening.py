@@ -182,7 +182,7 @@ def _from_systemd(environ: MutableMapping[str, str]) -> list[int]:
 
 
 def _listening(path: Path, owner: int | None) -> tuple[socket.socket, _Own]:
-    """owner: who alone may connect; None: this process's user, and of root's the group."""
+    """A unix socket that listens. owner: who alone may connect; None: this process's user, and of root's the group."""
     if not path.is_absolute():
         raise AddressError(f"{path} is no absolute path", hint="write unix:///PATH")
     if len(os.fsencode(path)) + 4 > _MOST_PATH:

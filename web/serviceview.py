@@ -112,7 +112,7 @@ def _of_registry(registry: Registry) -> EffectiveGroup:
 
 
 def _from_file(name: str, value: str, place: str) -> EffectiveSetting:
-    """place: the file; "" for a default."""
+    """A setting that a file may have. place: the file; "" for a default."""
     return EffectiveSetting(name, "", value, "file" if place else "default", place)
 
 

@@ -27,7 +27,11 @@ def _members(document: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> dict[st
 
 
 def _struct(fields: Mapping[str, Any], kinds: Mapping[str, _Kind] | None = None) -> _Kind:
-    """fields: in Go's order, each with its zero value. kinds: those that are structures, lists or maps of them."""
+    """A kind of structures.
+
+    fields: in Go's order, each with its zero value.
+    kinds: those that are structures, lists or maps of them.
+    """
     order = tuple(fields.items())
 
     def kind(value: Any) -> Any:

@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Final
 
 from cli.errors import CommandError
-from core.processes import adopt_orphans, end_with_parent, kill_descendants, reap_adopted
-from core.programs import Process, Programs
+from core.processes import adopt_orphans, kill_descendants, reap_adopted
+from core.programs import Process, Programs, spawned
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
@@ -168,14 +168,7 @@ class Supervisor:
 
 def _command(child: Child) -> subprocess.Popen[bytes]:
     try:
-        # preexec_fn is safe here: this process has no other threads.
-        return subprocess.Popen(
-            child.arguments,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **child.environment},
-            start_new_session=True,  # Ctrl-C reaches only us; we end the children in order
-            preexec_fn=functools.partial(end_with_parent, os.getpid()),
-        )
+        return spawned(child.arguments, child.environment)
     except FileNotFoundError as error:
         raise CommandError(
             f"{child.arguments[0]} is not installed", hint="scripts/install-debian installs it"

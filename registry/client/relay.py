@@ -46,7 +46,11 @@ class Relay(Closing):
     """
 
     def __init__(self, listener: socket.socket, client: Client) -> None:
-        """listener: listening; it is closed in the end. client: stays the caller's."""
+        """Begin to serve.
+
+        listener: listening; it is closed in the end.
+        client: stays the caller's.
+        """
         self._server = _Server(listener, client)
         self._thread = threading.Thread(target=self._server.serve_forever, name="registry-relay", daemon=True)
         self._thread.start()

@@ -45,7 +45,12 @@ class UnwantedError(Exception):
 
 
 class Result(NamedTuple):
-    """data: the result; None: it is not there yet. fault: why it will not be. progress: how far it is."""
+    """What is known of a piece of work.
+
+    data: the result; None: it is not there yet.
+    fault: why it will not be.
+    progress: how far it is.
+    """
 
     data: bytes | None
     fault: str = ""

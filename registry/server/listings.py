@@ -46,7 +46,12 @@ class ListedLayer(NamedTuple):
 
 
 class Answer(NamedTuple, Generic[_T]):
-    """found: None as long as it is made, or if it cannot be. fault: why not. progress: how far it is."""
+    """What is known of a listing.
+
+    found: None as long as it is made, or if it cannot be.
+    fault: why not.
+    progress: how far it is.
+    """
 
     found: _T | None
     fault: str = ""

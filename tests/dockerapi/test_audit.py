@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
@@ -18,28 +17,16 @@ from dockerapi import audit, handover
 from dockerapi.audit import Trail
 from dockerapi.buildkit import messages
 from dockerapi.buildkit.rpc import Code, RpcError
-from tests.toolkit.bounds import stretched
 from tests.toolkit.buildkitclient import CONTROL, asking, call, connect
-from tests.toolkit.engineapi import Api
+from tests.toolkit.engineapi import Api, UnixConnection
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=stretched(60))
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def ask(api: Api, method: str, path: str, body: object = None) -> tuple[int, bytes]:
     """A request by hand; the status and the body."""
-    client = _Connection(api.socket)
+    client = UnixConnection(api.socket)
     data = None if body is None else json.dumps(body)
     client.request(method, path, data, {"Content-Type": "application/json"})
     answer = client.getresponse()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import pwd
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,22 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.toolkit.bounds import stretched
-from tests.toolkit.engineapi import Api
+from tests.toolkit.engineapi import Api, UnixConnection
 from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 _NOBODY = pwd.getpwnam("nobody").pw_uid
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=stretched(20))
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +39,7 @@ def doors(privileged: None, busybox_tar: Path, tmp_path_factory: pytest.TempPath
 
 def asked(api: Api, method: str, path: str, body: Any = None, door: str = "pages") -> tuple[int, Any]:
     """What the door answers, or another socket of the engine's."""
-    connection = _Connection(api.folder / door)
+    connection = UnixConnection(api.folder / door)
     data = None if body is None else json.dumps(body)
     connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
     answer = connection.getresponse()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,27 +17,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case
 from schemathesis.core.result import Ok
 
-from tests.toolkit.bounds import stretched
-from tests.toolkit.engineapi import Api
+from tests.toolkit.engineapi import Api, UnixConnection
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
 EXAMPLES = int(os.environ.get("SHIPLAP_EXAMPLES", "3"))
 _DESCRIPTION: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "description.yaml").read_text())
-
-
-class Client(http.client.HTTPConnection):
-    """HTTP over a unix socket, a connection for each request."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=stretched(60))
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +78,7 @@ def _sent(case: Case[Any], api: Api) -> tuple[int, str, bytes]:
     url = f"/v1.45{path}?{urlencode(values, doseq=True, errors='surrogatepass')}"
     is_empty = isinstance(case.body, schemathesis.core.NotSet)
     body = None if is_empty else json.dumps(case.body).encode()
-    client = Client(api.socket)
+    client = UnixConnection(api.socket)
     client.request(case.method, url, body, {} if body is None else {"Content-Type": "application/json"})
     answer = client.getresponse()
     data = answer.read()

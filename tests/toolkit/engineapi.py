@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import os
 import pty
 import signal
@@ -18,6 +19,19 @@ from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.containers import end_containers
 from tests.toolkit.shiplap import COMMAND, Shiplap
 from tests.toolkit.terminals import read_until
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket, one request after the other."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("engine", timeout=stretched(60))
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 class Api:
