@@ -123,9 +123,10 @@ def test_terminal_types_draws_resizes_and_ends_with_its_page(pages: Page, harbou
     after = page.evaluate("document.querySelectorAll('.xterm-rows > div').length")
     page.keyboard.type("clear; stty size\n")
     expect(rows).to_contain_text(f"{after} ")
-    page.keyboard.type("sleep 1000\n")
+    page.keyboard.type("sleep 54320\n")
+    eventually(lambda: "54320" in harbour.api.docker("top", "talks").stdout)  # Ctrl-C before would end nothing
     page.keyboard.press("Control+c")
-    page.keyboard.type("printf '\\033]0;owned\\007\\033]52;c;b3duZWQ=\\007'; echo alive\n")
+    page.keyboard.type("printf '\\033]0;owned\\007\\033]52;c;b3duZWQ=\\007'; echo al''ive\n")
     expect(rows).to_contain_text("alive")
     assert "owned" not in page.title()
     page.keyboard.type("sleep 54321\n")
