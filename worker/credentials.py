@@ -6,12 +6,12 @@ Which of the project's runs have what it was given says a policy, as of secrets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pipelines.model import Claim
 from pipelines.owning.grants import ALL, Grants
-from pipelines.owning.policies import RunAsks, refusal
+from pipelines.owning.policies import Policy, RunAsks, refusal
 from pipelines.sealing.logins import Logins
 from registry.credentials import Credentials, CredentialStore
 
@@ -53,18 +53,22 @@ class RunCredentials:
         run = self._claim.run
         if not run.is_trusted:
             return None
-        if self._is_given(domain):
+        by_name = self._policies(domain)
+        if self._are_for_run(domain, by_name):
             stored = self._logins.reveal(domain)
             return Credentials(*stored) if stored is not None else CredentialStore(self._docker_config).get(domain)
         if domain in self._registries and self._answers_as_ours(domain):
             return Credentials(f"run-{run.number}", self._claim.token)
-        if self._is_given(ALL):
+        # What was given by name says who has it: all that the worker has, given at once, takes nothing of that back.
+        if not by_name and self._are_for_run(ALL, self._policies(ALL)):
             return CredentialStore(self._docker_config).get(domain)
         return None
 
-    def _is_given(self, name: str) -> bool:
+    def _policies(self, name: str) -> tuple[Policy, ...]:
+        return self._grants.policies(self._claim.run.project, "login", name)
+
+    def _are_for_run(self, name: str, policies: Collection[Policy]) -> bool:
         """Whether the project was given the log-in, and the run is one of those that it is for."""
-        policies = self._grants.policies(self._claim.run.project, "login", name)
         reasons = [refusal(policy, self._asks) for policy in policies]
         if not policies or not all(reasons):
             return bool(policies)

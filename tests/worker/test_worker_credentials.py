@@ -102,6 +102,16 @@ def test_log_in_is_for_the_runs_that_its_policy_names(service: Service, tmp_path
     assert credentials(service, tmp_path / "docker", asks=fork, trusted=False).find("ghcr.io") is None
 
 
+def test_log_in_refused_by_name_is_not_had_by_a_grant_of_all(service: Service, tmp_path: Path) -> None:
+    topic = MAIN._replace(domain=of_branch("web", "topic"), branch="topic")
+    found = credentials(service, tmp_path / "docker", asks=topic)
+    service.grants.give(Grant("*", "login", "*", policy=FOR_ALL))
+    assert found.find("ghcr.io") == Credentials("worker", "own")
+    service.grants.give(Grant("web", "login", "ghcr.io", policy=Policy(("main",))))
+    assert found.find("ghcr.io") is None
+    assert found.find("quay.io") == Credentials("worker", "own")
+
+
 def test_log_ins_that_all_have_are_not_the_services_own(service: Service, tmp_path: Path) -> None:
     """The migration gives the workers' log-ins to all; with the one to this registry a run would be the worker."""
     service.grants.give(Grant("*", "login", "*"))
