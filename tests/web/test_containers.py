@@ -26,6 +26,7 @@ from web.app import create_app
 from web.backing import engine
 from web.engines.client import EngineAwayError, EngineClient, Stream, reference
 from web.engines.documents import changes_of, containers_of, facts_of
+from web.engines.downloads import Downloads
 from web.engines.engines import ContainerEngine
 from web.engines.frames import FrameError, FrameParser
 from web.engines.samples import Samples, sample_of
@@ -268,3 +269,26 @@ def test_figures_are_taken_only_while_somebody_looks(standin: Standin) -> None:
     now = 60.0
     assert not samples.take()
     assert container(1, "x", "running")["Id"] == identity(1)
+
+
+def test_slow_clients_that_save_logs_keep_nobody_from_theirs(
+    app: Flask, service: Service, standin: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine who take nothing, and the tenth is served at once: the slowest are cut, and readers are not even asked."""
+    now = 0.0
+    monkeypatch.setattr("web.engines.lines._downloads", Downloads(2, clock=lambda: now))
+    standin.logs[identity(1)] = [(1, b"%d %b\n" % (n, b"x" * 1000)) for n in range(1000)]
+    client = signed(app, service, "member")
+    stalled = []
+    for _ in range(9):
+        answer = client.get(f"{WEB}/since/0/log/text", buffered=False)
+        taken: Iterator[bytes] = answer.iter_encoded()
+        assert next(taken).startswith(b"0 xxx")
+        stalled.append(taken)
+        now += 6.0
+    whole = client.get(f"{WEB}/since/0/log/text").data
+    assert whole.count(b"\n") == 1000
+    assert told(client.get(f"{WEB}/since/0/log?first=1000&limit=1"))["lines"][0]["n"] == 1000
+    with pytest.raises(ConnectionResetError):
+        next(stalled[0])
+    assert b"".join(stalled[-1]).endswith(whole[-2000:]), "who was not in anybody's way has the rest"

@@ -160,7 +160,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Stream:
-    """An answer's body, while it comes. For one thread."""
+    """An answer's body, while it comes. For one thread, but ``cut``."""
 
     def __init__(self, sock: socket.socket, headers: dict[str, str], early: bytes) -> None:
         self._socket = sock
@@ -193,6 +193,11 @@ class Stream:
                     raise ConnectionResetError("the engine has gone")
                 return
             self._buffer += data
+
+    def cut(self) -> None:
+        """End the connection: what reads it gets OSError."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def begin(self) -> bytes:
         """The body, or as much of it as an error may have. Raises OSError."""

@@ -22,6 +22,7 @@ from pipelines.logs.lines import LineMaker, LogLine, encode_line
 from pipelines.logs.marks import Found, Marker
 from pipelines.logs.tail import plain
 from web.engines.client import EngineClient, Stream
+from web.engines.downloads import Downloads
 from web.engines.frames import TERMINAL, Frame, FrameError, FrameParser
 from web.errors import RequestError, UnavailableError
 
@@ -38,8 +39,10 @@ _NO_STEP: Final = -1
 _MOST_DIGITS: Final = 20
 _SECOND: Final = 1_000_000_000
 _MOST_MATCHES: Final = 100_000
+_PIECE_BYTES: Final = 64 << 10
 
 _reading = threading.BoundedSemaphore(_READERS)
+_downloads = Downloads()
 _following = threading.BoundedSemaphore(_FOLLOWERS)
 
 
@@ -151,9 +154,10 @@ class ContainerLogs:
 
     @contextmanager
     def text(self, container: str, begin: Moment) -> Iterator[Iterator[bytes]]:
-        """All lines since as plain text. Raises before anything is sent."""
-        with self._from(container, begin, 1) as lines:
-            yield (line.text.encode(errors="replace") + b"\n" for line in lines)
+        """All lines since as plain text, in pieces, as fast as they are taken. Raises before anything is sent."""
+        place = self._of(container, begin).before(1)
+        with _downloads.place() as download, self._stream(container, _query(place)) as stream:
+            yield download.pieces(stream, _text(_lines(place, _parsed(stream))))
 
     def events(self, container: str, begin: Moment, after: int, is_over: Callable[[], bool]) -> Iterator[bytes]:
         """Lines behind a number as server-sent events, as they are written, until the container has ended.
@@ -225,15 +229,8 @@ class ContainerLogs:
     def _from(self, container: str, begin: Moment, number: int) -> Iterator[Iterator[LogLine]]:
         """The lines from a known place at or before a number on."""
         place = self._of(container, begin).before(number)
-        maker = _Maker(place.number)
-
-        def lines(frames: Iterator[Frame]) -> Iterator[LogLine]:
-            for frame in _Skipping(place).left(frames):
-                yield from maker.lines(frame)
-            yield from maker.close()
-
         with self._frames(container, _query(place)) as frames:
-            yield lines(frames)
+            yield _lines(place, frames)
 
     @contextmanager
     def _frames(self, container: str, query: dict[str, str]) -> Iterator[Iterator[Frame]]:
@@ -241,13 +238,20 @@ class ContainerLogs:
         if not _reading.acquire(timeout=_WAIT_S):
             raise UnavailableError("too many logs of containers are read at once", hint="try again in a moment")
         try:
-            asked = {"timestamps": "1", "stdout": "1", "stderr": "1", **query}
-            with self._client.stream(f"/containers/{container}/logs", **asked) as stream:
+            with self._stream(container, query) as stream:
                 yield _parsed(stream)
-        except FrameError as error:
-            raise UnavailableError(error.message) from error
         finally:
             _reading.release()
+
+    @contextmanager
+    def _stream(self, container: str, query: dict[str, str]) -> Iterator[Stream]:
+        """What the engine sends of a log as it is now."""
+        asked = {"timestamps": "1", "stdout": "1", "stderr": "1", **query}
+        try:
+            with self._client.stream(f"/containers/{container}/logs", **asked) as stream:
+                yield stream
+        except FrameError as error:
+            raise UnavailableError(error.message) from error
 
 
 class _Skipping:
@@ -283,6 +287,26 @@ def _parsed(stream: Stream) -> Iterator[Frame]:
     for piece in stream.pieces():
         yield from parser.feed(piece)
     yield from parser.rest()
+
+
+def _lines(place: _Place, frames: Iterator[Frame]) -> Iterator[LogLine]:
+    """The lines of frames that begin at a place's moment."""
+    maker = _Maker(place.number)
+    for frame in _Skipping(place).left(frames):
+        yield from maker.lines(frame)
+    yield from maker.close()
+
+
+def _text(lines: Iterator[LogLine]) -> Iterator[bytes]:
+    """Lines as plain text, many in a piece."""
+    piece = bytearray()
+    for line in lines:
+        piece += line.text.encode(errors="replace") + b"\n"
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 class _Maker:
