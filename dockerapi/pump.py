@@ -46,6 +46,7 @@ class Follower:
         self._helpers = helpers
         self.early = taken.early
         self._is_served = False
+        self._is_given = False
         taken.socket.setblocking(False)
 
     def fileno(self) -> int:
@@ -56,10 +57,14 @@ class Follower:
         """Somebody else has sent it everything, the end included."""
         self._is_served = True
 
-    async def send(self, data: bytes) -> None:
+    def given(self) -> None:
+        """Somebody else has the connection, and serves it from here on."""
+        self._is_given = True
+
+    async def send(self, data: bytes, patience_s: float = PATIENCE_S) -> None:
         """Send a chunk of the body. Raises Gone."""
         if data:
-            await self.put(chunk(data))
+            await self.put(chunk(data), patience_s)
 
     async def end(self) -> None:
         """End the body."""
@@ -91,16 +96,19 @@ class Follower:
         """Have a helper thread do what may take a while."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, contextvars.copy_context().run, work)
 
-    async def put(self, data: bytes) -> None:
+    async def put(self, data: bytes, patience_s: float = PATIENCE_S) -> None:
         """Send bytes as they are. Raises Gone."""
         try:
-            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._taken.socket, data), PATIENCE_S)
+            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._taken.socket, data), patience_s)
         except (OSError, TimeoutError) as error:
             raise Gone from error
 
     def close(self) -> None:
         """Let the client go."""
-        self._taken.end()
+        if self._is_given:
+            self._taken.close()
+        else:
+            self._taken.end()
 
 
 Serving: TypeAlias = Callable[[Follower], Awaitable[None]]

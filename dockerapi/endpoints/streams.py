@@ -5,7 +5,8 @@ from __future__ import annotations
 import binascii
 import contextlib
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import flask
@@ -34,7 +35,10 @@ _NUMBERS: Final = {"stdin": 0, "stdout": 1, "stderr": 2}
 _NANOSECONDS: Final = 9
 _MOST_DIGITS: Final = 18
 _LOOK_EACH_S: Final = 0.5
-_ENTRIES_AT_ONCE: Final = 256
+_LOG_PATIENCE_S: Final = 600.0
+"""Somebody may be reading it, page by page."""
+
+_ENTRIES_AT_ONCE: Final = 1024
 
 
 def pump() -> Pump:
@@ -144,49 +148,90 @@ def logs(ref: str) -> flask.Response:
         text = time + (b" " if details else b"") + entry.data  # of details there are none; docker's space is
         return framed(entry.stream, text, terminal=terminal)
 
-    if not asking.flag("follow"):
-        return answering.pieces(_joined(map(shown, reader.past(wanted))), content_type)
-    if wanted.until_ns:
+    if asking.flag("follow") and wanted.until_ns:
         return follow(content_type, _Following(engine, row.id, reader, wanted, shown))
+    following = None
+    if asking.flag("follow"):
+        following = _Keepers(engine, row.id, reader, wanted, timestamps=timestamps, details=details)
+    pieces = _joined(map(shown, reader.past(wanted)))
+    beginning = list(islice(pieces, 2))
+    if len(beginning) > 1:  # a client that takes it slowly, or not at all, holds no thread
+        with pump().place_for(handover.peer().uid) as place, handover.take() as taken:
+            taken.chunked(content_type)
+            place.take_whole(taken, _Sending(chain(beginning, pieces), following, shown))
+        return handover.gone()
+    if following is None:
+        return answering.pieces(iter(beginning), content_type)
     with handover.take() as taken:
         taken.chunked(content_type)
-        for piece in _joined(map(shown, reader.past(wanted))):
+        for piece in beginning:
             taken.send_chunk(piece)
-        if not _handed_to_keeper(engine, row.id, taken, reader, wanted, timestamps=timestamps, details=details):
-            for piece in _joined(map(shown, reader.past(wanted._replace(tail=None)))):
+        if not following.have(taken.socket.fileno()):
+            for piece in _joined(map(shown, following.left())):
                 taken.send_chunk(piece)
             taken.end_chunks()
     return handover.gone()
 
 
-def _handed_to_keeper(
-    engine: Engine,
-    identity: str,
-    taken: handover.Taken,
-    reader: LogReader,
-    wanted: Wanted,
-    *,
-    timestamps: bool,
-    details: bool,
-) -> bool:
-    """Give the client to the keeper, from the place that was read up to; False when there is no keeper."""
-    asked = {
-        "file": reader.place.file,
-        "offset": reader.place.offset,
-        "stdout": wanted.stdout,
-        "stderr": wanted.stderr,
-        "timestamps": timestamps,
-        "details": details,
-        "framing": "chunked",
-    }
-    if not engine.state(identity).is_up:
-        return False
-    try:
-        with engine.keepers.connect(identity) as keeper:
-            keeper.ask("follow", asked, [taken.socket.fileno()])
-    except KeeperError:
-        return False
-    return True
+class _Keepers:
+    """A log that its container's keeper goes on with, from the place that ``reader`` has come to."""
+
+    def __init__(
+        self, engine: Engine, identity: str, reader: LogReader, wanted: Wanted, *, timestamps: bool, details: bool
+    ) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._reader = reader
+        self._wanted = wanted
+        self._timestamps = timestamps
+        self._details = details
+
+    def have(self, client: int) -> bool:
+        """Give the client's connection to the keeper; False when there is no keeper."""
+        asked = {
+            "file": self._reader.place.file,
+            "offset": self._reader.place.offset,
+            "stdout": self._wanted.stdout,
+            "stderr": self._wanted.stderr,
+            "timestamps": self._timestamps,
+            "details": self._details,
+            "framing": "chunked",
+        }
+        if not self._engine.state(self._identity).is_up:
+            return False
+        try:
+            with self._engine.keepers.connect(self._identity) as keeper:
+                keeper.ask("follow", asked, [client])
+        except KeeperError:
+            return False
+        return True
+
+    def left(self) -> Iterator[LogEntry]:
+        """What was written since, by a container that has ended."""
+        return self._reader.past(self._wanted._replace(tail=None))
+
+
+class _Sending:
+    """Sends a log's past in the pump. Called with the follower. following: who goes on with it; None: nobody."""
+
+    def __init__(self, pieces: Iterator[bytes], following: _Keepers | None, shown: Callable[[LogEntry], bytes]) -> None:
+        self._pieces = pieces
+        self._following = following
+        self._shown = shown
+
+    async def __call__(self, follower: Follower) -> None:
+        await self._send(follower, self._pieces)
+        following = self._following
+        if following is not None:
+            if await follower.aside(lambda: following.have(follower.fileno())):
+                follower.given()
+                return
+            await self._send(follower, _joined(map(self._shown, following.left())))
+        await follower.end()
+
+    async def _send(self, follower: Follower, pieces: Iterator[bytes]) -> None:
+        while (piece := await follower.aside(lambda: next(pieces, None))) is not None:
+            await follower.send(piece, _LOG_PATIENCE_S)
 
 
 class _Following:

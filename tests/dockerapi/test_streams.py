@@ -18,6 +18,7 @@ from typing import Self
 import pytest
 
 from core.processes import descendants
+from dockerapi.server import THREADS
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api, Terminal
 from tests.toolkit.shiplap import BUSYBOX_NAME
@@ -58,6 +59,20 @@ class Client:
             key, _, value = line.decode().partition(": ")
             headers[key.lower()] = value
         return status, headers
+
+    def written(self) -> bytes:
+        """What a container wrote, of a body in chunks that is read to its end."""
+        body, data = bytearray(), bytearray()
+        while size := int(self.file.readline(), 16):
+            body += self.file.read(size)
+            assert self.file.readline() == b"\r\n"
+        assert self.file.readline() == b"\r\n"
+        at = 0
+        while at < len(body):
+            size = struct.unpack_from(">B3xI", body, at)[1]
+            data += body[at + 8 : at + 8 + size]
+            at += 8 + size
+        return bytes(data)
 
     more = b""
 
@@ -205,6 +220,26 @@ def test_many_who_wait_do_not_stop_the_next_request_and_take_little_memory(api: 
         api.docker("kill", name, check=True)
         for client in waiting:
             assert b'{"StatusCode":137}' in client.file.read()
+
+
+def test_who_takes_a_long_log_slowly_holds_nobody_up_and_gets_it_whole(api: Api, name: str) -> None:
+    script = f"seq 800 | sed 's/^/{'x' * 1000}/'; until [ -e /go ]; do sleep 0.05; done; echo end"
+    api.docker("run", "-d", "--name", name, BUSYBOX_NAME, "sh", "-c", script, check=True)
+    eventually(lambda: api.docker("logs", "--tail", "1", name).stdout.endswith("800\n"))
+    expected = b"".join(b"x" * 1000 + b"%d\n" % n for n in range(1, 801))
+    with contextlib.ExitStack() as stack:
+        slow = []
+        for number in range(THREADS + 6):
+            slow.append(stack.enter_context(Client(api)))
+            asked = f"GET /containers/{name}/logs?stdout=1&follow={number % 2}"
+            assert slow[-1].ask(asked)[0] == 200
+        asked_at = time.monotonic()
+        assert stack.enter_context(Client(api)).ask("GET /containers/json")[0] == 200
+        assert time.monotonic() - asked_at < stretched(3)
+        api.docker("exec", name, "touch", "/go", check=True)
+        assert api.docker("wait", name).stdout == "0\n"
+        assert slow[0].written() == expected
+        assert slow[1].written() == expected + b"end\n"
 
 
 def test_a_head_that_never_ends_holds_nobody_up(api: Api) -> None:
