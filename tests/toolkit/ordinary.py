@@ -41,6 +41,32 @@ class User:
 
         tun: the mode of /dev/net/tun. env: more of the environment. emptied: files of the host that are empty to it.
         """
+        lower = ("setpriv", f"--reuid={self.name}", f"--regid={self.name}", "--init-groups", "--inh-caps=-all")
+        try:
+            return subprocess.run(
+                [*self.seeing(tun, emptied), *lower, *map(str, command)],
+                env={**self.environment, **(env or {})}, text=True, capture_output=True, check=check,
+                timeout=stretched(120),
+            )  # fmt: skip
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error
+        finally:
+            (self.folder / "tun").unlink(missing_ok=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What they have after they logged in, and what shows them Python and the checkout."""
+        return {
+            "HOME": f"{self.folder}/home",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",  # as login gives it to users
+            "LD_LIBRARY_PATH": f"{self.folder}/python/lib",
+            "PYTHONPATH": f"{self.folder}/checkout:{self.folder}/packages",
+            "SOURCE_DATE_EPOCH": "1700000000",
+            "TERM": "dumb",
+        }
+
+    def seeing(self, tun: str = "666", emptied: Sequence[str] = ()) -> list[str]:
+        """What starts a command, as root, where root's own files are shown at places that the user may read."""
         visible = {
             "python": Path(sys.base_prefix),
             "packages": Path(sysconfig.get_path("purelib")),
@@ -54,26 +80,9 @@ class User:
             f"mknod -m {tun} {self.folder}/tun c 10 200 && mount --bind {self.folder}/tun /dev/net/tun",
             *(f"mount --bind /dev/null {path}" for path in emptied),
             f"cd {self.folder}/home",
-            f'exec setpriv --reuid={self.name} --regid={self.name} --init-groups --inh-caps=-all "$@"',
+            'exec "$@"',
         ]
-        environment = {
-            "HOME": f"{self.folder}/home",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",  # as login gives it to users
-            "LD_LIBRARY_PATH": f"{self.folder}/python/lib",
-            "PYTHONPATH": f"{self.folder}/checkout:{self.folder}/packages",
-            "SOURCE_DATE_EPOCH": "1700000000",
-            "TERM": "dumb",
-            **(env or {}),
-        }
-        try:
-            return subprocess.run(
-                ["unshare", "--mount", "sh", "-c", "\n".join(lines), "sh", *map(str, command)],
-                env=environment, text=True, capture_output=True, check=check, timeout=stretched(120),
-            )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error
-        finally:
-            (self.folder / "tun").unlink(missing_ok=True)
+        return ["unshare", "--mount", "sh", "-c", "\n".join(lines), "sh"]
 
     @property
     def uid(self) -> int:
@@ -96,9 +105,13 @@ class User:
         emptied: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of Shiplap's as the user. prefix: what starts it."""
-        python = f"{self.folder}/venv/bin/python"
+        return self(*prefix, *self.command, *arguments, check=check, tun=tun, env=env, emptied=emptied)
+
+    @property
+    def command(self) -> list[str]:
+        """What starts Shiplap where they see it."""
         main = "from cli.main import main; raise SystemExit(main())"
-        return self(*prefix, python, "-P", "-c", main, *arguments, check=check, tun=tun, env=env, emptied=emptied)
+        return [f"{self.folder}/venv/bin/python", "-P", "-c", main]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _START_S = 20.0
 
 @dataclass(frozen=True)
 class SshServer:
-    """It lets in whoever has ``key``, as root. known_hosts: as ssh-keyscan prints it."""
+    """It lets in whoever has ``key``, as anybody who has a shell. known_hosts: as ssh-keyscan prints it."""
 
     port: int
     key: Path
@@ -33,8 +33,10 @@ def make_key(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def ssh_server(directory: Path) -> Iterator[SshServer]:
-    """sshd on a port of 127.0.0.1, until the end of the block."""
+def ssh_server(
+    directory: Path, *, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[SshServer]:
+    """sshd on a port of 127.0.0.1, until the end of the block. prefix: what starts it. environment: of who logs in."""
     program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
     assert program, "sshd is not installed: scripts/install-debian test"
     Path("/run/sshd").mkdir(exist_ok=True)  # its privilege separation needs it; Debian's service makes it
@@ -48,9 +50,14 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
         "LogLevel": "VERBOSE",
     }  # fmt: skip
     configuration = directory / "sshd_config"
-    configuration.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+    lines = [f"{name} {value}\n" for name, value in options.items()]
+    if environment:
+        lines.append(f"SetEnv {' '.join(f'{name}={value}' for name, value in environment.items())}\n")
+    configuration.write_text("".join(lines))
     with (directory / "sshd.log").open("wb") as log:
-        process = subprocess.Popen([program, "-D", "-e", "-f", configuration], stdin=subprocess.DEVNULL, stderr=log)
+        process = subprocess.Popen(
+            [*prefix, program, "-D", "-e", "-f", configuration], stdin=subprocess.DEVNULL, stderr=log
+        )
     try:
         yield SshServer(port, key, _known_hosts(port, process, directory / "sshd.log"))
     finally:
