@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from bench.engine import image, life, logs, network
-from bench.engine.engines import BUSYBOX, PEERS, TRAFFIC, Engine, Resident, Shiplap
+from bench.engine import dockers, image, life, logs, network
+from bench.engine.engines import BUSYBOX, PEERS, TRAFFIC, Api, Docker, Engine, Resident, Shiplap
 from bench.figures import Figure, measure
 from bench.tools import rootfs
 
-_PARTS = ("commands", "many", "memory", "outward", "published", "logs", "listing")
+_PARTS = ("commands", "many", "memory", "outward", "published", "logs", "listing", "docker", "followers")
 
 
 def main() -> int:
@@ -43,6 +43,10 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         "published": lambda: network.published(neighbours, seconds, runs, 20 if short else 5000),
         "logs": lambda: logs.lines(neighbours, seconds),
         "listing": lambda: life.listing(ours, 20 if short else 1000, 2 * runs),
+        "docker": lambda: dockers.commands(
+            [*apis, *(each for each in engines if each.name == Docker.name)], 2 * runs, 20 if short else 1000
+        ),
+        "followers": lambda: dockers.followers(apis[0], 10 if short else 200),
     }
     figures: list[Figure] = []
     with contextlib.ExitStack() as stack:
@@ -54,8 +58,11 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         pasta = None
         if "outward" in options.parts:
             pasta = stack.enter_context(contextlib.closing(Shiplap(directory / "p", uplink="pasta")))
+        apis = []
+        if {"docker", "followers"} & set(options.parts):
+            apis.append(stack.enter_context(contextlib.closing(Api(directory / "a"))))
         image.make(traffic)
-        for engine in (*engines, *([pasta] if pasta else [])):
+        for engine in (*engines, *apis, *([pasta] if pasta else [])):
             print(f"bench: {engine.version()}", flush=True)
             engine.add_image(rootfs("busybox"), BUSYBOX)
             engine.add_image(traffic, TRAFFIC)

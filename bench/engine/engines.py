@@ -81,7 +81,7 @@ class Shiplap(Engine):
     """The ``shiplap`` command of the environment that the bench runs in. uplink: SHIPLAP_UPLINK."""
 
     name = "shiplap"
-    importing = ("image", "import")
+    importing: ClassVar[Sequence[str]] = ("image", "import")
 
     def __init__(self, directory: Path, uplink: str = "auto") -> None:
         super().__init__(directory)
@@ -102,6 +102,32 @@ class Resident(Shiplap):
         self.environment["SHIPLAP_RESIDENT"] = "on"
 
 
+class Api(Shiplap):
+    """``shiplap engine``, by docker's command line. socket: where it listens."""
+
+    name = "api"
+    importing = ("import",)
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.socket = directory / "docker.sock"
+        start = f'"$0" --root {self.root} engine --listen unix://{self.socket} >{directory}/log 2>&1 </dev/null &'
+        self.host.run(["sh", "-c", start, super().words()[0]], self.environment)
+        self.environment |= {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(directory / "config")}
+        _await(self, directory / "log")
+
+    def words(self, *words: str | Path) -> list[str | Path]:
+        return ["docker", *words]
+
+    def version(self) -> str:
+        return "docker's command line with " + self.command("version", "--format", "{{.Server.Version}}")
+
+    def serving(self) -> list[int]:
+        """The processes that serve the API."""
+        mark = f"unix://{self.socket}".encode()
+        return [pid for pid in self.processes() if mark in _command_line(pid) and b"dockerapi" in _command_line(pid)]
+
+
 class Docker(Engine):
     """dockerd with its bridge and its rules."""
 
@@ -116,17 +142,7 @@ class Docker(Engine):
             f" --host unix://{socket} >{directory}/dockerd.log 2>&1 </dev/null &"
         )
         self.host.run(["sh", "-c", start], self.environment)
-        deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                self.command("version")
-                return
-            except ToolError as error:
-                if time.monotonic() > deadline:
-                    log = (directory / "dockerd.log").read_text(errors="replace")[-4000:]
-                    self.host.close()
-                    raise ToolError(f"dockerd did not start:\n{log}") from error
-                time.sleep(0.2)
+        _await(self, directory / "dockerd.log")
 
     def words(self, *words: str | Path) -> list[str | Path]:
         return ["docker", *words]
@@ -177,6 +193,21 @@ class Podman(Engine):
 
 
 PEERS: Final[dict[str, type[Engine]]] = {"resident": Resident, "dockerd": Docker, "podman": Podman}
+
+
+def _await(engine: Engine, log: Path) -> None:
+    """Wait until a daemon answers docker's command line. Raises ToolError with the end of its log."""
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            engine.command("version")
+            return
+        except ToolError as error:
+            if time.monotonic() > deadline:
+                engine.host.close()
+                said = log.read_text(errors="replace")[-4000:]
+                raise ToolError(f"{engine.name} did not start:\n{said}") from error
+            time.sleep(0.2)
 
 
 def _environment() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from bench.engine.engines import BUSYBOX, Engine, Resident, Shiplap, memory_of
 from bench.figures import Figure
 from bench.tools import ToolError
 
-_LIVES: Final = ("sleep", "100000")
+LIVES: Final = ("sleep", "100000")
 _FURNISHED: Final = ("--health-cmd", "true")
 _FIRST_PORT: Final = 20_000
 _MIB: Final = 1 << 20
@@ -22,11 +23,11 @@ _MIB: Final = 1 << 20
 def commands(engines: Sequence[Engine], runs: int) -> list[Figure]:
     """``run -d`` and ``exec``, whole commands, beside each other: one engine right after the other in each round."""
     for engine in engines:
-        engine.command("run", "-d", "--name", "entered", BUSYBOX, *_LIVES)
+        engine.command("run", "-d", "--name", "entered", BUSYBOX, *LIVES)
         engine.command("exec", "entered", "true")
-    run = _rounds(engines, runs, lambda engine: engine.time("run", "-d", BUSYBOX, *_LIVES))
-    enter = _rounds(engines, runs, lambda engine: engine.time("exec", "entered", "true"))
-    forget = _rounds(engines, runs, lambda engine: engine.time("run", "--rm", BUSYBOX, "true"))
+    run = rounds(engines, runs, lambda engine: engine.time("run", "-d", BUSYBOX, *LIVES))
+    enter = rounds(engines, runs, lambda engine: engine.time("exec", "entered", "true"))
+    forget = rounds(engines, runs, lambda engine: engine.time("run", "--rm", BUSYBOX, "true"))
     for engine in engines:
         engine.clear()
     return [
@@ -38,7 +39,7 @@ def commands(engines: Sequence[Engine], runs: int) -> list[Figure]:
 
 def many(engines: Sequence[Engine], count: int, runs: int) -> list[Figure]:
     """Containers that were created in a network with names, started by one command; all run at its end."""
-    times = _rounds(engines, runs, lambda engine: _start_many(engine, count))
+    times = rounds(engines, runs, lambda engine: _start_many(engine, count))
     figures = _beside("many", f"{count} containers with names and network, started", times, {})
     return [
         Figure(each.key, each.title, each.value, each.unit, each.samples, 3.0 if each.key == "many-shiplap" else None)
@@ -64,28 +65,33 @@ def memory(engines: Sequence[Engine], count: int, settling_s: float) -> list[Fig
 
 
 def listing(engine: Shiplap, count: int, runs: int) -> list[Figure]:
-    """``ps -a`` of containers that were created by one process of ours: a thousand commands would take minutes."""
+    """``ps -a`` of that many containers."""
+    create_many(engine, count)
+    samples = [engine.time("ps", "-a") for _ in range(runs)]
+    engine.clear()
+    return [Figure("ps", f"ps -a of {count:,} containers", statistics.median(samples), "s", samples, 0.150)]
+
+
+def create_many(engine: Shiplap, count: int) -> None:
+    """Create containers by one process of ours: a thousand commands would take minutes."""
     create = (
         "import sys; from pathlib import Path; from engine.engine import Engine; from engine.places import Places\n"
         "with Engine(Places.of(Path(sys.argv[1]))) as engine:\n"
         "    for number in range(int(sys.argv[2])):\n"
         "        engine.create(f'listed-{number}', {'Image': sys.argv[3], 'Cmd': ['sleep', '1000']})\n"
     )
-    python = engine.words()[0]
     engine.host.run(
-        [Path(python).with_name("python"), "-c", create, engine.root, str(count), BUSYBOX],
+        [sys.executable, "-c", create, engine.root, str(count), BUSYBOX],
         {**engine.environment, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         timeout_s=600,
     )
     found = len(engine.command("ps", "-a", "-q").split())
     if found != count:
         raise ToolError(f"of {count} containers {found} are listed")
-    samples = [engine.time("ps", "-a") for _ in range(runs)]
-    engine.clear()
-    return [Figure("ps", f"ps -a of {count:,} containers", statistics.median(samples), "s", samples, 0.150)]
 
 
-def _rounds(engines: Sequence[Engine], runs: int, work: Callable[[Engine], float]) -> dict[str, list[float]]:
+def rounds(engines: Sequence[Engine], runs: int, work: Callable[[Engine], float]) -> dict[str, list[float]]:
+    """Seconds by engine, one engine right after the other in each round; another one begins each time."""
     times: dict[str, list[float]] = {engine.name: [] for engine in engines}
     for number in range(runs):
         shift = number % len(engines)
@@ -116,7 +122,7 @@ def _start_many(engine: Engine, count: int) -> float:
     engine.command("network", "create", "many")
     names = [f"many-{number}" for number in range(count)]
     for name in names:
-        engine.command("create", "--name", name, "--network", "many", BUSYBOX, *_LIVES)
+        engine.command("create", "--name", name, "--network", "many", BUSYBOX, *LIVES)
     os.sync()
     seconds = engine.time("start", *names)
     running = len(engine.command("ps", "-q").split())
@@ -135,7 +141,7 @@ def _memory(engine: Engine, count: int, settling_s: float, *, furnished: bool) -
         more: tuple[str, ...] = ()
         if furnished:
             more = (*_FURNISHED, "--network", "known", "-p", f"{_FIRST_PORT + number}:80")
-        engine.command("run", "-d", *more, BUSYBOX, *_LIVES)
+        engine.command("run", "-d", *more, BUSYBOX, *LIVES)
 
     run(0)
     first = _settled(engine, settling_s)
