@@ -2,7 +2,8 @@
 //
 // Lines are numbered through here; what is shown in the margin is the line's number in its job, and leads to it there.
 
-import { LogLines, getJson } from "./lines.js";
+import { getJson } from "./json.js";
+import { LogLines } from "./lines.js";
 
 const AGAIN_MS = 2000;
 

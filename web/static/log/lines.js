@@ -1,5 +1,6 @@
 // The lines of one job's log: fetched in pages when they are wanted, and kept while they are near; those that come live.
 
+import { getJson } from "./json.js";
 import { Marks } from "./marks.js";
 
 const PAGE = 1000;
@@ -175,10 +176,4 @@ export class LogLines extends EventTarget {
     if (this.told || this.isClosed) return;
     this.told = requestAnimationFrame(() => { this.told = 0; this.dispatchEvent(new Event("lines")); });
   }
-}
-
-export async function getJson(url) {
-  const response = await fetch(url, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-  return response.json();
 }

@@ -1,6 +1,6 @@
 // What stands out in a log, as the server has found it: errors, warnings, folds, and the step of each line.
 
-import { getJson } from "./lines.js";
+import { getJson } from "./json.js";
 
 const AGAIN_MS = 3000; // how often a log that grows is asked about
 
