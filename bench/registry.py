@@ -15,7 +15,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -27,6 +26,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import memory, report, workloads
+from bench.registries import (
+    cpu_s,
+    docker_registry,
+    docker_registry_process,
+    random_blob,
+    shiplap_registry,
+    shiplap_registry_process,
+    upload,
+)
 from bench.rounds import Sample
 from bench.scenarios import Row
 from bench.tools import Docker, ToolError, run
@@ -40,13 +48,15 @@ PULL_AGAIN = Row("pull-again", "pull of the same, nothing new", 2.0, "docker")
 LIST = Row("list", "list of images, one there", 1.0, "docker")
 PULL_RUN = Row("pull-run", "pull of an image of {image} MB in {files} files, then the first RUN on it", 0.3, "docker")
 SERVE = Row("serve", "{clients} clients, a {megabytes} MB blob each, from the registry", 1.0, "docker-registry")
-ROWS = (PUSH_BIG, PULL_BIG, PUSH_MANY, PULL_MANY, PUSH_AGAIN, PULL_AGAIN, LIST, PULL_RUN, SERVE)
+UPLOAD = Row("upload", "upload of a blob of {megabytes} MB into the registry", 1.1, "docker-registry")
+UPLOAD_CPU = Row("upload-cpu", "processor time of the registry for it", 1.0, "docker-registry")
+ROWS = (PUSH_BIG, PULL_BIG, PUSH_MANY, PULL_MANY, PUSH_AGAIN, PULL_AGAIN, LIST, PULL_RUN, SERVE, UPLOAD, UPLOAD_CPU)
+_OF_SERVERS = frozenset({SERVE.key, UPLOAD.key, UPLOAD_CPU.key})
 BLOB_4G = "blob4g"
 _KEYS = (*(row.key for row in ROWS), BLOB_4G)
 
 _MEGABYTE = 1_000_000
 _POOL_BYTES = 4 << 20
-_START_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +177,17 @@ def main() -> int:
             directory = Path(tempfile.mkdtemp(prefix="shiplap-bench-", dir=options.directory))
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             clients: list[Client] = [ShiplapClient(directory)]
-            if not options.no_docker and set(options.rows) - {SERVE.key, BLOB_4G}:
+            if not options.no_docker and set(options.rows) - {*_OF_SERVERS, BLOB_4G}:
                 clients.append(_docker_client(directory, stack))
             samples += _clients(clients, directory, sizes, options.runs, options.rows)
             if PULL_RUN.key in options.rows:
                 samples += _first_runs(clients, directory, sizes, options.runs)
             if SERVE.key in options.rows:
                 samples += _servers(directory, sizes, options.runs)
+            if {UPLOAD.key, UPLOAD_CPU.key} & set(options.rows):
+                samples += _uploads(directory, sizes, options.runs)
             if BLOB_4G in options.rows:
-                document["memory"] = memory.measure(directory, sizes.memory_bytes, _shiplap_registry_process)
+                document["memory"] = memory.measure(directory, sizes.memory_bytes, shiplap_registry_process)
     except ToolError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -198,8 +210,8 @@ def _show(samples: Sequence[Sample], sizes: Sizes, tools: Sequence[str]) -> list
     }
     rows = report.summarize(samples, ROWS, words)
     for chosen, names in (
-        ([row for row in rows if row["row"] != SERVE.key], tools),
-        ([row for row in rows if row["row"] == SERVE.key], ["shiplap", "docker-registry"]),
+        ([row for row in rows if row["row"] not in _OF_SERVERS], tools),
+        ([row for row in rows if row["row"] in _OF_SERVERS], ["shiplap", "docker-registry"]),
     ):
         if chosen:
             print(f"\n{report.table(chosen, list(names))}")
@@ -235,7 +247,7 @@ def _clients(
     ]
     if not wanted:
         return
-    with _docker_registry(directory / "registry") as host:
+    with docker_registry(directory / "registry") as host:
         for number in range(runs):
             for push, pull, layers, layer_bytes in wanted:
                 for client in clients if number % 2 else reversed(clients):
@@ -263,7 +275,7 @@ def _first_runs(clients: Sequence[Client], directory: Path, sizes: Sizes, runs: 
     (tree / "Dockerfile").write_text("FROM scratch\nADD base.tar /\nCOPY tree /tree\n")
     context = directory / "first-run"
     context.mkdir()
-    with _docker_registry(directory / "registry-of-images") as host:
+    with docker_registry(directory / "registry-of-images") as host:
         name = f"{host}/bench:1"
         shiplap: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "maker"]
         run([*shiplap, "build", "-q", "--push", "-t", name, tree])
@@ -285,8 +297,8 @@ def _servers(directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
     """Throughput of one blob to many clients at once, which throw it away."""
     archive = _archive(directory / "image.tar", layers=1, layer_bytes=sizes.big_bytes, seed=1)
     servers: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
-        "shiplap": _shiplap_registry,
-        "docker-registry": _docker_registry,
+        "shiplap": shiplap_registry,
+        "docker-registry": docker_registry,
     }
     with contextlib.ExitStack() as stack:
         urls = {}
@@ -300,6 +312,22 @@ def _servers(directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
         for number in range(runs):
             for name, url in urls.items() if number % 2 else reversed(urls.items()):
                 yield _timed(SERVE, name, number, functools.partial(_fetch_at_once, url, sizes.clients))
+
+
+def _uploads(directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
+    """One blob into a registry in one stream, as curl sends it: the client is nobody's."""
+    servers: dict[str, Callable[[Path], contextlib.AbstractContextManager[tuple[str, int]]]] = {
+        "shiplap": shiplap_registry_process,
+        "docker-registry": docker_registry_process,
+    }
+    with contextlib.ExitStack() as stack:
+        serving = {name: stack.enter_context(serve(directory / f"upload-{name}")) for name, serve in servers.items()}
+        for number in range(runs):
+            for name, (host, pid) in serving.items() if number % 2 else reversed(serving.items()):
+                blob, digest = random_blob(directory / "blob", sizes.big_bytes, seed=number)
+                before = cpu_s(pid)
+                yield _timed(UPLOAD, name, number, functools.partial(upload, host, blob, digest))
+                yield Sample(UPLOAD_CPU.key, name, number, cpu_s(pid) - before)
 
 
 def _timed(row: Row, tool: str, number: int, work: Callable[[], None]) -> Sample:
@@ -345,61 +373,6 @@ def _archive(path: Path, *, layers: int, layer_bytes: int, seed: int, rootfs: bo
         shiplap: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "root"]
         run([*shiplap, "build", "-q", "-o", f"type=docker,name=bench-image,dest={path}", directory])
     return path
-
-
-@contextlib.contextmanager
-def _docker_registry(directory: Path) -> Iterator[str]:
-    directory.mkdir()
-    port = _free_port()
-    settings = {
-        "version": 0.1,
-        "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    (directory / "config.yml").write_text(json.dumps(settings))  # JSON is YAML
-    with _serving(["docker-registry", "serve", directory / "config.yml"], port, directory / "log") as (host, _):
-        yield host
-
-
-@contextlib.contextmanager
-def _shiplap_registry(directory: Path) -> Iterator[str]:
-    with _shiplap_registry_process(directory) as (host, _):
-        yield host
-
-
-@contextlib.contextmanager
-def _shiplap_registry_process(directory: Path) -> Iterator[tuple[str, int]]:
-    """Its host, and the process."""
-    directory.mkdir()
-    port = _free_port()
-    command: list[str | Path] = [Path(sys.executable).with_name("shiplap"), "--root", directory / "root"]
-    command += ["registry", "serve", "--listen", f"127.0.0.1:{port}"]
-    with _serving(command, port, directory / "log") as served:
-        yield served
-
-
-@contextlib.contextmanager
-def _serving(command: list[str | Path], port: int, log: Path) -> Iterator[tuple[str, int]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + _START_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ToolError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-4000:]}")
-            time.sleep(0.05)
-        yield f"127.0.0.1:{port}", process.pid
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

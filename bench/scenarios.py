@@ -49,6 +49,12 @@ INSTALL = Row("install", "apt-get install of {package}, beyond the command's own
 SAVE = Row("save", "COPY of one file of {big} MB, then save", 0.3)
 MANY_CACHED = Row("many-cached", "COPY of {many} files, nothing changed", 0.5)
 LINES = Row("lines", "{lines} lines printed by one RUN (docker leaves out what is beyond 2 MiB)", 0.8)
+HUGE_CHANGED = Row("huge-changed", "COPY of {huge} files, one changed", 0.12)
+FROM_STAGE = Row("from-stage", "COPY --from of one file of {big} MB", 0.5)
+FROM_STAGE_AS_IS = Row("from-stage-as-is", "the same to the place that it had, all of its layer", 0.5)
+WRITE_BIG = Row("write-big", "RUN that writes {big} MB", 0.6)
+FILES_MADE = Row("files-made", "RUN that makes {made} files", 0.4)
+FILES_REMOVED = Row("files-removed", "RUN that removes them", 0.4)
 LONG_COLD = Row("long", "Dockerfile of {instructions} instructions, {runs} of them RUN true, no cache", 0.2)
 LONG_CACHED = Row("long-cached", "the same, all cached", 0.2)
 
@@ -114,6 +120,38 @@ def many_files(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
     yield Timing(MANY_CACHED, _build(context, cache=True))
 
 
+def huge_tree(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """A very large tree, of which an editor has changed one file. Its first build is off the clock."""
+    context = workloads.copy_then_run(directory / "huge", sizes.of_a_huge_tree(), seed=2_000_000 + number)
+    yield Timing(OFF_THE_CLOCK, _build(context, cache=True))
+    workloads.change_one_file(context, salt=f"round {number}")
+    yield Timing(HUGE_CHANGED, _build(context, cache=True))
+
+
+def from_stages(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """A big file from another stage, which is cached, to another place and to the same one."""
+    context = workloads.big_file_of_a_stage(directory / "from", sizes, seed=3_000_000 + number)
+    yield Timing(OFF_THE_CLOCK, _build(context, cache=True))
+    workloads.copy_from_the_stage(context, "/copied")
+    yield Timing(FROM_STAGE, _build(context, cache=True))
+    workloads.copy_from_the_stage(context, "/big")
+    yield Timing(FROM_STAGE_AS_IS, _build(context, cache=True))
+
+
+def big_layer(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """A command that writes one big file."""
+    del number
+    yield Timing(WRITE_BIG, _build(workloads.write_one_big_file(directory / "write", sizes), cache=False))
+
+
+def many_made(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """Commands that make many small files, and remove them."""
+    context = workloads.make_files(directory / "made", sizes, number)
+    yield Timing(FILES_MADE, _build(context, cache=True))
+    workloads.remove_files(context)
+    yield Timing(FILES_REMOVED, _build(context, cache=True))
+
+
 def many_lines(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
     """A step that prints much, all of which is shown."""
     del number
@@ -137,6 +175,10 @@ _SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
     stages: (STAGES,),
     save: (SAVE,),
     many_files: (MANY_CACHED,),
+    huge_tree: (HUGE_CHANGED,),
+    from_stages: (FROM_STAGE, FROM_STAGE_AS_IS),
+    big_layer: (WRITE_BIG,),
+    many_made: (FILES_MADE, FILES_REMOVED),
     many_lines: (LINES,),
     long_file: (LONG_COLD, LONG_CACHED),
 }

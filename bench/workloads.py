@@ -12,6 +12,7 @@ PACKAGES = "bench-packages"  # and Debian, with what ``install_package`` install
 _FILES_PER_DIRECTORY = 100
 _POOL_BYTES = 4 << 20
 _INSTRUCTIONS_PER_STAGE = 1000
+_STAGE_WITH_FILE = f"FROM {BASE} AS made\nCOPY big /big\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Sizes:
     """How big the work is.
 
     files, total_bytes: of the COPY context. steps: number of RUN instructions. stages: that are independent. big_bytes:
-    of the one file. many: files of the context that is built again. instructions, runs: of the long Dockerfile.
+    of the one file. many: files of the context that is built again. huge: of the largest one. made: by one RUN.
+    instructions, runs: of the long Dockerfile.
     lines: that one RUN prints.
     package: Debian's, to be installed; none: something on busybox in its place.
     """
@@ -30,6 +32,8 @@ class Sizes:
     stages: int = 4
     big_bytes: int = 1_000_000_000
     many: int = 100_000
+    huge: int = 200_000
+    made: int = 50_000
     instructions: int = 1000
     runs: int = 50
     lines: int = 1_000_000
@@ -39,10 +43,14 @@ class Sizes:
         """The same for a context of ``many`` small files."""
         return replace(self, files=self.many, total_bytes=self.many * 1000)
 
+    def of_a_huge_tree(self) -> Sizes:
+        """The same for a context of ``huge`` small files."""
+        return replace(self, files=self.huge, total_bytes=self.huge * 1000)
+
 
 SHORT = Sizes(
-    files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, instructions=20, runs=3,
-    lines=1000, package="",
+    files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, huge=300, made=50,
+    instructions=20, runs=3, lines=1000, package="",
 )  # fmt: skip
 
 
@@ -95,6 +103,41 @@ def one_big_file(directory: Path, sizes: Sizes, seed: int) -> Path:
         file.writelines(chance.randbytes(min(left, _POOL_BYTES)) for left in range(sizes.big_bytes, 0, -_POOL_BYTES))
     (directory / "Dockerfile").write_text(f"FROM {BASE}\nCOPY big /big\n")
     return directory
+
+
+def big_file_of_a_stage(directory: Path, sizes: Sizes, seed: int) -> Path:
+    """The same file in a stage of its own, which is the last one so far."""
+    one_big_file(directory, sizes, seed)
+    (directory / "Dockerfile").write_text(_STAGE_WITH_FILE)
+    return directory
+
+
+def copy_from_the_stage(context: Path, place: str) -> None:
+    """Let a further stage have the file at this place."""
+    (context / "Dockerfile").write_text(f"{_STAGE_WITH_FILE}FROM {BASE}\nCOPY --from=made /big {place}\n")
+
+
+def write_one_big_file(directory: Path, sizes: Sizes) -> Path:
+    """One RUN that writes a file as big as the other ones."""
+    directory.mkdir(parents=True)
+    command = f"dd if=/dev/zero of=/big bs=1000000 count={sizes.big_bytes // 1_000_000}"
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nRUN {command}\n")
+    return directory
+
+
+def make_files(directory: Path, sizes: Sizes, number: int) -> Path:
+    """One RUN that makes ``sizes.made`` small files. number: of the round, for no round knows another's step."""
+    directory.mkdir(parents=True)
+    one = f"[ $((i % {_FILES_PER_DIRECTORY})) = 0 ] && d=/made/$i && mkdir $d; echo {number} > $d/$i; i=$((i+1))"
+    command = f"mkdir /made; i=0; while [ $i -lt {sizes.made} ]; do {one}; done"
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nRUN {command}\n")
+    return directory
+
+
+def remove_files(context: Path) -> None:
+    """Another RUN, which removes them."""
+    with (context / "Dockerfile").open("a") as file:
+        file.write("RUN rm -r /made\n")
 
 
 def many_lines(directory: Path, sizes: Sizes) -> Path:
