@@ -7,7 +7,6 @@ rename and the row belong to one write transaction, so a collector never takes a
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sqlite3
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from core.digests import Digest
 from core.files import fsync_directory, fsync_file, storage_errors
+from core.writeback import EarlyWriteback
 from images.database import Database
 from images.errors import DamagedBlobError, DigestMismatchError, MissingBlobError
 from images.sessions import Session
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from images.damage import CheckedReader, Damage
 
 _BUFFER_BYTES: Final = 256 << 10
-_WINDOW_BYTES: Final = 16 << 20  # after so many the disk has to begin
-_OF_THE_DISK: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
-_SLOW_S: Final = 0.1  # a disk that takes longer for a window has a full queue: whoever fills it further waits
-_UNCACHED_BYTES: Final = 8 * _WINDOW_BYTES  # how far back one looks for what the disk has by now
 _CHUNK_BYTES: Final = 1 << 20
 _DIRECT_BYTES: Final = 64 << 10  # pieces from this size on are not copied into the buffer first
 
@@ -54,20 +50,28 @@ class BlobWriter:
         self._blobs = blobs
         self._path = path
         self._sync = sync
-        self._cached = cached
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
         self._chunk: memoryview | None = None
         self._size = 0
-        self._stored = self._begun = 0  # bytes that the kernel has, and those that the disk was told to write
-        self._disk_keeps_up = True
         with storage_errors("a blob"):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._writeback = EarlyWriteback(self._fd, cached=cached)
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self._size
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that are in the file; the others are gathered."""
+        return self._size - len(self._buffer)
+
+    @property
+    def path(self) -> str:
+        """The file, until ``commit`` moves it."""
+        return self._path
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append ``data`` (a memoryview must be of bytes). Small pieces are gathered."""
@@ -156,29 +160,11 @@ class BlobWriter:
 
     def _store(self, data: memoryview) -> None:
         self._hash.update(data)
-        self._stored += len(data)
+        size = len(data)
         with storage_errors("a blob"):
             while data:
                 data = data[os.write(self._fd, data) :]
-            if self._stored - self._begun >= _WINDOW_BYTES and self._disk_keeps_up:
-                self._start_writeback()
-
-    def _start_writeback(self) -> None:
-        from core.kernel import start_writeback
-
-        began = time.monotonic()
-        try:
-            start_writeback(self._fd, self._begun, self._stored - self._begun)
-        except OSError as error:
-            if error.errno in _OF_THE_DISK:
-                raise
-            self._disk_keeps_up = False  # a file system, or a sandbox, that does not know the call: it need not
-            return
-        if not self._cached:  # of the windows before
-            start = max(0, self._begun - _UNCACHED_BYTES)
-            os.posix_fadvise(self._fd, start, self._begun - start, os.POSIX_FADV_DONTNEED)
-        self._begun = self._stored
-        self._disk_keeps_up = time.monotonic() - began < _SLOW_S
+            self._writeback.wrote(size)
 
 
 class BlobStore:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from core.digests import Digest
 from core.errors import StorageFullError
 from core.files import storage_errors
+from core.writeback import EarlyWriteback
 from registry.errors import ErrorCode
 from registry.server.content import Blob, Content, digest_of_file, over_quota
 from registry.server.errors import SpecError, digest_mismatch, upload_unknown
@@ -173,6 +174,7 @@ class Uploads:
         hasher = self._hash_of(upload)
         before, room = upload.size, self._content.room_left(repository)
         known = hasher.copy()
+        writeback = EarlyWriteback(upload.file.fileno(), before)
         try:
             for piece in pieces:
                 if room is not None and upload.size + len(piece) > room:
@@ -180,7 +182,7 @@ class Uploads:
                     raise over_quota(repository, quota, quota - room + upload.size + len(piece))
                 if length is not None and upload.size + len(piece) > before + length:
                     raise SpecError(400, ErrorCode.SIZE_INVALID, f"more than the {length} bytes of Content-Range")
-                _write(upload.file, piece)
+                _write(upload.file, piece, writeback)
                 hasher.update(piece)
                 upload.size += len(piece)
         except (StorageFullError, SpecError):
@@ -250,11 +252,12 @@ class Uploads:
         return f"{self._directory}/{identity}"
 
 
-def _write(file: BinaryIO, piece: bytes) -> None:
+def _write(file: BinaryIO, piece: bytes, writeback: EarlyWriteback) -> None:
     view = memoryview(piece)
     with storage_errors("an upload"):
         while view:
             view = view[os.write(file.fileno(), view) :]
+        writeback.wrote(len(piece))
 
 
 def _lock(file: BinaryIO) -> None:

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from core import kernel
+from core import kernel, writeback
 from core.digests import DiffID, Digest
 from core.errors import StorageFullError
-from images import blobs
 from images.errors import (
     CompressedDataError,
     DigestMismatchError,
@@ -221,7 +220,7 @@ def test_the_disk_begins_before_the_end_unless_it_is_slow(
 ) -> None:
     begun = []
     monkeypatch.setattr(kernel, "start_writeback", lambda fd, start, size: begun.append((start, size)))
-    monkeypatch.setattr(blobs, "_SLOW_S", 60 if keeps_up else -1)
+    monkeypatch.setattr(writeback, "_SLOW_S", 60 if keeps_up else -1)
     piece = os.urandom(3 << 20)
     with Store.open(tmp_path) as store, store.blobs.writer(cached=False) as writer:
         for _ in range(20):
