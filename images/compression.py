@@ -242,9 +242,9 @@ def _compressor(
         small = zlib.compressobj(level, zlib.DEFLATED, 16 + 15)
         return small.compress, small.flush
     if compression == "gzip":
-        from isal import isal_zlib
+        from images.gzipping import Gzip
 
-        gzip = isal_zlib.compressobj(1 if level is None else level, isal_zlib.DEFLATED, 16 + 15)
+        gzip = Gzip(1 if level is None else level)
         return gzip.compress, gzip.flush
     import zstandard
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -19,6 +19,7 @@ from images.locks import named
 from images.sessions import Session
 
 if TYPE_CHECKING:  # msgspec costs 25 ms, and most users of layers need no descriptor
+    from images.growing import Growing
     from images.oci import Descriptor
     from images.tarwriter import SupportsWrite
 
@@ -187,18 +188,27 @@ class LayerStore:
             raise self._blobs.absent(diff_id, "layer")
         return float(row[0])
 
-    def compressed(self, diff_id: DiffID, compression: Compression, level: int | None = None) -> Descriptor:
+    def compressed(
+        self,
+        diff_id: DiffID,
+        compression: Compression,
+        level: int | None = None,
+        *,
+        begun: Callable[[Growing], None] | None = None,
+    ) -> Descriptor:
         """The layer's compressed blob: made once and remembered.
 
         level: None takes any that is there (also one that the layer came as), else makes one with the default level.
+        begun: called when a large blob is made now, for who passes its bytes on at the same time. They count for
+        nothing before this returns.
         The same bytes are made on every machine with the same library. Raises MissingBlobError.
         """
         self._require(diff_id)
         with named(self._locks, f"{diff_id} {compression}"):
             found = self._remembered(diff_id, compression, level)
-            return found or self._compress(
-                diff_id, compression, _DEFAULT_LEVELS[compression] if level is None else level
-            )
+            if found is not None:
+                return found
+            return self._compress(diff_id, compression, _DEFAULT_LEVELS[compression] if level is None else level, begun)
 
     def made_before(self, diff_id: DiffID, compression: Compression) -> Descriptor | None:
         """The layer's compressed blob as it was known last, whether it is still here or not; None if there never was.
@@ -244,12 +254,12 @@ class LayerStore:
             if compression != "none":  # a push may read it, some day
                 original = stack.enter_context(self._blobs.writer(sync=sync, cached=False))
             with contextlib.ExitStack() as threads:
-
-                def apart(sink: BlobWriter) -> SupportsWrite:
-                    return threads.enter_context(Behind(sink)) if large else sink
-
-                source.copy_to(None if original is layer else apart(original))
-                tar = apart(layer)
+                tar: SupportsWrite = layer
+                if large:
+                    tar = threads.enter_context(Behind(layer))
+                    source.receive_apart(None if original is layer else original, threads)
+                else:
+                    source.copy_to(None if original is layer else original)
                 while data := reader.read1(_CHUNK_BYTES):
                     tar.write(data)
                 source.drain()
@@ -265,7 +275,9 @@ class LayerStore:
                 self._remember(result, _descriptor(compression, digest, original.size), compression, None)
             return result
 
-    def _compress(self, diff_id: DiffID, compression: Compression, level: int) -> Descriptor:
+    def _compress(
+        self, diff_id: DiffID, compression: Compression, level: int, begun: Callable[[Growing], None] | None
+    ) -> Descriptor:
         from images.behind import Behind
         from images.compression import CompressingWriter
 
@@ -275,16 +287,28 @@ class LayerStore:
             self._blobs.open_checked(diff_id) as tar,
         ):
             # Writing on a thread of its own costs more than it saves for what is compressed in a moment.
-            behind = sink if self._blobs.size(diff_id) < _SMALL_BYTES else stack.enter_context(Behind(sink))
+            is_large = self._blobs.size(diff_id) >= _SMALL_BYTES
+            growing = self._followed(sink, begun, stack) if begun is not None and is_large else None
+            threads = stack.enter_context(contextlib.ExitStack())
+            behind = threads.enter_context(Behind(growing or sink)) if is_large else sink
             with CompressingWriter(behind, compression, level) as compressor:
                 while data := tar.read(_CHUNK_BYTES):
                     check()
                     compressor.write(data)
-            stack.close()  # (The tar's end is read only when its digest is right.)
+            threads.close()  # (The tar's end is read only when its digest is right.)
             digest, size = sink.commit(), sink.size
+            if growing is not None:
+                growing.finished(size)
         descriptor = _descriptor(compression, digest, size)
         self._remember(diff_id, descriptor, compression, level)
         return descriptor
+
+    def _followed(self, sink: BlobWriter, begun: Callable[[Growing], None], stack: contextlib.ExitStack) -> Growing:
+        from images.growing import Growing
+
+        growing = stack.enter_context(Growing(sink, sink.path))
+        begun(growing)
+        return growing
 
     def _remembered(self, diff_id: DiffID, compression: Compression, level: int | None) -> Descriptor | None:
         rows = self._database.all(
@@ -347,6 +371,14 @@ class _Tee:
                 sink.write(data)
         self._early.clear()
         self._sink, self._direct = sink, sink is None
+
+    def receive_apart(self, sink: SupportsWrite | None, threads: contextlib.ExitStack) -> None:
+        """As ``copy_to``, and what follows is read and copied on a thread, which ends with ``threads``."""
+        from images.ahead import Ahead
+
+        self.copy_to(sink)
+        self._stream = threads.enter_context(Ahead(self._stream, sink))
+        self._sink, self._direct = None, True
 
     def drain(self) -> None:
         """Read to the end: what follows the compressed data belongs to the blob."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,6 +12,9 @@ from images.layers import Compression
 from images.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, OciPlatform, encode
 from images.store import Store
 from images.summary import Image
+
+if TYPE_CHECKING:
+    from images.growing import Growing
 
 
 def pack(
@@ -50,10 +54,17 @@ def packed_manifest(store: Store, image: Image, compression: Compression, *, lev
     )
 
 
-def packed_layer(store: Store, diff_id: DiffID, compression: Compression, *, level: int | None = None) -> Descriptor:
-    """The layer's blob for registries. Raises MissingBlobError."""
+def packed_layer(
+    store: Store,
+    diff_id: DiffID,
+    compression: Compression,
+    *,
+    level: int | None = None,
+    begun: Callable[[Growing], None] | None = None,
+) -> Descriptor:
+    """The layer's blob for registries. begun: as for ``LayerStore.compressed``. Raises MissingBlobError."""
     if not store.layers.has(diff_id):
         origin = store.layers.origin(diff_id)
         if origin is not None:
             return origin.blob
-    return store.layers.compressed(diff_id, compression, level)
+    return store.layers.compressed(diff_id, compression, level, begun=begun)

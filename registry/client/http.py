@@ -18,7 +18,7 @@ _ERROR_BYTES: Final = 64 << 10
 class Request(NamedTuple):
     """A request to a registry.
 
-    body: bytes, or a source whose length is in the Content-Length header.
+    body: bytes, or a source whose length is in the Content-Length header, or that goes in chunks.
     """
 
     method: str

@@ -107,6 +107,11 @@ class LayerReporter:
             self._state, self._shown_at = state, now
         self._monitor.layer(LayerProgress(self._id, state, current_bytes, self._total))
 
+    def passed(self, current_bytes: int) -> None:
+        """So many bytes of what is pushed are through; shown once it is known how many there will be."""
+        if self._total:
+            self.moved("Pushing", current_bytes)
+
     def total(self, total_bytes: int) -> None:
         """The size, once it is known."""
         self._total = total_bytes

@@ -28,6 +28,7 @@ from registry.client.monitor import LayerReporter, NullTransferMonitor, Transfer
 from registry.client.repository import Repository
 from registry.client.sending import Sender, refusals_of_damage
 from registry.client.sources import remember_sources, sources_of
+from registry.client.streaming import StreamedUpload
 from registry.client.workers import in_parallel
 from registry.errors import UnsupportedContentError
 
@@ -156,17 +157,28 @@ class _Push:
     def _packed(self, image: Image, compression: Compression | None) -> Manifest:
         """Compress and send the layers; returns the manifest of what is sent."""
         diff_ids = list(dict.fromkeys(image.diff_ids))
+        # A registry of ours may share this store: then it has what is compressed here, and is sent nothing.
+        streams = not self._client.is_ours(self._repository.endpoint)
 
         def compress_and_send(diff_id: DiffID) -> Descriptor:
             reporter = LayerReporter(self._monitor, diff_id.short, 0)
             reporter.state("Compressing")
-            if compression is not None:
-                self._fetch(diff_id)
-                layer = self._store.layers.compressed(diff_id, compression)  # whatever it came as
-            else:
-                layer = packed_layer(self._store, diff_id, "gzip")
+            stream = StreamedUpload(self._repository, reporter.passed)
+            begun = stream.begin if streams else None
+            try:
+                if compression is not None:
+                    self._fetch(diff_id)
+                    layer = self._store.layers.compressed(diff_id, compression, begun=begun)  # whatever it came as
+                else:
+                    layer = packed_layer(self._store, diff_id, "gzip", begun=begun)
+            except BaseException:
+                stream.abandon()
+                raise
             reporter.total(layer.size)
-            self._send_layer(layer, diff_id, reporter)
+            if stream.has_begun:
+                self._end_stream(stream, layer, reporter)
+            else:
+                self._send_layer(layer, diff_id, reporter)
             return layer
 
         made = dict(zip(diff_ids, self._in_parallel(compress_and_send, diff_ids), strict=True))
@@ -177,6 +189,12 @@ class _Push:
             config=Descriptor(media_type=OCI_CONFIG, digest=image.id, size=config_bytes),
             layers=tuple(made[diff_id] for diff_id in image.diff_ids),
         )
+
+    def _end_stream(self, stream: StreamedUpload, layer: Descriptor, reporter: LayerReporter) -> None:
+        """After a layer was made and sent at the same time."""
+        with refusals_of_damage(self._store, layer.digest):
+            stream.finish(layer, self._opened(layer.digest), lambda sent: reporter.moved("Pushing", sent))
+        reporter.state("Pushed", current_bytes=layer.size)
 
     def _send_all(self, manifests: list[tuple[Manifest, Image | None]]) -> None:
         """Layers, configs, and what artifacts have."""

@@ -40,6 +40,8 @@ class Upload:
     open_blob: gives it as a seekable file, each time anew.
     moved: hears how far it came.
     begun: the response that began the upload, if one did.
+    location: where an upload goes on that began otherwise.
+    at: what the registry has of it; None: it has to be asked.
     """
 
     def __init__(
@@ -49,14 +51,18 @@ class Upload:
         open_blob: Callable[[], BinaryIO],
         moved: Callable[[int], None],
         begun: Response | None = None,
+        *,
+        location: str = "",
+        at: int | None = 0,
     ) -> None:
         self._repository = repository
         self._client = repository.client
         self._descriptor = descriptor
         self._open_blob = open_blob
         self._moved = moved
-        self._location = ""
-        self._at = 0  # what the registry is known to have
+        self._location = location
+        self._at = at or 0  # what the registry is known to have
+        self._is_lost = at is None
         self._chunks = [size for size in _CHUNKS_BYTES if size < descriptor.size]  # to fall back to, in this order
         self._chunk_bytes = descriptor.size
         self._least_bytes = 0
@@ -65,6 +71,8 @@ class Upload:
 
     def run(self) -> None:
         """Send it. Raises RegistryErrors; TransferBrokenError when it broke off again and again."""
+        if self._is_lost and self._find_place():
+            return
         tries = self._client.tries()
         furthest = 0
         while True:

@@ -223,7 +223,8 @@ def ask(
     """Send a request, and return once the response's headers are there. Raises OSError, ProtocolError.
 
     target: a path with its query, or a whole URL for a proxy.
-    body: pieces need a Content-Length in ``headers``. A server may answer before it has read all of it, and hang up.
+    body: pieces need a Content-Length in ``headers``, or ``Transfer-Encoding: chunked`` where nobody knows it yet. A
+    server may answer before it has read all of it, and hang up.
     """
     stated = {name.lower(): value for name, value in headers.items()}
     more: dict[str, str] = {}
@@ -236,7 +237,10 @@ def ask(
             stream.sendall(head + (body or b""))
         else:
             stream.sendall(head)
-            _send_pieces(stream, body, int(stated["content-length"]))
+            if stated.get("transfer-encoding") == "chunked":
+                _send_chunks(stream, body)
+            else:
+                _send_pieces(stream, body, int(stated["content-length"]))
     except (BrokenPipeError, ConnectionResetError):
         is_whole = False  # it may have said why
     exchange = Exchange(stream, method)
@@ -254,6 +258,16 @@ def _send_pieces(stream: Stream, pieces: Iterable[bytes], length: int) -> None:
         stream.sendall(piece)
     if sent != length:
         raise ProtocolError(f"what is to be sent has not the {length} bytes that were announced")
+
+
+def _send_chunks(stream: Stream, pieces: Iterable[bytes]) -> None:
+    end_of_last = b""
+    for piece in pieces:
+        if piece:  # an empty chunk would be the end
+            stream.sendall(b"%b%x\r\n" % (end_of_last, len(piece)))
+            stream.sendall(piece)
+            end_of_last = b"\r\n"
+    stream.sendall(end_of_last + b"0\r\n\r\n")
 
 
 def _head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:

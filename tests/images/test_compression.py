@@ -6,11 +6,13 @@ import io
 import lzma
 import os
 import subprocess
+import zlib
 from collections.abc import Callable
 from typing import Literal
 
 import pytest
 import zstandard
+from isal import isal_zlib
 
 from images.compression import CompressingWriter, Compression, DecompressingReader, detect
 from images.errors import CompressedDataError
@@ -163,6 +165,28 @@ def test_writing_twice_gives_the_same_bytes(
             writer.write(PAYLOAD * 10)
         outputs.add(sink.getvalue())
     assert len(outputs) == 1
+
+
+def _gzipped(data: bytes, step: int = 1 << 20) -> bytes:
+    sink = io.BytesIO()
+    with CompressingWriter(sink, "gzip") as writer:
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+    return sink.getvalue()
+
+
+def test_what_does_not_compress_is_stored_and_all_else_is_as_by_isa_l() -> None:
+    text = b"".join(b"line %d of a text\n" % number for number in range(60_000))
+    noise = os.urandom(1 << 20)
+    mixed = text + noise + text[:-9] + noise[:-1]
+    for data, most in ((noise, len(noise) + 200), (mixed, len(noise) * 2 + len(_gzipped(text)) * 3), (b"", 20)):
+        made = _gzipped(data)
+        assert len(made) <= most
+        assert gzip.decompress(made) == zlib.decompress(made, 31) == data
+        assert DecompressingReader(io.BytesIO(made)).read() == data
+        assert {_gzipped(data, step) for step in (1000, 65_536, 262_145)} == {made}
+    plain = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    assert _gzipped(text) == plain.compress(text) + plain.flush()
 
 
 def test_an_exception_leaves_the_stream_without_an_end() -> None:

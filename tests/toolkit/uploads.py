@@ -20,6 +20,8 @@ class UploadRegistry:
     unless ``forget_after``.
 
     most_bytes: a larger body is answered by 413, as by nginx; 0 is no limit. least_bytes: of a chunk, as it is told.
+    takes_streams: else a body of no stated length is answered by 411.
+    arrived: how many bytes of streams came so far. deleted: uploads that were given up.
     sent: how many bytes of such bodies arrived, and ranges: what PATCHes said they were, one for each request.
     """
 
@@ -28,6 +30,9 @@ class UploadRegistry:
     forget_after: bool = False
     most_bytes: int = 0
     least_bytes: int = 0
+    takes_streams: bool = True
+    arrived: int = 0
+    deleted: int = 0
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
@@ -72,7 +77,11 @@ def upload_registry() -> Iterator[UploadRegistry]:
                 self._body()
                 self._answer(404, body=b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
                 return
-            if 0 < registry.most_bytes < int(self.headers["Content-Length"]):
+            if "Content-Length" not in self.headers and not registry.takes_streams:
+                self.close_connection = True
+                self._answer(411)
+                return
+            if 0 < registry.most_bytes < int(self.headers.get("Content-Length") or 0):
                 self.rfile.read(int(self.headers["Content-Length"]))
                 self._answer(413)
                 return
@@ -104,10 +113,33 @@ def upload_registry() -> Iterator[UploadRegistry]:
             registry.blobs[digest] = bytes(registry.uploads.pop(self._name()))
             self._answer(201, Location=f"/v2/x/blobs/{digest}")
 
+        def do_DELETE(self) -> None:
+            registry.deleted += registry.uploads.pop(self._name(), None) is not None
+            self._answer(204)
+
         def _name(self) -> str:
             return urlsplit(self.path).path.rpartition("/")[2]
 
+        def _stream(self) -> tuple[bytes, bool]:
+            data = bytearray()
+            most = registry.hang_up_after.pop(0) if registry.hang_up_after else None
+            while (line := self.rfile.readline()) and (size := int(line, 16)):
+                data += self.rfile.read(size)
+                registry.arrived += size
+                self.rfile.readline()
+                if most is not None and len(data) >= most:
+                    break
+            else:
+                self.rfile.readline()
+                registry.sent.append(len(data))
+                return bytes(data), bool(line)
+            self.close_connection = True
+            registry.sent.append(most)
+            return bytes(data[:most]), False
+
         def _body(self) -> tuple[bytes, bool]:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                return self._stream()
             length = int(self.headers.get("Content-Length") or 0)
             if length <= 1000 or not registry.hang_up_after:
                 data = self.rfile.read(length)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from core.references import Reference
+from images.compression import CompressingWriter
+from images.errors import DamagedBlobError
 from images.store import Store
 from images.summary import Image
 from registry.client import Client, LayerProgress, pull, push
@@ -21,6 +24,8 @@ from registry.errors import (
     TransferBrokenError,
     TransferCancelledError,
 )
+from tests.toolkit.bounds import eventually
+from tests.toolkit.damage import flip_byte
 from tests.toolkit.faulty import Relay, RelayFault, relay
 from tests.toolkit.registries import DebianRegistry
 from tests.toolkit.uploads import upload_registry
@@ -115,6 +120,66 @@ def test_cancelled_upload_ends_within_a_chunk(store: Store, client: Client, make
             push(Reference.parse(f"{registry.host}/x:1"), store, client=client, monitor=Canceller())
         assert sum(registry.sent) < BIG / 2
         assert not registry.blobs
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that are compressed and sent at the same time need not be as large as else."""
+    monkeypatch.setattr("images.layers._SMALL_BYTES", BIG // 2)
+
+
+def test_layer_is_sent_while_it_is_compressed(
+    streamed: None, store: Store, client: Client, make_image: _MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with upload_registry() as registry:
+        name = Reference.parse(f"{registry.host}/x:1")
+        image = make_image(store, str(name), layers=1, size=BIG)
+        close = CompressingWriter.close
+
+        def close_late(writer: CompressingWriter) -> None:
+            eventually(lambda: registry.arrived > BIG / 2, why="some of the layer comes before the end is made")
+            close(writer)
+
+        monkeypatch.setattr(CompressingWriter, "close", close_late)
+        push(name, store, client=client)
+        layer = store.layers.compressed(image.diff_ids[0], "gzip")
+        assert (registry.sent, registry.ranges) == ([layer.size], [""])
+        assert registry.blobs[layer.digest] == store.blobs.read(layer.digest)
+
+
+@pytest.mark.parametrize(
+    ("takes_streams", "hang_up_after", "forget", "sent"),
+    [
+        (True, [500_000], False, [500_000, -500_000]),
+        (True, [500_000, 200_000], True, [500_000, 200_000, 0]),
+        (False, [], False, [0]),
+    ],
+)
+def test_stream_that_breaks_or_is_not_taken_goes_on_as_any_upload(
+    streamed: None, store: Store, client: Client, make_image: _MakeImage,
+    takes_streams: bool, hang_up_after: list[int], forget: bool, sent: list[int],
+) -> None:  # fmt: skip
+    with upload_registry() as registry:
+        registry.takes_streams, registry.hang_up_after, registry.forget_after = takes_streams, hang_up_after, forget
+        name = Reference.parse(f"{registry.host}/x:1")
+        image = make_image(store, str(name), layers=1, size=BIG)
+        push(name, store, client=client)
+        layer = store.layers.compressed(image.diff_ids[0], "gzip")
+        assert registry.sent == [*sent[:-1], layer.size + sent[-1]]
+        assert registry.blobs[layer.digest] == store.blobs.read(layer.digest)
+
+
+def test_nothing_stays_of_a_stream_whose_layer_is_damaged(
+    streamed: None, store: Store, client: Client, make_image: _MakeImage
+) -> None:
+    with upload_registry() as registry:
+        name = Reference.parse(f"{registry.host}/x:1")
+        image = make_image(store, str(name), layers=1, size=BIG)
+        flip_byte(store.layers.path(image.diff_ids[0]))
+        with pytest.raises(DamagedBlobError, match=image.diff_ids[0]):
+            push(name, store, client=client)
+        assert (registry.deleted, registry.uploads, registry.blobs, registry.manifests) == (1, {}, {}, {})
+        assert not [thread for thread in threading.enumerate() if thread.name == "push-stream"]
 
 
 @pytest.mark.parametrize(("most_bytes", "chunk"), [(1_000_000, 900_000), (250_000, 200_000)])

@@ -159,6 +159,9 @@ def test_a_request_says_how_long_its_body_is() -> None:
     assert _sent("POST", {"A": "b"}, None)[1:] == [b"A: b", b"Content-Length: 0", b""]
     assert _sent("PUT", {}, b"abc")[1:] == [b"Content-Length: 3", b"abc"]
     assert _sent("PATCH", {"content-length": "3"}, iter([b"a", b"bc"]))[1:] == [b"content-length: 3", b"abc"]
+    chunked = {"Transfer-Encoding": "chunked"}
+    *_, sent = _sent("PATCH", chunked, iter([b"a", b"", b"b" * 17]))
+    assert sent == b"1\r\na\r\n11\r\n" + b"b" * 17 + b"\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize(
