@@ -78,9 +78,9 @@ def test_only_what_is_new_is_made_and_sent(make: Machines, watched: Relay, monke
     made: list[str] = []
     compress = LayerStore._compress
 
-    def noted(self: LayerStore, diff_id: DiffID, compression: Compression, level: int) -> Descriptor:
+    def noted(self: LayerStore, diff_id: DiffID, compression: Compression, level: int, begun: None) -> Descriptor:
         made.append(diff_id)
-        return compress(self, diff_id, compression, level)
+        return compress(self, diff_id, compression, level, begun)
 
     monkeypatch.setattr(LayerStore, "_compress", noted)
     watched.seen.clear()
