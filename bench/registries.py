@@ -20,6 +20,9 @@ from bench.tools import ToolError, run
 _POOL_BYTES: Final = 4 << 20
 _START_S: Final = 30
 
+TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+"""What processor time is counted in."""
+
 
 @contextlib.contextmanager
 def docker_registry(directory: Path) -> Iterator[str]:
@@ -108,7 +111,7 @@ def random_blob(path: Path, size: int, seed: int) -> tuple[Path, str]:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process and of those that it started."""
+    """Processor time of a process and of those that it started, in seconds."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") + sum(cpu_s(int(child)) for child in children)
+    return (int(user) + int(system)) * TICK_S + sum(cpu_s(int(child)) for child in children)

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from bench import memory, report, workloads
 from bench.registries import (
+    TICK_S,
     cpu_s,
     docker_registry,
     docker_registry_process,
@@ -327,7 +328,7 @@ def _uploads(directory: Path, sizes: Sizes, runs: int) -> Iterator[Sample]:
                 blob, digest = random_blob(directory / "blob", sizes.big_bytes, seed=number)
                 before = cpu_s(pid)
                 yield _timed(UPLOAD, name, number, functools.partial(upload, host, blob, digest))
-                yield Sample(UPLOAD_CPU.key, name, number, cpu_s(pid) - before)
+                yield Sample(UPLOAD_CPU.key, name, number, max(cpu_s(pid) - before, TICK_S))
 
 
 def _timed(row: Row, tool: str, number: int, work: Callable[[], None]) -> Sample:
