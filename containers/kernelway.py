@@ -6,10 +6,10 @@ The host has one table of ours, ``shiplap``, whose rules name ``shiplap*``. It i
 A pair's number is its lock: the name ``shiplapN`` can be there once only. It goes with the namespace that it leads to,
 so nothing is left of who was killed.
 
-Nothing comes in by it but answers, nothing goes from one pair to another, and of the host itself nothing is reached
-but ``switchrules.HOST_GATEWAY``, where the switch lets it. Where forwarding was off, it is switched on for the
-interfaces concerned only; what else could be forwarded then (``borrowed``) is dropped, unless somebody's DNAT asks
-for it.
+Nothing comes in by it but answers and what is for published ports (``entrance``). Nothing goes from one pair to
+another. Of the host itself nothing is reached but ``switchrules.HOST_GATEWAY``, where the switch lets it. Where
+forwarding was off, it is switched on for the interfaces concerned only; what else could be forwarded then
+(``borrowed``) is dropped, unless somebody's DNAT asks for it.
 
 A packet tells whether another firewall drops what is forwarded: ``join`` sends it through the host into a throw-away
 namespace on the other side, and waits for the answer.
@@ -20,15 +20,16 @@ from __future__ import annotations
 import _socket
 import errno
 import os
+import sys
 
-from containers import netlink, nftwire, programs
+from containers import entrance, netlink, nftwire, programs
 from containers.addresses import AF_INET, AF_INET6, pack
 from containers.errors import NetworkError
 from containers.netspaces import inside, write_sysctls
 from containers.subnets import choose_subnet
 from containers.switchrules import HOST_GATEWAY, OUTWARD, TABLE
 
-_VERSION = b"\x00\x00\x00\x01"
+_VERSION = 2
 """Of the rules below, as their set ``version`` has it: another one is replaced."""
 
 _BLOCKS = ("198.19.0.0", "198.18.0.0", "10.214.0.0", "10.88.0.0", "172.30.0.0", "100.126.0.0")
@@ -52,7 +53,7 @@ flush set inet shiplap version
 flush chain inet shiplap input
 flush chain inet shiplap forward
 flush chain inet shiplap postrouting
-add element inet shiplap version {{ 1 }}
+add element inet shiplap version {{ {version} }}
 table inet shiplap {{
   chain input {{
     iifname != "shiplap*" accept
@@ -62,14 +63,17 @@ table inet shiplap {{
     drop
   }}
   chain forward {{
+    iifname "{entrance}" ct status dnat accept
     iifname "shiplap*" oifname "shiplap*" drop
     iifname "shiplap*" accept
     ct state established,related accept
+    oifname "shiplap*" ct status dnat accept
     oifname "shiplap*" drop
     iifname @borrowed ct status dnat accept
     iifname @borrowed drop
   }}
   chain postrouting {{
+    iifname "{entrance}" accept
     iifname "shiplap*" masquerade
   }}
 }}
@@ -113,7 +117,7 @@ def ensure_table() -> None:
             return
     finally:
         nft.close()
-    said = programs.nft(_RULES.format(gateway=HOST_GATEWAY))
+    said = programs.nft(_RULES.format(version=_VERSION, gateway=HOST_GATEWAY, entrance=entrance.IN))
     if said:
         raise NetworkError(f"nft failed to open the kernel's way out: {said}", hint=programs.remedy("nft", said))
 
@@ -151,7 +155,7 @@ def give_back_borrowed() -> None:
 
 def _has_version(nft: nftwire.Nft) -> bool:
     try:
-        return len(nft.elements(nftwire.INET, TABLE, "version")) == 1
+        return nft.elements(nftwire.INET, TABLE, "version") == [_VERSION.to_bytes(4, sys.byteorder)]
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise

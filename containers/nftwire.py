@@ -136,6 +136,12 @@ def add_elements(family: int, table: str, name: str, *elements: tuple[bytes, byt
     return _NEWSETELEM, family, _CREATE, _element_list(table, name, elements)
 
 
+def add_ranges(family: int, table: str, name: str, *ranges: tuple[bytes, bytes]) -> Change:
+    """Add ranges to a set of concatenations with intervals: of each (first key, last key), both part of it."""
+    listed = b"".join(_nest(1, _nest(1, attribute(1, first)) + _nest(10, attribute(1, last))) for first, last in ranges)
+    return _NEWSETELEM, family, _CREATE, text_attribute(1, table) + text_attribute(2, name) + _nest(3, listed)
+
+
 def delete_elements(family: int, table: str, name: str, *keys: bytes) -> Change:
     """Remove elements, each of which has to be there (ENOENT)."""
     return _DELSETELEM, family, 0, _element_list(table, name, tuple((key, None) for key in keys))

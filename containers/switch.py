@@ -110,6 +110,7 @@ class Switch:
         """
         bridge, mtu, mac = self._bridge(endpoint.network)
         self._nft.change(*_elements_of(endpoint, add=True))
+        self._forget_behind(endpoint)
         old = self._link.link(endpoint.port)
         if old is not None:
             _even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(old[0])))
@@ -137,17 +138,28 @@ class Switch:
     def publish(self, publication: Publication) -> None:
         """Let other containers reach a published port by the addresses that it is published at."""
         name, key, value = _published(publication)
+        changes = [_add("behind", behind) for behind in _behind(publication)]
+        changes.append(nftwire.add_elements(nftwire.INET, TABLE, name, (key, value)))
         try:
-            self._nft.change(nftwire.add_elements(nftwire.INET, TABLE, name, (key, value)))
-        except FileExistsError:  # with another container behind it, who was killed
-            changes = [nftwire.delete_elements(nftwire.INET, TABLE, name, key)]
-            changes.append(nftwire.add_elements(nftwire.INET, TABLE, name, (key, value)))
             self._nft.change(*changes)
+        except FileExistsError:  # with another container behind it, who was killed
+            self._nft.change(nftwire.delete_elements(nftwire.INET, TABLE, name, key), *changes)
 
     def withdraw(self, publication: Publication) -> None:
         """The opposite of ``publish``; nothing when it is not there."""
         name, key, _value = _published(publication)
         self._delete(nftwire.INET, name, key)
+        for behind in _behind(publication):
+            self._delete(nftwire.INET, "behind", behind)
+
+    def way_in(self) -> tuple[bytes, list[tuple[int, int]]] | None:
+        """For ``entrance``: the address on the pair with the host, and the networks; None when there is no pair."""
+        found = self._link.links().get(OUTWARD)
+        if found is None:
+            return None
+        ours = self._link.all_addresses() - self._link.all_addresses(without=(OUTWARD,))
+        far = next((address for address in ours if len(address) == 4), None)
+        return None if far is None else (far, [route for route in self._link.routes() if route[1] < 31])
 
     def refresh(self, resolvers: Iterable[bytes] = ()) -> None:
         """Take over the host's addresses as they are now: what containers do not reach. resolvers: they do, for names.
@@ -201,6 +213,14 @@ class Switch:
         """Of the way out; 0 when there is none."""
         found = self._link.link(OUTWARD)
         return 0 if found is None else found[1]
+
+    def _forget_behind(self, endpoint: Endpoint) -> None:
+        """Nothing of who had the address before comes in to who has it now, if that one was killed."""
+        if endpoint.ipv4 is not None:
+            address = pack_prefix(endpoint.ipv4)[0]
+            for key in self._nft.elements(nftwire.INET, TABLE, "behind"):
+                if key[4:8] == address:
+                    self._delete(nftwire.INET, "behind", key)
 
     def _keep(self, family: int, name: str, wanted: Callable[[bytes], bool]) -> None:
         for key in self._nft.elements(family, TABLE, name):
@@ -301,6 +321,14 @@ def _published(publication: Publication) -> tuple[str, bytes, bytes]:
     if any(address):
         return _for("published_at", address), address + key, value
     return _for("published", address), key, value
+
+
+def _behind(publication: Publication) -> list[bytes]:
+    """What comes in by the kernel is for: TCP over IPv4, at a port of all addresses."""
+    address, to_address = pack(publication.address), pack(publication.to_address)
+    if publication.protocol != "tcp" or len(address) != 4 or any(address):
+        return []
+    return [nftwire.padded(_PROTOCOLS["tcp"]) + to_address + nftwire.padded(publication.to_port.to_bytes(2, "big"))]
 
 
 def _add(name: str, key: bytes) -> Change:

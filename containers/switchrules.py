@@ -8,7 +8,9 @@ Ethernet protocol, no tag, no ARP or neighbour advertisement of another's addres
 
 The inet table says who may talk to whom: ``forward`` from the top. A published port of another container is found
 before that, in ``dstnat``: by the gateways' and the host's addresses (``reachable``), or by the very address it is
-published at. ``mangle`` gives the answers to transparent sockets, which published ports have, to this namespace.
+published at. What comes in from the host is for a published port as well (``entrance``), and goes on as long as that
+is published (``behind``). ``mangle`` gives the answers to transparent sockets, which published ports have, to this
+namespace.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ SETS = {
     "opened6": "type ifname . ipv6_addr",
     "resolvers": "type ipv4_addr",
     "resolvers6": "type ipv6_addr",
+    "behind": "type inet_proto . ipv4_addr . inet_service",
 }
 MAPS = {
     "published": "type inet_proto . inet_service : ipv4_addr . inet_service",
@@ -85,6 +88,7 @@ flush chain inet shiplap forward
 flush chain inet shiplap postrouting
 table inet shiplap {{
   chain dstnat {{
+    iifname "{outward}" meta l4proto tcp dnat ip to meta l4proto . th dport map @published
     iifname != @outgoing return
     dnat ip to ip daddr . meta l4proto . th dport map @published_at
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
@@ -98,12 +102,15 @@ table inet shiplap {{
     iifname "lo" accept
     meta mark {mark} accept
     ct state established,related accept
+    iifname "{outward}" meta l4proto tcp reject with tcp reset
     iifname @bridges icmp type echo-request accept
     iifname @bridges icmpv6 type {{ echo-request, nd-neighbor-solicit, nd-neighbor-advert }} accept
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} iifname "{outward}" accept
     iifname @bridges reject with icmpx type admin-prohibited
   }}
   chain forward {{
+    iifname "{outward}" ct direction original ct status dnat meta l4proto . ip daddr . th dport @behind accept
+    iifname "{outward}" ct direction original ct status dnat drop
     iifname . oifname @same accept
     ct state established,related accept
     iifname @outgoing oifname @outgoing ct status dnat accept

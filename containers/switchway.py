@@ -2,6 +2,7 @@
 
     RUN/switch/way          ``kernel`` or ``pasta``: what was made last
     RUN/switch/wanted       ``kernel``, ``pasta`` or ``auto``: what was wanted last
+    RUN/switch/entrance     the mark of listeners whose clients come in by the kernel; 0: none do; "": not known yet
     RUN/switch/pasta.pid    of pasta, for people; nobody trusts it: a pasta that ended took its interface along
 
 Whoever runs for long calls ``ensure_way`` again when the host's tables or the switch's interfaces have changed. What
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from containers import kernelway, netlink, nftwire, programs
+from containers import entrance, kernelway, netlink, nftwire, programs
 from containers.errors import NetworkError
 from containers.netspaces import inside
 from containers.resolvers import DNS_FORWARD
@@ -44,8 +45,12 @@ def ensure_way(run: str, switch: Switch, way: str = "") -> str:
             if made == "kernel":
                 kernelway.ensure_table()
                 kernelway.give_back_borrowed()
+                _ensure_entrance(folder, switch)
             return made
+        write(f"{folder}/entrance", "")
         made = _make(folder, switch, way)
+        if made == "kernel":
+            _ensure_entrance(folder, switch)
         write(f"{folder}/way", made)
         return made
     finally:
@@ -56,6 +61,22 @@ def watch(switch: Switch) -> tuple[nftwire.Nft, netlink.Netlink]:
     """Sockets that become readable when ``ensure_way`` is to be called: drain them first."""
     (fd,) = inside(switch.netns, lambda: [netlink.Netlink(watch_links=True).detach()])
     return nftwire.Nft(watch=True), netlink.Netlink(fd=fd)
+
+
+def entrance_mark(run: str) -> int:
+    """The mark of listeners whose clients come in by the kernel (``entrance``); 0 when none do."""
+    return int(read(f"{run}/switch/entrance") or 0)
+
+
+def _ensure_entrance(folder: str, switch: Switch) -> None:
+    """A host that has none is not asked again until the way is made again."""
+    before = read(f"{folder}/entrance")
+    known = switch.way_in()
+    if before == "0" or known is None:
+        return
+    mark = str(entrance.ensure(*known))
+    if mark != before:
+        write(f"{folder}/entrance", mark)
 
 
 def _make(folder: str, switch: Switch, way: str) -> str:

@@ -1,7 +1,8 @@
 """Published ports: listeners in the host's network, connections into the switch, with the client's true address.
 
 The keeper listens as any program does, so the host's firewall holds and an address or port that is taken is refused
-before anything runs. All listeners are bound first (``bind``), in the host's network namespace. For each client a
+before anything runs. All listeners are bound first (``bind``), in the host's network namespace. Where the kernel is a
+way in (``entrance``), clients of TCP that the firewall let in do not come to the listener. For each other client a
 socket of the switch connects on to the container (``tcprelay``, ``udprelay``), bound to the client's own address by
 IP_TRANSPARENT; the switch's rules bring the answers back to it.
 
@@ -69,17 +70,25 @@ class Target:
     ipv4, ipv6: its addresses, without prefix length; None when it has none of that family.
     subnets: of the switch, ``172.18.0.0/16``: clients that say to be from there are shown as the gateway.
     transparent: whether the switch can tell transparent sockets' answers.
+    mark: of listeners whose clients come in by the kernel (``entrance``); 0: none do.
     """
 
-    __slots__ = ("ipv4", "ipv6", "subnets", "transparent")
+    __slots__ = ("ipv4", "ipv6", "mark", "subnets", "transparent")
 
     def __init__(
-        self, ipv4: str | None, ipv6: str | None, subnets: Iterable[str] = (), *, transparent: bool = True
+        self,
+        ipv4: str | None,
+        ipv6: str | None,
+        subnets: Iterable[str] = (),
+        *,
+        transparent: bool = True,
+        mark: int = 0,
     ) -> None:
         self.ipv4 = ipv4
         self.ipv6 = ipv6
         self.subnets = [pack_prefix(subnet) for subnet in subnets]
         self.transparent = transparent
+        self.mark = mark if ipv4 is not None else 0
 
     def way(self, client: bytes) -> tuple[str, bool] | None:
         """The container's address for a client, and whether it may see the client's own; None: there is no address."""
@@ -132,10 +141,12 @@ class Ports:
     def open(self, target: Target) -> None:
         """The container runs: bring clients to it."""
         self._target = target
+        self._mark(target.mark)
 
     def shut(self) -> None:
         """The container has ended: end what goes on, and reset who comes; the ports stay bound."""
         self._target = None
+        self._mark(0)
         for relay in self._relays:
             relay.end_all()
 
@@ -145,6 +156,11 @@ class Ports:
             relay.close()
         self._relays.clear()
         self.bound.clear()
+
+    def _mark(self, mark: int) -> None:
+        for relay in self._relays:
+            if isinstance(relay, TcpRelay):
+                relay.mark(mark)
 
     def _connect(self, client: str, kind: int, port: int) -> _socket.socket | None:
         """A socket on its way to the container, for a client with that address; None when there is no way."""

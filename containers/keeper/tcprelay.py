@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from containers.keeper.loop import Loop, Timer
 
 _AT_ONCE = 64
+_SO_MARK = 36
 _PIPE_BYTES = 1 << 20
 _SPARE_PIPES = 4
 _PAUSE_S = 0.1
@@ -54,7 +55,18 @@ class TcpRelay:
         self._connect = connect
         self._pairs: set[_Pair] = set()
         self._pipes: list[tuple[int, int]] = []
+        self._marked = False
         loop.watch(listener.fileno(), self._on_clients)
+
+    def mark(self, mark: int) -> None:
+        """Have the kernel bring in clients by itself (``containers.entrance``), 0: not any more. Raises OSError.
+
+        It does at a port of all addresses of IPv4: the switch does not learn which one a client has called.
+        """
+        if self._listener.family == _socket.AF_INET and self._listener.getsockname()[0] == "0.0.0.0":  # noqa: S104
+            if mark or self._marked:
+                self._listener.setsockopt(_socket.SOL_SOCKET, _SO_MARK, mark)
+            self._marked = mark != 0
 
     def end_all(self) -> None:
         """Reset all connections."""
@@ -85,6 +97,8 @@ class TcpRelay:
                 return
             client = _socket.socket(fileno=fd)
             client.setblocking(False)
+            if self._marked:
+                client.setsockopt(_socket.SOL_SOCKET, _SO_MARK, 0)  # it was the listener's
             self._join(client, str(peer[0]) if peer else "")
 
     def _resume(self) -> None:

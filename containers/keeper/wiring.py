@@ -21,6 +21,7 @@ from containers.netspaces import inside
 from containers.resolvers import host_resolv_conf
 from containers.switch import Switch
 from containers.switchpin import is_opaque, read
+from containers.switchway import entrance_mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Wiring:
             return
         ipv4, ipv6 = (_bare(outward.get(name)) for name in ("ipv4", "ipv6"))
         transparent = not is_opaque(f"{self._run}/switch")
-        self._ports.open(ports.Target(ipv4, ipv6, self._wanted.get("subnets") or (), transparent=transparent))
+        subnets = self._wanted.get("subnets") or ()
         for each in self._ports.bound:
             for address in each.addresses:
                 to = ipv6 if ":" in address else ipv4
@@ -114,6 +115,8 @@ class Wiring:
                     publication = Publication(address, each.protocol, each.port, to, each.to_port)
                     self._switch.publish(publication)
                     self._published.append(publication)
+        mark = entrance_mark(self._run)
+        self._ports.open(ports.Target(ipv4, ipv6, subnets, transparent=transparent, mark=mark))
 
     def cut(self) -> None:
         """The container has ended: take back all but the listeners."""

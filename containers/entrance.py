@@ -1,0 +1,179 @@
+"""The kernel's way in: TCP to a published port, forwarded into the switch once the host's firewall has let it in.
+
+    client ─SYN─▶ [ host: input, where firewalls judge ─▶ the end of input ]
+                       shiplap-at ──veth── shiplap-in ─▶ DNAT ─▶ shiplapN ─▶ [ switch: DNAT by ``published`` ]
+
+A keeper listens at its ports as any program does (``keeper.ports``). Its listener has a mark (SO_MARK) that names the
+switch. The last rule of ``input`` sees only what all other rules have let in. A SYN to such a listener does not go on
+to it: a copy comes in again by ``shiplap-in``, where it is DNATed to the switch. What follows of the connection is the
+kernel's: it passes no process, and the container sees the true client.
+
+Whatever is in the way leads to the listener, and so through the keeper: no mark, a client whose address is one of the
+switch's networks, an interface that does not forward, a DNAT by somebody else, tables that were flushed. A keeper that
+is killed takes its listener along, so there is nothing to take back.
+
+The host's table is ``ip shiplap``; it stays, as the pair of interfaces does. Its sets:
+
+    taking, entrances   the marks, and the switch's address for each
+    inside              for each mark, the networks of its switch
+    doors               interfaces that forward
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from containers import netlink, nftwire, programs
+from containers.addresses import pack
+from containers.netspaces import write_sysctls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TABLE = "shiplap"
+IN, AT = "shiplap-in", "shiplap-at"
+_IN_MAC, _AT_MAC = b"\x02shpl\x03", b"\x02shpl\x04"
+_OWN, _NEXT = "169.254.1.6", "169.254.1.7"
+"""The copy goes to a next hop, by the route that an address of the pair makes. What comes there is looked at, whomever
+it is for."""
+
+_MTU = 65535
+_MARK, _NUMBERS = 0x53000000, 0x7FFF
+_RULES = f"""\
+add table ip {TABLE}
+add set ip {TABLE} taking {{ type mark; }}
+add map ip {TABLE} entrances {{ type mark : ipv4_addr; }}
+add set ip {TABLE} inside {{ type mark . ipv4_addr; flags interval; }}
+add set ip {TABLE} doors {{ type ifname; }}
+add chain ip {TABLE} input {{ type filter hook input priority 2147483646; }}
+add chain ip {TABLE} prerouting {{ type nat hook prerouting priority -101; }}
+flush chain ip {TABLE} input
+flush chain ip {TABLE} prerouting
+table ip {TABLE} {{
+  chain input {{
+    tcp flags & (fin | syn | rst | ack) != syn accept
+    iifname != @doors accept
+    ct status snat,dnat accept
+    socket mark . ip saddr @inside accept
+    socket mark @taking dup to {_NEXT} device "{AT}" drop
+  }}
+  chain prerouting {{
+    iifname "{IN}" dnat to socket mark map @entrances
+  }}
+}}
+"""
+
+
+def ensure(far: bytes, subnets: Iterable[tuple[int, int]]) -> int:
+    """Have the way in there for the switch at this end; the mark of its listeners, 0: there is none here.
+
+    far: the switch's address on its pair with the host. subnets: its networks, (address, prefix length).
+    To be called in the host's network namespace. Raises OSError.
+    """
+    if _sysctl("all/rp_filter") == "1":
+        return 0  # a client's packet that comes in by another interface would be dropped
+    host, nft = netlink.Netlink(), nftwire.Nft()
+    try:
+        links = host.links()
+        if not (IN in links and AT in links and _is_whole(nft)) and not _make(host):
+            return 0
+        number = int.from_bytes(far, "big") & _NUMBERS
+        _fill(nft, links, number, far, subnets)
+        return _MARK | number
+    finally:
+        nft.close()
+        host.close()
+
+
+def _is_whole(nft: nftwire.Nft) -> bool:
+    try:
+        nft.elements(nftwire.IP, TABLE, "doors")
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return True
+
+
+def _make(host: netlink.Netlink) -> bool:
+    """The pair of interfaces, and the table. A kernel may lack what it takes (nft_socket, nft_dup)."""
+    found = host.link(AT)
+    if found is None:
+        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _even_if(errno.EEXIST, lambda: host.change(netlink.new_pair(AT, _AT_MAC, IN, _IN_MAC, own, _MTU)))
+        finally:
+            os.close(own)
+        found = host.link(AT)
+    inner = host.link(IN)
+    if found is None or inner is None:
+        return False
+    for change in (
+        netlink.no_link_local_address(found[0]),
+        netlink.no_link_local_address(inner[0]),
+        netlink.link_up(inner[0]),
+        netlink.add_address(found[0], pack(_OWN), 31),
+        netlink.add_neighbour(found[0], pack(_NEXT), _IN_MAC),
+    ):
+        _even_if(errno.EEXIST, lambda change=change: host.change(change))  # type: ignore[misc]
+    write_sysctls((f"ipv4/conf/{IN}/forwarding", "1"), (f"ipv4/conf/{IN}/rp_filter", "0"))
+    host.link(AT)  # who asks waits until it carries
+    return not programs.nft(_RULES)
+
+
+def _fill(nft: nftwire.Nft, links: dict[str, int], number: int, far: bytes, subnets: Iterable[tuple[int, int]]) -> None:
+    """Elements for this switch, and none for pairs that are gone."""
+    mark = (_MARK | number).to_bytes(4, sys.byteorder)
+    taking = set(nft.elements(nftwire.IP, TABLE, "taking"))
+    for old in taking:
+        if f"shiplap{(int.from_bytes(old, sys.byteorder) & _NUMBERS) >> 1}" not in links:
+            _delete(nft, "taking", old)
+            _delete(nft, "entrances", old)
+    doors = {bytes(name) for name in nft.elements(nftwire.IP, TABLE, "doors")}
+    wanted = {nftwire.ifname(name) for name in links if not name.startswith("shiplap") and _forwards(name)}
+    for door in doors - wanted:
+        _delete(nft, "doors", door)
+    changes = [nftwire.add_elements(nftwire.IP, TABLE, "doors", (door, None)) for door in wanted - doors]
+    known = set(nft.elements(nftwire.IP, TABLE, "inside"))
+    ranges = []
+    for address, prefix in subnets:
+        ends = (address, address | (1 << 32 - prefix) - 1)
+        first, last = ((_MARK | number).to_bytes(4, "big") + end.to_bytes(4, "big") for end in ends)
+        if first not in known:
+            ranges.append((first, last))
+    if ranges:
+        changes.append(nftwire.add_ranges(nftwire.IP, TABLE, "inside", *ranges))
+    if mark not in taking:
+        changes.append(nftwire.add_elements(nftwire.IP, TABLE, "entrances", (mark, far)))
+        changes.append(nftwire.add_elements(nftwire.IP, TABLE, "taking", (mark, None)))
+    if changes:
+        nft.change(*changes)
+
+
+def _forwards(name: str) -> bool:
+    return name != "lo" and _sysctl(f"{name}/forwarding") == "1"
+
+
+def _sysctl(name: str) -> str:
+    try:
+        with open(f"/proc/sys/net/ipv4/conf/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _delete(nft: nftwire.Nft, name: str, key: bytes) -> None:
+    change = nftwire.delete_elements(nftwire.IP, TABLE, name, key)
+    _even_if(errno.ENOENT, lambda: nft.change(change))
+
+
+def _even_if(number: int, work: Callable[[], object]) -> None:
+    """Do ``work``; that error says that another process was faster."""
+    try:
+        work()
+    except OSError as error:
+        if error.errno != number:
+            raise
