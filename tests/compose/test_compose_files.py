@@ -209,16 +209,18 @@ def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_a_users_unit_is_what_the_users_systemd_understands(tmp_path: Path) -> None:
-    unit = _COMPOSE / "systemd" / "user" / "shiplap-restore.service"
-    program = Path(sys.executable).with_name("shiplap-restore")
-    copy = tmp_path / unit.name
-    copy.write_text(unit.read_text().replace("%h/.local/bin/shiplap-restore", str(program)))
+def test_a_users_units_are_what_the_users_systemd_understands(tmp_path: Path) -> None:
+    programs = str(Path(sys.executable).parent)
+    units = []
+    for unit in (_COMPOSE / "systemd" / "user").iterdir():
+        units.append(tmp_path / unit.name)
+        units[-1].write_text(unit.read_text().replace("%h/.local/bin", programs))
     done = subprocess.run(
-        ["systemd-analyze", "--user", "verify", "--man=no", copy],
+        ["systemd-analyze", "--user", "verify", "--man=no", *units],
         env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
+    assert len(units) == 3
     assert not [line for line in done.stdout.splitlines() if str(tmp_path) in line], done.stdout
 
 
