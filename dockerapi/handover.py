@@ -7,10 +7,13 @@ duplicated, and a dead socket is put in the place of gunicorn's: what it writes 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
 import struct
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, Self
 
@@ -21,6 +24,9 @@ from dockerapi.errors import bad
 from dockerapi.versions import NEWEST
 
 _CREDENTIALS: Final = struct.Struct("=iII")
+_NUMBER: Final = struct.Struct("=i")
+_HEAD_READ_S: Final = 0.5
+_LOOK_EACH_S: Final = 0.0002
 _UPGRADE: Final = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%b\r\n"
 _SWITCHED: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
 _PLAIN: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\n%b\r\n"
@@ -98,8 +104,15 @@ class Taken:
         return Taken(socket.socket(fileno=self.socket.detach()), self.early)
 
     def upgrade(self, content_type: str) -> None:
-        """Begin a stream in both directions. A client that did not ask for an upgrade gets a plain head."""
+        """Begin a stream in both directions. A client that did not ask for an upgrade gets a plain head.
+
+        The client has read the head, unless it takes its time. docker's SDK for Python reads the head through a buffer,
+        and the stream past it: what comes together with the head, it drops.
+        """
         self._begin(_UPGRADE if flask.request.headers.get("Upgrade") else _PLAIN, content_type)
+        end = time.monotonic() + _HEAD_READ_S
+        while _is_unread(self.socket) and time.monotonic() < end:
+            time.sleep(_LOOK_EACH_S)
 
     def switch(self, protocol: str) -> socket.socket:
         """Go over to another protocol. The connection, for a new owner; ``early`` is its first data."""
@@ -155,6 +168,11 @@ def replaced(sock: socket.socket) -> socket.socket:
     mine = taken_over(sock)
     mine.setblocking(True)
     return mine
+
+
+def _is_unread(sock: socket.socket) -> bool:
+    """Whether something that was sent is still in the socket at the other end."""
+    return bool(_NUMBER.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_NUMBER.size)))[0])
 
 
 def gone() -> flask.Response:
