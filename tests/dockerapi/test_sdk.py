@@ -1,10 +1,11 @@
-"""docker's SDK for Python against our API: what programs of users do with it."""
+"""docker's SDK for Python, and testcontainers, against our API: what programs of users do with them."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,6 +143,26 @@ def test_the_engine(client: Any) -> None:
     with pytest.raises(docker.errors.APIError) as caught:
         client.swarm.reload()
     assert caught.value.status_code == 503
+
+
+def test_testcontainers_find_what_they_started_and_leave_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**api.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.network import Network
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    serve = "echo pong >/index.html; echo ready; exec httpd -f -p 80 -h /"
+    with Network() as network:
+        web = DockerContainer(BUSYBOX_NAME).with_command(["sh", "-c", serve]).with_exposed_ports(80)
+        web.with_network(network).with_network_aliases("web").waiting_for(LogMessageWaitStrategy("ready"))
+        with web:
+            eventually(lambda: web.exec(["wget", "-qO-", "http://web/"]).output == b"pong\n")
+            place = f"http://{web.get_container_host_ip()}:{web.get_exposed_port(80)}/"
+            with urllib.request.urlopen(place, timeout=stretched(60)) as answer:
+                assert answer.read() == b"pong\n"
+    assert api.docker("ps", "-aq", "--filter", "label=org.testcontainers").stdout == ""
+    assert api.docker("network", "ls", "-q", "--filter", f"id={network.id}").stdout == ""
 
 
 def test_a_version_that_is_too_new(api: Api) -> None:
