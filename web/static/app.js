@@ -143,8 +143,15 @@ document.addEventListener("htmx:afterSwap", () => {
   }
   held = null;
 });
+// A hidden tab polls, for its title's sake, but seldom. What htmx asks by the clock has no event that triggered it.
+const REST_MS = 15_000;
+const polled = new Map(); // address -> when it was asked last
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.hidden && event.detail.requestConfig.triggeringEvent?.type === "every") event.preventDefault();
+  const { path, triggeringEvent } = event.detail.requestConfig;
+  if (triggeringEvent) return;
+  const now = performance.now();
+  if (document.hidden && now - (polled.get(path) ?? -Infinity) < REST_MS) event.preventDefault();
+  else polled.set(path, now);
 });
 
 // What is polled is stale while the server does not answer: say so.

@@ -121,3 +121,20 @@ def test_colours_switch_and_stay(page: Page) -> None:
     page.reload()
     expect(page.get_by_role("button", name="Colours: dark")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 22, 25)"
+
+
+def test_hidden_tab_asks_seldom(page: Page) -> None:
+    page.clock.install()
+    page.goto("/")
+    for _ in range(2):
+        with page.expect_response("**/"):
+            page.clock.run_for(4_000)
+    page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true })")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_response("**/"):
+        page.clock.run_for(16_000)
+    for _ in range(15):
+        page.clock.run_for(4_000)
+        page.evaluate("fetch('/').then((answer) => answer.text())")  # and what was asked before is answered, too
+    assert len([url for url in asked if url.endswith("/")]) - 15 <= 6
