@@ -57,6 +57,7 @@ class Relay(Closing):
 
     def close(self) -> None:
         """Serve nobody any more. Requests under way end with the client's ``cancelled``, or with who asked."""
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for the next request
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
