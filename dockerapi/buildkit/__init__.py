@@ -8,6 +8,7 @@
     builds      the solves under way, each its caller's
     sessions    clients' own services, which we call: files, secrets, agents, credentials
     receiving   a directory of the client's, of which only changed files cross; sending: outputs, to the client
+    making      the files of such a directory, made ahead of their contents
     keeping     where such directories are kept from build to build
     wanted      what a solve asks for, as a request of the builder's
     solving     one solve, from its options to the answer

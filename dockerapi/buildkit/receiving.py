@@ -24,6 +24,7 @@ from core.files import storage_errors
 from dockerapi.buildkit import messages
 from dockerapi.buildkit.keeping import Place
 from dockerapi.buildkit.listing import Listing, messages_of
+from dockerapi.buildkit.making import Maker
 from dockerapi.buildkit.rpc import Asked, Code, RpcError, decoded
 from dockerapi.buildkit.sessions import Session, encoded
 
@@ -109,6 +110,7 @@ class _Receiver:
         self._missing: deque[int] = deque()
         self._numbered: dict[int, _File] = {}
         self._wanted: dict[int, _File] = {}
+        self._maker = Maker()
         self._open: dict[int, int] = {}
         self._links: list[_File] = []
 
@@ -127,6 +129,7 @@ class _Receiver:
             try:
                 self._transfer()
             finally:
+                self._maker.close()
                 for fd in self._open.values():
                     os.close(fd)
             self._finish()
@@ -166,8 +169,10 @@ class _Receiver:
     def _ask(self) -> None:
         """Ask for contents, for as many as may be under way."""
         numbers = [self._missing.popleft() for _ in range(min(len(self._missing), _MOST_ASKED - len(self._wanted)))]
-        self._wanted |= {number: self._numbered.pop(number) for number in numbers}
         if numbers:
+            asked = {number: self._numbered.pop(number) for number in numbers}
+            self._maker.make({number: self._place(file.path) for number, file in asked.items()})
+            self._wanted |= asked
             self._asked.send_all(messages.Packet(type=REQ, ID=number) for number in numbers)
 
     def _described(self, packet: Any, message: bytes) -> None:
@@ -225,10 +230,7 @@ class _Receiver:
             raise _broken(f"the content of file {number}, which nobody asked for")
         fd = self._open.get(number)
         if fd is None:
-            place = self._place(file.path)
-            fd = self._open[number] = os.open(
-                place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
+            fd = self._open[number] = self._maker.take(number)
         if data:
             self._bytes += len(data)
             if self._bytes > _MOST_BYTES:

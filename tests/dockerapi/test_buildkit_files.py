@@ -114,6 +114,27 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Script(packets).receive_into(tmp_path)
 
 
+def test_files_that_were_made_ahead_are_closed_when_the_transfer_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened() -> int:
+        return sum(str(tmp_path) in os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+
+    names = [_file(f"f{number:03}", size=1) for number in range(300)]
+    some = [messages.Packet(type=DATA, ID=7, data=b"x"), messages.Packet(type=DATA, ID=8, data=b"y")]
+    with pytest.raises(RpcError, match="before its end"):
+        Script([*names, _END, *some]).receive_into(tmp_path)
+    assert opened() == 0
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dockerapi.buildkit.making.os.open", full)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(StorageFullError):
+        Script([*names, _END, *some]).receive_into(tmp_path / "other")
+
+
 def test_a_transfer_makes_the_directory_equal(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("x")
