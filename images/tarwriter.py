@@ -36,12 +36,44 @@ _PADDING = tuple(bytes(-n % BLOCK) for n in range(BLOCK))
 _Xattrs: TypeAlias = Mapping[str, bytes]  # names as os.listxattr gives them
 
 
+class _Window(NamedTuple):
+    """A piece of a tar that was read at once: headers are compared in it, and contents taken. fd: of the tar."""
+
+    fd: int
+    start: int
+    data: bytes
+
+
+_NO_WINDOW = _Window(-1, 0, b"")
+
+
 class Stretch(NamedTuple):
     """A part of a tar that this module wrote: a file's content, ``size`` bytes from ``offset`` on. fd: of the tar."""
 
     fd: int
     offset: int
     size: int
+
+    @property
+    def padded_size(self) -> int:
+        """With the zeros up to the next header."""
+        return _padded(self.size)
+
+
+class StretchReader:
+    """Reads a stretch, from its beginning."""
+
+    __slots__ = ("_at", "_end", "_fd")
+
+    def __init__(self, stretch: Stretch) -> None:
+        self._fd = stretch.fd
+        self._at = stretch.offset
+        self._end = stretch.offset + stretch.size
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, min(size, self._end - self._at), self._at)
+        self._at += len(data)
+        return data
 
 
 class SupportsWrite(Protocol):
@@ -176,13 +208,14 @@ class TarWriter:
     of an extended attribute), and whatever the sink raises.
     """
 
-    __slots__ = ("_copied", "_parts", "_pending", "_sink", "_written", "entries", "marks")
+    __slots__ = ("_copied", "_parts", "_pending", "_sink", "_window", "_written", "entries", "marks")
 
     def __init__(self, sink: SupportsWrite) -> None:
         self._sink = sink
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._pending = 0  # bytes of the parts
         self._copied: Stretch | None = None  # of another tar: what comes after the parts
+        self._window = _NO_WINDOW  # of the tar that is copied from
         self._written = 0
         self.entries = 0
         self.marks = False
@@ -213,7 +246,7 @@ class TarWriter:
         source: the content, a descriptor to read it from (at its current offset), or an object with ``read``. Raises
         LayerSourceError when it ends early or, as far as that can be seen, has more: the archive is then spoilt.
         """
-        self._append(_header(name, mode, uid, gid, size, mtime, _FILE, xattrs))
+        self._begin_file(name, mode, uid, gid, mtime, size, xattrs)
         if size > _CHUNK:
             self._stream(name, size, source)
             return
@@ -247,16 +280,30 @@ class TarWriter:
         fd, offset, size = content
         header = _header(name, mode, uid, gid, size, mtime, _FILE, xattrs)
         start = offset - len(header)
-        if start >= 0 and os.pread(fd, len(header), start) == header:
+        if start >= 0 and self._is_there(fd, start, header, size):
             self.entries += 1
             self._copy(fd, start, len(header) + _padded(size))
         else:
             self._append(header)
             self._copy(fd, offset, _padded(size))
 
+    def _is_there(self, fd: int, start: int, header: bytes, size: int) -> bool:
+        """Whether the other tar has this header there. size: of the content that follows it.
+
+        Small files stand close together, so a megabyte is read at once. No mapping: the tar may shrink.
+        """
+        window = self._window
+        at = start - window.start
+        if fd != window.fd or at < 0 or at + len(header) > len(window.data):
+            self._end_copy()  # of what the old window has
+            data = os.pread(fd, _FLUSH if size < _CHUNK else len(header), start)
+            self._window, at = _Window(fd, start, data), 0
+        return self._window.data.startswith(header, at)
+
     def take_in(self) -> None:
         """Read what ``file_from_tar`` named and nobody has read yet: after this the other tar may be closed."""
         self._end_copy()
+        self._window = _NO_WINDOW
 
     def symlink(
         self, name: bytes, target: bytes, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None
@@ -319,6 +366,11 @@ class TarWriter:
         records = {} if len(target) <= 100 and target.isascii() else {b"linkpath": target}
         self._append(_header(name, mode, uid, gid, 0, mtime, _tail(kind, target[:100]), xattrs, records))
 
+    def _begin_file(
+        self, name: bytes, mode: int, uid: int, gid: int, mtime: int, size: int, xattrs: _Xattrs | None
+    ) -> None:
+        self._append(_header(name, mode, uid, gid, size, mtime, _FILE, xattrs))
+
     def _append(self, header: bytes) -> None:
         """Begin an entry."""
         self._end_copy()
@@ -367,6 +419,14 @@ class TarWriter:
         (fd, offset, left), self._copied = self._copied, None
         if left > _CHUNK:
             self._flush()
+        window = self._window
+        at = offset - window.start
+        if fd == window.fd and 0 <= at < len(window.data):
+            known = memoryview(window.data)[at : at + left]
+            offset += len(known)
+            left -= len(known)
+            self._parts.append(known)
+            self._pending += len(known)
         while left:
             data = os.pread(fd, min(left, _FLUSH), offset)
             if not data:
@@ -383,7 +443,8 @@ class TarWriter:
 
     def _flush(self) -> None:
         if self._parts:
-            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            first = self._parts[0]
+            data = first if len(self._parts) == 1 and isinstance(first, bytes) else b"".join(self._parts)
             self._parts.clear()
             self._written += self._pending
             self._pending = 0

@@ -10,14 +10,18 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from builder.contexts.stamps import STAMP, is_settled, stamp_of
 from builder.errors import ContextChangedError, ContextError
 from core.cancellation import check
 from core.kernel import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+
+if TYPE_CHECKING:
+    from core.digests import DiffID
+    from images.tarwriter import Stretch
 
 NO_XATTRS: Final[Mapping[str, bytes]] = {}
 """One for all: a dictionary for each of 100,000 files would take more room than their names."""
@@ -27,6 +31,14 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _by_name = attrgetter("name")
 _pack_stamp = STAMP.pack
+
+
+class LayerTar(NamedTuple):
+    """A layer's tar, open for as long as a tree."""
+
+    diff_id: DiffID
+    fd: int
+    size: int
 
 
 class PathFilter(Protocol):
@@ -204,6 +216,19 @@ class SourceTree:
             raise unreadable(self, entry.tree_path) from error
         except OSError as error:
             raise changed(self, entry.tree_path) from error
+
+    def expect(self, entries: Iterable[SelectedFile]) -> None:
+        """These files are going to be read."""
+        del entries
+
+    def stretch(self, entry: SelectedFile) -> Stretch | None:
+        """Where else the file's content is, if it is better read there."""
+        del entry
+        return None
+
+    def main_layer(self) -> LayerTar | None:
+        """The tar that has most of what is going to be read, and not much else."""
+        return None
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted, ignored ones included. Raises ContextError."""

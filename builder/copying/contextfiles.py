@@ -27,6 +27,7 @@ class ContextFiles:
         self._stat_caches = {
             name: SharedStatCache(functools.partial(self._load, context)) for name, context in self._contexts.items()
         }
+        self._name = request.context_name
         self._lock = threading.Lock()
         self._kept: dict[CopySpec, CopyJob] = {}
         self._contents: dict[CopySpec, str] = {}
@@ -46,9 +47,9 @@ class ContextFiles:
     def _new_job(self, spec: CopySpec) -> CopyJob:
         from builder.copying.earlierlayer import CopiedLayer
 
-        key = self._contexts[""].key
         note = functools.partial(self._contents.__setitem__, spec)
-        return CopyJob(self.part(spec), note=note, last=CopiedLayer(self._store, key, spec) if key else None)
+        last = CopiedLayer(self._store, self._name, spec) if self._name else None
+        return CopyJob(self.part(spec), note=note, last=last)
 
     def content(self, spec: CopySpec) -> str:
         """The digest of the files that ``spec`` now selects from the build context. Raises CopyError and ContextError.

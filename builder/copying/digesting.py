@@ -18,6 +18,7 @@ from builder.copying.selecting import Selection
 from builder.copying.statcache import StatCache
 from core.cancellation import check
 from core.digests import Digest
+from images.tarwriter import Stretch
 
 _WHOLE = 1024 * 1024
 """Files up to this size are read in one go."""
@@ -133,13 +134,30 @@ def _hash_all(tree: SourceTree, entries: Sequence[SelectedFile]) -> None:
 def _hash_one(tree: SourceTree, entry: SelectedFile, directory_fd: int, buffer: bytearray) -> None:
     fd = tree.open_file(entry, directory_fd)
     try:
-        small = entry.size <= _WHOLE
-        sha = hashlib.sha256(os.read(fd, entry.size + 1)) if small else hash_descriptor(fd, buffer)
+        elsewhere = tree.stretch(entry)
+        if elsewhere is not None:
+            sha = hash_stretch(elsewhere, buffer)
+        elif entry.size <= _WHOLE:
+            sha = hashlib.sha256(os.read(fd, entry.size + 1))
+        else:
+            sha = hash_descriptor(fd, buffer)
         entry.xattrs = read_xattrs(fd)
         tree.check_unchanged(entry, fd)
     finally:
         os.close(fd)
     entry.sha = sha.digest()
+
+
+def hash_stretch(stretch: Stretch, buffer: bytearray) -> hashlib._Hash:
+    """The sha256 of a part of a tar; of less, where the tar has lost its end."""
+    sha = hashlib.sha256()
+    at, end = stretch.offset, stretch.offset + stretch.size
+    view = memoryview(buffer)
+    while at < end and (size := os.preadv(stretch.fd, [view[: end - at]], at)):
+        check()
+        sha.update(view[:size])
+        at += size
+    return sha
 
 
 def hash_descriptor(fd: int, buffer: bytearray | None = None) -> hashlib._Hash:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from builder.contexts.filetree import SourceTree
     from builder.copying.earlierlayer import CopiedLayer, EarlierLayer
     from builder.copying.listings import Listing
+    from builder.copying.owners import UnknownName
     from builder.copying.planner import Written
     from builder.copying.selecting import Selection
     from builder.copying.statcache import StatCache
@@ -80,6 +81,8 @@ class CopyJob(Closing):
             from builder.copying.selecting import select
 
             self._selections = [select(part.open_tree(self._stack), part.spec) for part in self._parts]
+            for selection in self._selections:
+                selection.tree.expect(selection.entries())
         return self._selections
 
     def digest(self) -> str:
@@ -106,6 +109,28 @@ class CopyJob(Closing):
             return manifest(selection)
         with part.shared.lock:
             return manifest(selection, part.shared.get())
+
+    def same_layer(
+        self, below: int | None, *, created_at: int, timestamp: int | None
+    ) -> tuple[DiffID, tuple[UnknownName, ...]] | None:
+        """A stage's layer that ``write`` would write again, byte for byte, where most of it is copied; see ``write``.
+
+        Contents are the same by their place in it, so they are not read. Also returns ``Written.unknown_names``.
+        """
+        first, *others = self.selections()
+        layers = [layer for selection in self._selections if (layer := selection.tree.main_layer()) is not None]
+        if len(layers) != 1:
+            return None
+        from builder.copying.planner import write_layer
+        from images.matching import AnotherTarError, TarMatcher
+
+        matcher = TarMatcher(layers[0].fd)
+        try:
+            written = write_layer(first, below, matcher, created_at=created_at, timestamp=timestamp, also=others)
+            matcher.close()
+        except AnotherTarError:
+            return None
+        return layers[0].diff_id, written.unknown_names
 
     def write(self, below: int | None, writer: TarWriter, *, created_at: int, timestamp: int | None) -> Written:
         """Write the layer. below: the root of the filesystem that is copied into; None for an empty one.

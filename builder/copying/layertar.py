@@ -17,9 +17,10 @@ from builder.errors import CopyError
 from builder.paths import NAME_MAX, check_length
 from core.cancellation import check
 from images.errors import LayerSourceError
+from images.matching import TarMatcher
 from images.survey import Survey
 from images.tarheaders import BLOCK
-from images.tarwriter import TarWriter
+from images.tarwriter import StretchReader, SupportsRead, TarWriter
 from images.whiteouts import WHITEOUT_PREFIX
 
 _IN_NAME = b"/" + WHITEOUT_PREFIX
@@ -52,7 +53,8 @@ def write_nodes(
     earlier: a layer from which contents with known hashes are taken, so that their files need not be opened.
     Raises ContextChangedError, and CopyError for a name that a layer cannot have.
     """
-    content = _ContentWriter(looked_at_ns, writer, earlier)
+    kind = _ContentMatcher if isinstance(writer, TarMatcher) else _ContentWriter
+    content = kind(looked_at_ns, writer, earlier)
     is_plain = not archives
     members: list[dict[int, list[tuple[bytes, PlannedEntry]]]] = [{} for _ in archives]
     first_names: dict[ArchiveMember, bytes] = {}  # of links and devices, which may also have several names
@@ -64,8 +66,8 @@ def write_nodes(
                 check_length(path, "cannot put it into an image")
             if WHITEOUT_PREFIX in name and (name.startswith(WHITEOUT_PREFIX) or _IN_NAME in name):
                 raise _reserved(path)
-            kind = node.mode & 0o170000
-            if kind == stat.S_IFREG:
+            type_ = node.mode & 0o170000
+            if type_ == stat.S_IFREG:
                 if isinstance(node.content, ArchiveMember):
                     of_archive = members[node.content.archive]
                     of_archive.setdefault(node.content.index, []).append((name, node))
@@ -75,13 +77,13 @@ def write_nodes(
                     )
                 else:
                     content.write(name, node)
-            elif kind == stat.S_IFDIR:
+            elif type_ == stat.S_IFDIR:
                 writer.directory(name, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
                 if node.opaque:
                     writer.opaque(name)
             elif isinstance(node.content, ArchiveMember) and first_names.setdefault(node.content, name) is not name:
                 writer.hardlink(name, first_names[node.content], node.mode, node.uid, node.gid, node.mtime)
-            elif kind == stat.S_IFLNK:
+            elif type_ == stat.S_IFLNK:
                 writer.symlink(name, os.fsencode(node.target), node.uid, node.gid, node.mtime)
             else:
                 is_plain = False
@@ -167,27 +169,42 @@ class _ContentWriter:
         """
         if entry.xattrs is None:
             entry.xattrs = read_xattrs(fd)
-        source: int | _HashingReader = fd
-        if entry.sha is None or not entry.directory.tree.is_proven(entry, self._looked_at_ns):
-            source = _HashingReader(fd)
+        tree = entry.directory.tree
+        elsewhere = tree.stretch(entry)
+        source: int | SupportsRead = fd if elsewhere is None else StretchReader(elsewhere)
+        if entry.sha is None or not tree.is_proven(entry, self._looked_at_ns):
+            source = _HashingReader(source)
         self._writer.file(name, node.mode, node.uid, node.gid, node.mtime, entry.size, source, entry.xattrs or None)
         if isinstance(source, _HashingReader):
             sha = source.digest()
             if entry.sha is not None and entry.sha != sha:
-                raise entry.directory.tree.is_another(entry)
+                raise tree.is_another(entry)
             entry.sha = sha
 
 
-class _HashingReader:
-    """A descriptor's content, hashed as it is read."""
+class _ContentMatcher(_ContentWriter):
+    """For a ``TarMatcher``: contents that are in the tar are not read."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def _write_from(self, fd: int, name: bytes, node: PlannedEntry, entry: SelectedFile) -> None:
+        content = entry.directory.tree.stretch(entry)
+        if content is None:
+            super()._write_from(fd, name, node, entry)
+            return
+        if entry.xattrs is None:
+            entry.xattrs = read_xattrs(fd)
+        self._writer.file_from_tar(name, node.mode, node.uid, node.gid, node.mtime, content, entry.xattrs or None)
+
+
+class _HashingReader:
+    """A content, hashed as it is read: a descriptor's, or another reader's."""
+
+    def __init__(self, source: int | SupportsRead) -> None:
+        self._source = source
         self._hash = hashlib.sha256()
 
     def read(self, size: int, /) -> bytes:
         check()
-        data = os.read(self._fd, size)
+        data = os.read(self._source, size) if isinstance(self._source, int) else self._source.read(size)
         self._hash.update(data)
         return data
 

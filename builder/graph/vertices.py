@@ -116,6 +116,11 @@ class CopyOp(msgspec.Struct, frozen=True):
         """Whether everything is copied from the build context, and nothing from named contexts or other sources."""
         return len(self.parts) == 1 and self.parts[0].source is None and not self.parts[0].context
 
+    @property
+    def is_of_contexts(self) -> bool:
+        """Whether everything is copied from build contexts, the named ones among them."""
+        return all(part.source is None for part in self.parts)
+
     def identity(self) -> tuple[object, ...]:
         return ("COPY", [repr(part.spec) for part in self.parts], self.timestamp)  # whatever its origin: content counts
 

@@ -116,6 +116,16 @@ class BuildRequest(NamedTuple):
         return [*secrets, *(f"ssh {name}" for name in sorted(self.access.ssh))]
 
     @property
+    def context_name(self) -> str:
+        """The name that contexts share of which each takes the place of the last one; empty: it is never seen again.
+
+        A run's context is in a directory of the run's own: its domain and what it builds tell it from others'.
+        """
+        if self.domain.is_host:
+            return self.context.key
+        return f"{self.domain.scope}\0{self.lineage}\0{self.dockerfile_name}"
+
+    @property
     def lineage_name(self) -> str:
         """The name that builds of the same thing share; empty for a context that is never seen again.
 

@@ -78,9 +78,9 @@ class Executor:
         source, label = sources[part.source], vertex.sources[part.source].step.name
 
         def open_tree(stack: contextlib.ExitStack) -> SourceTree:
-            from builder.contexts.filetree import SourceTree
+            from builder.copying.stagetree import StageTree
 
-            return SourceTree(stack.enter_context(self._view(source)), label)
+            return StageTree(stack.enter_context(self._view(source)), label, self._lowers(source), stack)
 
         return CopyFrom(part.spec, open_tree)
 
@@ -104,6 +104,9 @@ class Executor:
             return job.write(below, writer, created_at=int(time.time()), timestamp=op.timestamp)
 
         with self._view_or_none(parent if needs_rootfs(op.spec) else RootFS()) as below:
+            same = job.same_layer(below, created_at=int(time.time()), timestamp=op.timestamp)
+            if same is not None and self._store.layers.has(same[0]):
+                return same
             try:
                 diff_id, written = self._write_layer(write)
             except DamagedBlobError as error:

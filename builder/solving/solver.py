@@ -320,6 +320,9 @@ class Solver:
         step = self._classes.of(vertex, op)
         outcome = self._not_asked(vertex, op, step)
         worth_asking = self._is_worth_asking(outcome, parent, step)
+        if worth_asking and not op.is_of_contexts:
+            # Of a context's files most hashes are known. A stage's are hashed while they are copied, if nobody asks.
+            worth_asking = self._cache.has_op(outcome.op, step)
         if worth_asking:
             below = _chain(op, parent)
             record, keys = self._copied_before(outcome.op, job, below, _whole(op, sources), step)

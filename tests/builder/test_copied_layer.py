@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from builder.build import BuildTools, build
+from builder.contexts.context import Context
+from builder.request.request import BuildRequest
 from core.events import Warned
+from core.trust import Domain, of_branch, of_fork, protected
 from images.erofs import Indexer
 from images.verify import verify
-from tests.builder.copying_tools import note_opened
+from tests.builder.copying_tools import make_tree, note_opened
 from tests.builder.test_build import Workshop, built, workshop
 from tests.toolkit.damage import flip_byte
 
@@ -51,6 +56,26 @@ def test_only_the_changed_file_is_opened(workshop: Workshop, opened: list[str]) 
     assert set(opened) == {"d1/f7"}
     assert workshop.read(image, "home/d1/f7") == "changed"
     assert image.diff_ids[1] == layer_without_cache(workshop, text)
+
+
+def test_a_run_finds_the_last_layer_by_its_domain_alone(workshop: Workshop, opened: list[str], tmp_path: Path) -> None:
+    """Each run has its files in a directory of its own, as a worker makes it of what was uploaded."""
+    text = b"FROM base\nCOPY . /home/\n"
+    files = {f"d{n % 3}/f{n}": os.urandom(n * 700) for n in range(30)}
+
+    def opened_by_run_of(domain: Domain, number: int) -> set[str]:
+        directory = make_tree(tmp_path / f"run-{number}", files | {"d1/f7": b"changed in %d" % number})
+        contents = {name: hashlib.sha256((directory / name).read_bytes()).digest() for name in files}
+        opened.clear()
+        with Context.open_private(str(directory), "c", contents) as context:
+            request = BuildRequest(text, "Dockerfile", context, domain=domain)
+            image = built(build(request, BuildTools(workshop.store, workshop.launcher, workshop.seen)))
+        assert workshop.read(image, "home/d1/f7") == f"changed in {number}"
+        return set(opened)
+
+    project = (protected("p"), of_branch("p", "b"), of_fork("p", 7), protected("q"))
+    assert [opened_by_run_of(domain, number) for number, domain in enumerate(project)] == [set(files)] * 4
+    assert [opened_by_run_of(domain, number) for number, domain in enumerate(project, 4)] == [{"d1/f7"}] * 4
 
 
 def test_files_that_come_go_move_and_get_other_modes(workshop: Workshop, opened: list[str]) -> None:
