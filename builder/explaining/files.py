@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from builder.copying.listings import Listing
 from builder.explaining.details import encodable
+from builder.explaining.walking import in_records, unmatched
 from builder.paths import join
 from core.events import MissReason
 
@@ -33,13 +34,11 @@ _Record: TypeAlias = tuple[str, str, str, str]
 
 def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[MissReason]:
     """The files that are new, gone or different, by path. When there are many, the last reason counts the rest."""
-    before, now = _by_source(old), _by_source(new)
     was: dict[str, _File] = {}
     is_: dict[str, _File] = {}
-    for source in {**before, **now}:  # a few of 20,000 records differ; only these are looked into
-        earlier, present = before.get(source, set()), now.get(source, set())
-        was.update(_file(source, record) for record in earlier - present)
-        is_.update(_file(source, record) for record in present - earlier)
+    for source, earlier, present in _side_by_side(old, new) or _split(old, new):
+        was.update(_file(source, record) for record in earlier)
+        is_.update(_file(source, record) for record in present)
     changes: list[MissReason] = []
     for path in sorted({*was, *is_}):
         if was.get(path) != is_.get(path):
@@ -47,6 +46,39 @@ def file_changes(old: Sequence[Listing], new: Sequence[Listing]) -> list[MissRea
     if len(changes) > MOST_CHANGES:
         return [*changes[:MOST_CHANGES], MissReason("changed", f"and {len(changes) - MOST_CHANGES} more")]
     return changes
+
+
+_Differing: TypeAlias = tuple[_Source, Iterable[_Record], Iterable[_Record]]
+"""A source, and its records that are only in the old listing, and only in the new one."""
+
+
+def _side_by_side(old: Sequence[Listing], new: Sequence[Listing]) -> list[_Differing] | None:
+    """The differences of one and the same source; None where there are many, or several sources."""
+    if len(old) != 1 or len(new) != 1 or old[0].sources != new[0].sources or len(old[0].sources) != 1:
+        return None
+    before, now = old[0].manifest, new[0].manifest
+    head = b"\0".join(before.split(b"\0", 3)[:3])
+    if head != b"\0".join(now.split(b"\0", 3)[:3]) or not head:
+        return None
+    earlier, present = in_records(before[len(head) + 1 :]), in_records(now[len(head) + 1 :])
+    found = unmatched(earlier, present) if earlier is not None and present is not None else None
+    if found is None:
+        return None
+    source = _Source(os.fsdecode(old[0].sources[0]), bool(head.rpartition(b"\0")[2]))
+    return [(source, map(_decoded, found[0]), map(_decoded, found[1]))]
+
+
+def _decoded(record: list[bytes]) -> _Record:
+    _, path, description, what, xattrs = map(os.fsdecode, record)
+    return path, description, what, xattrs
+
+
+def _split(old: Sequence[Listing], new: Sequence[Listing]) -> Iterator[_Differing]:
+    """The differences by sets of all records."""
+    before, now = _by_source(old), _by_source(new)
+    for source in {**before, **now}:
+        earlier, present = before.get(source, set()), now.get(source, set())
+        yield source, earlier - present, present - earlier
 
 
 def _changes(path: str, was: _File | None, is_: _File | None) -> Iterator[MissReason]:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.copying.listings import Listing, pack, unpack
+from builder.explaining import files
 from builder.explaining.details import StepDetail
 from builder.explaining.files import MOST_CHANGES, file_changes
 from builder.explaining.lineage import matching
@@ -377,6 +378,17 @@ def test_file_changes_are_exactly_the_differences(old: _Tree, new: _Tree) -> Non
             if was_owner != owner:
                 expected.add(("owner", name))
     assert found == expected | {("mode", n) for k, n in found if k == "mode" and ("changed", n) in expected}
+
+
+def test_a_few_differences_in_long_lists_are_found_without_splitting_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_by_source", None)
+    old: _Tree = {f"d{n % 50}/entry/f{n}": (0o100644, "0:0", b"%d" % n) for n in range(5000)}
+    new = old | {"d7/entry/f7": (0o100755, "0:0", b"7"), "d9/entry/f9": (0o100644, "0:0", b"!")}
+    new["entry"] = new.pop("d8/entry/f8")
+    changes = file_changes([listing(old)], [listing(new)])
+    assert [(change.kind, change.name.removeprefix("src/")) for change in changes] == [
+        ("mode", "d7/entry/f7"), ("removed", "d8/entry/f8"), ("changed", "d9/entry/f9"), ("added", "entry"),
+    ]  # fmt: skip
 
 
 def test_many_changed_files_are_counted() -> None:
