@@ -35,7 +35,7 @@ _SERVICE: Final = {
 _THIS_MACHINE: Final = {
     "doctor": "", "engine": "", "serve": "", "web": "", "worker": "", "version": "", "completion": "", "man": "",
     "build history": "ls inspect logs rm",
-    "context": "ls add use rm", "registry": "serve", "system": "dial-stdio",
+    "context": "ls add use rm", "registry": "serve", "system": "dial-stdio forward",
     "ci": "run why lint graph convert schema",
     "project hook": "script",
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
     terms     under which terms one may connect: certificates, tokens of a service
     naming    whom a certificate or a token names, and what a request's head says
-    secured   TLS over a socket, with either direction's end passed on
     gate      the connections: who it is, then bytes both ways
     keeping   starts the gate's process, and starts it again
 

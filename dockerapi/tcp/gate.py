@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from core import duplex
+from core.duplex import Duplex, Secured
 from dockerapi.errors import ApiError
 from dockerapi.tcp.naming import MOST_HEAD_BYTES, Named, Tokens, of_certificate, of_host, read_head, refusal
-from dockerapi.tcp.secured import PIECE, Client, Secured
 from dockerapi.tcp.terms import Terms, TermsError
 from engine.callers import GROUP
 
@@ -34,7 +35,6 @@ _TOLD_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_END: Final = b"\r\n\r\n"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -103,7 +103,7 @@ class Gate:
 
     async def _admit(self, sock: socket.socket, address: str) -> None:
         context = self._current()
-        client = Client(sock) if context is None else Secured(sock, context)
+        client = Duplex(sock) if context is None else Secured(sock, context)
         try:
             found = await self._recognised(client)
             if isinstance(found, ApiError):
@@ -123,7 +123,7 @@ class Gate:
         finally:
             client.close()
 
-    async def _serve(self, client: Client, named: Named, first: bytes) -> None:
+    async def _serve(self, client: Duplex, named: Named, first: bytes) -> None:
         """Join a client to the API as the user that it is. first: what the API gets before all else."""
         try:
             if named.caller is not None and self._users[named.name] > _MOST_OF_ONE:
@@ -135,9 +135,9 @@ class Gate:
             await asyncio.wait_for(_told(client, error), _TOLD_S)
             return
         with engine:
-            await _join(client, engine, first)
+            await duplex.join(client, Duplex(engine), first)
 
-    async def _recognised(self, client: Client) -> tuple[Named, bytes] | ApiError:
+    async def _recognised(self, client: Duplex) -> tuple[Named, bytes] | ApiError:
         """Who it is, with what the API is to get first; or why not. Raises OSError, TimeoutError."""
         await asyncio.wait_for(client.open(), _KNOWN_S)
         name = of_certificate(client.certificate)
@@ -208,55 +208,14 @@ def _this_task() -> asyncio.Task[None]:
     return found
 
 
-async def _head(client: Client) -> tuple[bytes, bytes]:
+async def _head(client: Duplex) -> tuple[bytes, bytes]:
     """The head of the first request, and what came behind it. Raises ApiError, ConnectionError."""
-    data = b""
-    while _END not in data:
-        if len(data) > MOST_HEAD_BYTES:
-            raise ApiError(431, "the head of the request is too large")
-        more = await client.read()
-        if not more:
-            raise ConnectionResetError("the client went away")
-        data += more
-    head, _, rest = data.partition(_END)
-    return head, rest
+    found = await duplex.read_head(client, MOST_HEAD_BYTES)
+    if found is None:
+        raise ApiError(431, "the head of the request is too large")
+    return found
 
 
-async def _told(client: Client, error: ApiError) -> None:
+async def _told(client: Duplex, error: ApiError) -> None:
     await client.write(refusal(error))
-    await client.end()
-
-
-async def _join(client: Client, engine: socket.socket, first: bytes) -> None:
-    """Bytes both ways, until the engine has ended its direction, or the client is gone."""
-    loop = asyncio.get_running_loop()
-
-    async def up() -> None:
-        if first:
-            await loop.sock_sendall(engine, first)
-        while data := await client.read():
-            await loop.sock_sendall(engine, data)
-        with contextlib.suppress(OSError):
-            engine.shutdown(socket.SHUT_WR)
-        await client.gone()
-        raise ConnectionResetError("the client went away")
-
-    async def down() -> None:
-        while data := await loop.sock_recv(engine, PIECE):
-            await client.write(data)
-
-    asked, answered = loop.create_task(up()), loop.create_task(down())
-    try:
-        while not answered.done():
-            await asyncio.wait({answered} if asked.done() else {asked, answered}, return_when=asyncio.FIRST_COMPLETED)
-            if asked.done() and not asked.cancelled() and (error := asked.exception()) is not None:
-                if isinstance(error, BrokenPipeError):
-                    continue  # the engine takes no more, and has something to say
-                raise error
-    finally:
-        for task in (asked, answered):
-            task.cancel()
-        outcomes = await asyncio.gather(asked, answered, return_exceptions=True)
-    if isinstance(outcomes[1], Exception):
-        raise outcomes[1]
     await client.end()

@@ -26,16 +26,17 @@ from typing import Any
 
 import pytest
 
+from core import duplex
 from core.processes import descendants
 from dockerapi.errors import ApiError
-from dockerapi.tcp import keeping, secured
+from dockerapi.tcp import keeping
 from dockerapi.tcp.gate import Gate
 from dockerapi.tcp.naming import Named, read_head
 from dockerapi.tcp.terms import Terms, TermsError
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.certificates import Authority
 from tests.toolkit.engineapi import Api
-from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
+from tests.toolkit.shiplap import BUSYBOX_NAME, COMMAND, Shiplap
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -289,14 +290,14 @@ def test_one_waits_for_an_api_that_is_busy_and_the_others_do_not_wait_for_them(t
 
 
 def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secured, "_LOOK_EACH_S", 0.01)
+    monkeypatch.setattr(duplex, "_LOOK_EACH_S", 0.01)
 
     async def look() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             client = socket.create_connection(listener.getsockname())
             sock, _ = listener.accept()
             sock.setblocking(False)
-            ours = secured.Client(sock)
+            ours = duplex.Duplex(sock)
             client.shutdown(socket.SHUT_WR)
             assert await ours.read() == b""
             gone = asyncio.ensure_future(ours.gone())
@@ -308,6 +309,49 @@ def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPat
             ours.close()
 
     _run(look)
+
+
+@pytest.fixture(scope="module")
+def forwarded(far: Far) -> Iterator[dict[str, str]]:
+    """The environment of a client for whom ``shiplap system forward`` sends the token."""
+    folder = far.api.folder / "forwarded"
+    place = folder / "config" / "certs.d" / f"127.0.0.1:{far.port}"
+    place.mkdir(parents=True)
+    shutil.copy(far.ca.certificate, place / "ca.crt")
+    path = folder / "far.sock"
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "DOCKER_CONFIG": str(folder / "config")}
+    words = [*COMMAND, "system", "forward", f"https://127.0.0.1:{far.port}", "--listen", f"unix://{path}"]
+    for token, told in (("", "there is no token"), ("readers", "one of the scope build")):
+        ran = subprocess.run(words, env={**env, "SHIPLAP_TOKEN": token}, capture_output=True, text=True)
+        assert (ran.returncode, told in ran.stderr) == (1, True), ran.stderr
+    with subprocess.Popen(words, env={**env, "SHIPLAP_TOKEN": "chiefs"}, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert str(path) in process.stderr.readline()
+        assert path.stat().st_mode & 0o777 == 0o600
+        yield {**env, "DOCKER_HOST": f"unix://{path}"}
+        process.terminate()
+        assert process.wait(stretched(20)) == 0
+    assert not path.exists()
+
+
+def test_clients_that_know_no_token_have_one_sent(forwarded: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nCOPY . /files\nRUN cat /files/x\n")
+    (tmp_path / "x").write_bytes(b"by the token")
+    ran = subprocess.run(["docker", "build", "-t", "far:1", tmp_path], env=forwarded, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    assert b"by the token" in ran.stderr
+    sent = os.urandom(3 << 20)
+    words = ["docker", "run", "-i", "--rm", "far:1", "sh", "-c", "cat; echo done >&2; exit 7"]
+    ran = subprocess.run(words, env=forwarded, input=sent, capture_output=True, timeout=stretched(60))
+    assert (ran.returncode, ran.stdout == sent, ran.stderr) == (7, True, b"done\n")
+
+
+def test_http2_at_once_is_forwarded(forwarded: dict[str, str]) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(stretched(20))
+        client.connect(forwarded["DOCKER_HOST"].removeprefix("unix://"))
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        assert client.recv(9)[3] == 4  # its settings
 
 
 def test_the_gate_is_started_again(far: Far) -> None:

@@ -12,6 +12,7 @@ _COMMANDS = {
     "info": LazyCommand("cli.commands.info", "Show what this engine has, and what this host offers."),
     "events": LazyCommand("cli.commands.events", "Show what happens to containers, and to volumes and networks."),
     "dial-stdio": LazyCommand("cli.commands.system.dial_stdio", "Join input and output to the engine's API."),
+    "forward": LazyCommand("cli.commands.system.forward", "Reach another host's engine by your token of a service."),
 }
 
 
