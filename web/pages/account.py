@@ -84,8 +84,10 @@ def set_look() -> AnyResponse:
     except msgspec.ValidationError:
         raise InvalidRequestError("there is no such look") from None
     by_script = request.headers.get("HX-Request") == "true"
-    response = Response(status=204) if by_script else redirect("/account?done=look", 303)
     service().preferences.set_look(g.user.name, look)
+    if by_script:  # it wrote the cookie itself, and may have written a newer one since
+        return Response(status=204)
+    response = redirect("/account?done=look", 303)
     send_look(response, look)
     return response
 

@@ -29,9 +29,24 @@ const keepLook = () => {
   const words = [look.theme, look.density, look.keys ? "" : "nokeys"].filter(Boolean).join(".");
   const safe = location.protocol === "https:" ? "; secure" : "";
   document.cookie = `shiplap_look=${words}; path=/; samesite=lax; max-age=${words ? 34560000 : 0}${safe}`;
-  const token = document.querySelector('meta[name="csrf-token"]').content;
-  fetch("/account/look", { method: "POST", body: new URLSearchParams(look), headers: { "X-CSRF-Token": token, "HX-Request": "true" }, keepalive: true }).catch(() => {});
+  unsent = look;
+  if (!isSending) sendLooks();
 };
+// One after the other: of two requests at once the older may come last.
+let unsent = null;
+let isSending = false;
+const sendLook = () => {
+  const body = new URLSearchParams(unsent);
+  unsent = null;
+  const token = document.querySelector('meta[name="csrf-token"]').content;
+  return fetch("/account/look", { method: "POST", body, headers: { "X-CSRF-Token": token, "HX-Request": "true" }, keepalive: true }).catch(() => {});
+};
+const sendLooks = async () => {
+  isSending = true;
+  while (unsent) await sendLook();
+  isSending = false;
+};
+addEventListener("pagehide", () => { if (unsent) sendLook(); });
 const setLook = (name, value) => {
   if (value) root.dataset[name] = value;
   else delete root.dataset[name];

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.toolkit.bounds import Deadline
 from tests.web.browser import plays
 from tests.web.browser.conftest import PASSWORD, Site, signed_in
 from tests.web.browser.stage import HOSTILE
@@ -113,14 +114,23 @@ def test_a_viewer_sees_no_buttons_that_would_be_refused(browser: Browser, site: 
         expect(page.get_by_role("button", name="Retry")).to_have_count(0)
 
 
-def test_colours_switch_and_stay(page: Page) -> None:
+def test_colours_switch_and_stay_however_late_the_answers_come(page: Page, site: Site) -> None:
     page.goto("/runs")
-    button = page.get_by_role("button", name="Colours: as the system")
-    button.click()
+    held: list[Route] = []
+    page.route("**/account/look", lambda route: held.append(route))
+    page.get_by_role("button", name="Colours: as the system").click()
     page.get_by_role("button", name="Colours: light").click()
+    for _ in range(2):  # the newest first, where several are on their way
+        deadline = Deadline(30, "the look is sent")
+        while not held:
+            deadline.check()
+            page.wait_for_timeout(10)
+        with page.expect_response("**/account/look"):
+            held.pop().continue_()
     page.reload()
     expect(page.get_by_role("button", name="Colours: dark")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 22, 25)"
+    assert site.service.preferences.get("ada").look.theme == "dark"
 
 
 def test_hidden_tab_asks_seldom(page: Page) -> None:
