@@ -102,8 +102,8 @@ document.addEventListener("htmx:configRequest", (event) => {
 document.addEventListener("htmx:afterSettle", tell);
 
 // What is wider than the screen scrolls sideways, by keys too: then, and only then, it is a stop for them.
-const reach = () => {
-  for (const box of document.querySelectorAll(".scroll, .copyable code")) {
+const reach = (part = document) => {
+  for (const box of part.querySelectorAll(".scroll, .copyable code")) {
     if (box.dataset.reach === undefined && box.hasAttribute("tabindex")) continue;
     if (box.scrollWidth > box.clientWidth) {
       box.dataset.reach = "";
@@ -116,8 +116,8 @@ const reach = () => {
   }
 };
 reach();
-addEventListener("resize", reach);
-document.addEventListener("htmx:afterSettle", reach);
+addEventListener("resize", () => reach());
+document.addEventListener("htmx:afterSettle", ({ target }) => reach(target.closest?.(".scroll")?.parentElement ?? target));
 
 // Polled parts are swapped only when they changed, and not while somebody presses something in them (the click would
 // go nowhere) or fills in a form of theirs: the next poll brings what this one had. Hidden pages rest. A part with

@@ -89,21 +89,39 @@ function settle() {
   }
 }
 
-// Tree and strip come every second, with hundreds of rows of which some have changed: only these are touched.
+// Tree and strip come every second, with hundreds of rows of which some have changed: only these are touched. Both come
+// at once, and a frame has 16 ms: one frame reads an answer, the next one changes the page by it.
+const waiting = []; // to be done, one a frame
+const inTurn = (act) => {
+  if (document.hidden) act(); // it has no frames
+  else if (waiting.push(act) === 1) requestAnimationFrame(takeTurn);
+};
+const takeTurn = () => {
+  const [act] = waiting;
+  requestAnimationFrame(() => { waiting.shift(); if (waiting.length) takeTurn(); });
+  act();
+};
+const polling = (part) => ["hx-get", "hx-trigger"].map((name) => part.getAttribute(name)).join(" ");
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target, shouldSwap, serverResponse } = event.detail;
   if (!shouldSwap || !("patch" in target.dataset)) return;
-  const fresh = new DOMParser().parseFromString(serverResponse, "text/html").getElementById(target.id);
-  if (!fresh) return;
   event.detail.shouldSwap = false;
-  patch(target, fresh);
-  globalThis.htmx.process(target);
-  globalThis.htmx.trigger(target, "htmx:afterSettle", { target });
+  inTurn(() => {
+    const fresh = new DOMParser().parseFromString(serverResponse, "text/html").getElementById(target.id);
+    if (fresh) inTurn(() => renew(target, fresh));
+  });
 });
+function renew(target, fresh) {
+  if (!target.isConnected) return; // something else was chosen, and came with a fresh one
+  const before = polling(target);
+  patch(target, fresh);
+  if (polling(target) !== before) globalThis.htmx.process(target);
+  globalThis.htmx.trigger(target, "htmx:afterSettle", { target });
+}
 
 document.addEventListener("htmx:afterSettle", (event) => {
   settle();
-  if (event.detail.target?.id === "tree") log?.view.refresh(); // beside a step's first line stands how it went
+  if (event.detail.target?.id === "tree") log?.stepsChanged();
 });
 
 // The tree by keys, after the practice for trees.

@@ -217,6 +217,12 @@ export class LogPanel {
     return row > 0 ? this.source.marks.steps[this.shown.lineOf(row - 1) - 1] : undefined;
   }
 
+  /** The tree has news: beside a step's first line stands how it went. */
+  stepsChanged() {
+    for (const row of this.view.pool) if (row.classList.contains("k-start")) row.version = -1;
+    this.view.later();
+  }
+
   stepRow(step) {
     return document.querySelector(`#tree [data-job="${this.panel.dataset.place}"][data-step="${step}"]`);
   }

@@ -5,13 +5,20 @@ const SVG = "http://www.w3.org/2000/svg";
 export class Ruler {
   constructor(svg) {
     this.svg = svg;
+    this.height = 0;
     this.drawnAt = 0;
     this.see = this.#make("see", 0, 12);
+    // Asking the browser for the height with each frame would have it lay out all that has changed, twice.
+    new ResizeObserver(([{ contentRect }]) => {
+      this.height = contentRect.height;
+      if (this.last) this.draw(...this.last);
+    }).observe(svg);
   }
 
   /** `marks()`: [class, rows] pairs; asked for only when they are drawn anew. `total`: rows. `from`, `part`: what is in sight, of the whole. */
   draw(marks, total, from, part, key) {
-    const height = this.svg.clientHeight;
+    this.last = [marks, total, from, part, key];
+    const { height } = this;
     this.see.setAttribute("y", from * height);
     this.see.setAttribute("height", Math.max(6, part * height));
     const wanted = `${key} ${total} ${height}`;

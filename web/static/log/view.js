@@ -99,8 +99,11 @@ export class LogView {
       }
       this.put(this.heights.topOf(eye) + within);
     }
-    this.space.style.height = `${this.tall}px`;
-    if (this.isMoved) {
+    if (this.given !== this.tall) this.space.style.height = `${this.given = this.tall}px`;
+    if (this.isBare !== !this.pool.length) this.space.classList.toggle("bare", this.isBare = !this.pool.length);
+    if (!this.isScaled) this.shift(this.heights.topOf(this.first));
+    this.drawn?.();
+    if (this.isMoved) { // at last: to scroll, the browser lays out all that has changed
       const wanted = Math.round(this.offset / this.scale);
       if (Math.abs(this.box.scrollTop - wanted) >= 1) {
         this.box.scrollTop = wanted;
@@ -108,10 +111,12 @@ export class LogView {
       }
       this.isMoved = false;
     }
-    const top = this.isScaled ? this.box.scrollTop + this.heights.topOf(this.first) - this.offset : this.heights.topOf(this.first);
-    if (this.top !== top) this.rows.style.transform = `translateY(${this.top = top}px)`;
+    if (this.isScaled) this.shift(this.box.scrollTop + this.heights.topOf(this.first) - this.offset);
     this.watchWheel();
-    this.drawn?.();
+  }
+
+  shift(top) {
+    if (this.top !== top) this.rows.style.transform = `translateY(${this.top = top}px)`;
   }
 
   // Have rows `first` and on in place, filled.
@@ -183,7 +188,7 @@ export class LogView {
     const eye = this.heights.rowAt(this.offset);
     const first = Math.max(0, eye - SPARE);
     this.place(first, Math.max(0, Math.min(this.total + this.extra - first, eye - first + this.seen + 1 + SPARE)));
-    this.rows.style.transform = `translateY(${this.top = scrollTop + this.heights.topOf(first) - this.offset}px)`;
+    this.shift(scrollTop + this.heights.topOf(first) - this.offset);
     this.drawn?.();
   }
 
