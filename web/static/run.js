@@ -1,6 +1,7 @@
 // The page of a run: what is chosen in the tree, the strip or the graph is shown at the right, without another page.
 
 import { LogPanel } from "./log/panel.js";
+import { copyLink } from "./log/taking.js";
 import { patch } from "./patch.js";
 
 const REST_MS = 15_000; // how often a hidden tab asks how the run is
@@ -73,7 +74,7 @@ document.addEventListener("click", (event) => {
 $("#panes").addEventListener("click", (event) => {
   if (!event.target.closest("#go-to-line") || !log || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
-  log.goToFailure();
+  log.places.goToFailure();
   show("pane");
 });
 
@@ -221,27 +222,27 @@ const TABLE = [
   ["j", "Next job", () => go(near(1, isJob))],
   ["k", "Previous job", () => go(near(-1, isJob))],
   ["f", "Next failure", () => { const row = near(1, (other) => "failed" in other.dataset); if (row) go(row); else say("Nothing failed"); }],
-  ["]", "Next step of the log", withLog((found) => found.goToStep(true))],
-  ["[", "Previous step of the log", withLog((found) => found.goToStep(false))],
-  ["n", "Next match", withLog((found) => found.search(true))],
-  ["N", "Previous match", withLog((found) => found.search(false))],
-  ["e", "Next error line", withLog((found) => found.goToError())],
+  ["]", "Next step of the log", withLog((found) => found.places.goToStep(true))],
+  ["[", "Previous step of the log", withLog((found) => found.places.goToStep(false))],
+  ["n", "Next match", withLog((found) => found.finder.search(true))],
+  ["N", "Previous match", withLog((found) => found.finder.search(false))],
+  ["e", "Next error line", withLog((found) => found.places.goToError())],
   ["w", "Wrap lines", withLog((found) => found.button("wrap").click())],
-  ["s", "Times: off, since start, clock", withLog((found) => found.nextTimes())],
+  ["s", "Times: off, since start, clock", withLog((found) => found.modes.nextTimes())],
   ["o", "Only this step", withLog((found) => found.button("only").click())],
   ["l", "Follow the end", withLog((found) => found.button("follow").click())],
-  ["z", "Fold here", withLog((found) => found.foldHere())],
+  ["z", "Fold here", withLog((found) => found.folding.here())],
   ["F", "Full screen", withLog((found) => found.button("full").click())],
   ["t", "Timeline and graph", turnStrip],
   ["r", "Retry (asks)", retry],
-  ["y", "Copy the link", withLog((found) => found.copyLink())],
+  ["y", "Copy the link", withLog((found) => copyLink(found))],
 ];
 // oxlint-disable-next-line no-undef -- keys.js is a script of every page
 const table = typeof keys === "undefined" ? null : keys;
 for (const [press, label, act] of TABLE) table?.add(press, label, act);
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
-  if (document.body.classList.contains("full")) log?.setFull(false);
+  if (document.body.classList.contains("full")) log?.modes.setFull(false);
   else if (event.target.closest?.(".log-view")) chosen()?.focus();
   for (const open of document.querySelectorAll("details.pop[open], details.log-menu[open]")) open.open = false;
 });

@@ -41,7 +41,7 @@ export function fillRow(row, number, line, panel) {
   if (row.n.title) row.n.title = "";
   empty(row.s);
   empty(row.w);
-  row.ts.textContent = line && panel.times ? timeOf(line, panel) : "";
+  row.ts.textContent = line && panel.modes.times ? timeOf(line, panel) : "";
   if (!line) {
     row.className = "l";
     row.t.className = "t waiting";
@@ -55,9 +55,9 @@ export function fillRow(row, number, line, panel) {
   if (line.outcome) names += ` o-${line.outcome}`;
   if (mark) names += ` ${mark}`;
   if (fold && !fold.isStep) names += fold.kind === "soft" ? " g soft" : " g";
-  if (panel.selected && number >= panel.selected[0] && number <= panel.selected[1]) names += " chosen";
-  else if (panel.at === number) names += " at";
-  if (panel.current === number) names += " current";
+  if (panel.places.selected && number >= panel.places.selected[0] && number <= panel.places.selected[1]) names += " chosen";
+  else if (panel.places.at === number) names += " at";
+  if (panel.finder.current === number) names += " current";
   row.className = names;
   row.t.className = "t";
   if (fold) row.s.append(foldButton(fold, shown.closed.has(fold.first)));
@@ -91,7 +91,7 @@ function say(element, notes) {
 
 function timeOf(line, panel) {
   if (!line.at) return "";
-  if (panel.times === "clock") return CLOCK.format(line.at * 1000);
+  if (panel.modes.times === "clock") return CLOCK.format(line.at * 1000);
   const began = (line.step ?? -1) >= 0 ? panel.source.marks.starts[line.step] ?? panel.began : panel.isPlain ? panel.began : 0;
   return began ? `${Math.max(0, line.at - began).toFixed(2)} s` : "";
 }
@@ -104,13 +104,13 @@ function write(element, line, panel, isHead) {
   else if (ENDS.test(text)) text = "";
   const cut = text.length > MAX_CHARACTERS;
   if (cut) text = text.slice(0, MAX_CHARACTERS);
-  if (!panel.query && !cut && !SPECIAL.test(text)) { // most lines: the one text node gets other characters
+  if (!panel.finder.query && !cut && !SPECIAL.test(text)) { // most lines: the one text node gets other characters
     if (element.childNodes.length === 1 && element.firstChild.nodeType === Node.TEXT_NODE) element.firstChild.data = text;
     else element.replaceChildren(text);
     return text.length;
   }
   element.replaceChildren();
-  append(element, text, panel.query ? places(strip(text), panel.query) : [], cut || !line.n);
+  append(element, text, panel.finder.query ? places(strip(text), panel.finder.query) : [], cut || !line.n);
   if (cut) {
     const more = element.appendChild(document.createElement("a"));
     more.href = `${line.api ?? panel.source.api}/log?first=${line.n}&limit=1`;

@@ -1,0 +1,16 @@
+// What several parts of the log's panel say with.
+
+export const NUMBERS = new Intl.NumberFormat();
+
+export function say(text) {
+  document.getElementById("said").textContent = text;
+}
+
+export function plural(count, word) {
+  return `${NUMBERS.format(count)} ${word}${count === 1 ? "" : "s"}`;
+}
+
+/** Have an element say a text; one that says it already is left alone. */
+export function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
