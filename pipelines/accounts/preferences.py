@@ -24,11 +24,13 @@ class Look(msgspec.Struct, frozen=True, omit_defaults=True):
     theme: empty: as the system.
     density: of rows; empty: comfortable.
     keys: whether single keys act.
+    log: colours of logs; empty: as the page's.
     """
 
     theme: Literal["", "light", "dark"] = ""
     density: Literal["", "compact"] = ""
     keys: bool = True
+    log: Literal["", "dark"] = ""
 
 
 class View(msgspec.Struct, frozen=True):

@@ -79,7 +79,7 @@ def end_all_sessions() -> Response:
 def set_look() -> AnyResponse:
     """How pages look to this user: colours, rows, and whether single keys act."""
     try:
-        form = {name: request.form.get(name, "") for name in ("theme", "density")}
+        form = {name: request.form.get(name, "") for name in ("theme", "density", "log")}
         look = msgspec.convert({**form, "keys": bool(request.form.get("keys"))}, Look)
     except msgspec.ValidationError:
         raise InvalidRequestError("there is no such look") from None

@@ -82,6 +82,7 @@ def show_repository(repository: str) -> Response:
         may_delete=not registry().settings.is_hidden(repository)
         and may_repository(service(), g.rights, "build", repository),
         notice=_notice(),
+        notice_stays=request.args.get("refused", "0") != "0",
     )
 
 

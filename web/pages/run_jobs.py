@@ -72,8 +72,7 @@ def show_head(number: int) -> Response:
     """The part of the page about the run as a whole, for as long as that changes."""
     run, pipeline = service().runs.get(number), service().jobs.pipeline(number)
     shown = run_panes.head(run, pipeline)
-    done = NOTICES["again"] if request.args.get("done") == "again" else ""  # the others are true for a moment
-    return fresh("run_head.html", (shown["run"], pipeline, shown["course"], shown["trail"]), done=done, **shown)
+    return fresh("run_head.html", (shown["run"], pipeline, shown["course"], shown["trail"]), **shown)
 
 
 @blueprint.get("/runs/<int:number>/strip")

@@ -1,7 +1,8 @@
-// What all pages do: the look, times that stay current, copying, questions before what cannot be undone, the tab.
+// What all pages do: times that stay current, copying, questions before what cannot be undone, the tab. The look is
+// look.js's, what is told of what somebody did is toasts.js's.
 "use strict";
 
-const say = (text) => { document.getElementById("said").textContent = text; };
+const toast = (text) => document.dispatchEvent(new CustomEvent("toast", { detail: { text } }));
 
 // A network that is away for a moment costs a moment, and no part of the page: a script or a style sheet that did not
 // come is asked for again. Of a module also one that it imports.
@@ -17,49 +18,6 @@ const askAgain = (old) => {
 addEventListener("error", ({ target }) => { if (target.localName === "script" || target.rel === "stylesheet") askAgain(target); }, true);
 const isHere = ({ sheet }) => { try { return Boolean(sheet.cssRules); } catch { return false; } }; // one that failed may not be read
 for (const link of document.querySelectorAll('link[rel="stylesheet"]')) if (!isHere(link)) askAgain(link);
-
-// The look: colours (system, light, dark, and round again), rows, single keys. In a cookie, so that the server draws the
-// next page in it at once; and at the account, for the next browser.
-const THEMES = { "": "as the system", light: "light", dark: "dark" };
-const root = document.documentElement;
-const themeButton = document.getElementById("theme");
-const showTheme = () => themeButton?.setAttribute("aria-label", `Colours: ${THEMES[root.dataset.theme ?? ""]}`);
-const keepLook = () => {
-  const look = { theme: root.dataset.theme ?? "", density: root.dataset.density ?? "", keys: "noKeys" in document.body.dataset ? "" : "1" };
-  const words = [look.theme, look.density, look.keys ? "" : "nokeys"].filter(Boolean).join(".");
-  const safe = location.protocol === "https:" ? "; secure" : "";
-  document.cookie = `shiplap_look=${words}; path=/; samesite=lax; max-age=${words ? 34560000 : 0}${safe}`;
-  unsent = look;
-  if (!isSending) sendLooks();
-};
-// One after the other: of two requests at once the older may come last.
-let unsent = null;
-let isSending = false;
-const sendLook = () => {
-  const body = new URLSearchParams(unsent);
-  unsent = null;
-  const token = document.querySelector('meta[name="csrf-token"]').content;
-  return fetch("/account/look", { method: "POST", body, headers: { "X-CSRF-Token": token, "HX-Request": "true" }, keepalive: true }).catch(() => {});
-};
-const sendLooks = async () => {
-  isSending = true;
-  while (unsent) await sendLook();
-  isSending = false;
-};
-addEventListener("pagehide", () => { if (unsent) sendLook(); });
-const setLook = (name, value) => {
-  if (value) root.dataset[name] = value;
-  else delete root.dataset[name];
-  showTheme();
-  keepLook();
-};
-const nextTheme = () => {
-  const names = Object.keys(THEMES);
-  setLook("theme", names[(names.indexOf(root.dataset.theme ?? "") + 1) % names.length]);
-  say(`Colours: ${THEMES[root.dataset.theme ?? ""]}`);
-};
-themeButton?.addEventListener("click", nextTheme);
-showTheme();
 
 // Times. The same wording as web/pages/words.py.
 const ago = (seconds) => {
@@ -186,11 +144,11 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
-    say("Copied");
+    toast("Copied");
   } catch {
     // Plain http has no clipboard: select the text, so that Ctrl-C takes it.
     getSelection().selectAllChildren(button.previousElementSibling);
-    say("Selected: press Ctrl-C");
+    toast("Selected: press Ctrl-C");
   }
   const use = button.querySelector("use");
   const before = button.dataset.icon ??= use.getAttribute("href"); // also where it is pressed twice

@@ -137,9 +137,11 @@ const palette = (() => {
       if (control.disabled || control.offsetParent === null || !label.toLowerCase().includes(text)) continue;
       found.push(row("play", label, "on this page", () => { dialog.close(); control.click(); }));
     }
+    const look = (detail) => document.dispatchEvent(new CustomEvent("look", { detail }));
     const looks = [
-      ["theme", "Colours: next of system, light, dark", nextTheme],
-      ["layers", document.documentElement.dataset.density ? "Rows: comfortable" : "Rows: compact", () => setLook("density", document.documentElement.dataset.density ? "" : "compact")],
+      ["theme", "Colours: next of system, light, dark", () => document.getElementById("theme").click()],
+      ["layers", document.documentElement.dataset.density ? "Rows: comfortable" : "Rows: compact", () => look({ density: document.documentElement.dataset.density ? "" : "compact" })],
+      ["shell", document.documentElement.dataset.log ? "Logs: as the page" : "Logs: dark", () => look({ log: document.documentElement.dataset.log ? "" : "dark" })],
       ["key", "Keys of this page", () => keys.show()],
     ];
     if (text) for (const [symbol, label, act] of looks) if (label.toLowerCase().includes(text)) found.push(row(symbol, label, "action", () => { dialog.close(); act(); }));

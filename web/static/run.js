@@ -3,6 +3,7 @@
 import { LogPanel } from "./log/panel.js";
 import { copyLink } from "./log/taking.js";
 import { patch } from "./patch.js";
+import "./notify.js";
 
 const REST_MS = 15_000; // how often a hidden tab asks how the run is
 const PHONE = matchMedia("(max-width: 760px)");

@@ -401,6 +401,66 @@ def test_how_lines_are_shown_is_kept(page: Page, site: Site) -> None:
     expect(page.locator("#tree")).to_be_visible()
 
 
+_COLOURS = "name => ['backgroundColor', 'color'].map((each) => getComputedStyle(document.querySelector(name))[each])"
+
+
+def test_log_alone_is_dark_if_somebody_wants_it(page: Page, site: Site) -> None:
+    page.goto(f"/runs/{site.runs['RED']}")
+    before = page.evaluate(_COLOURS, "body")
+    page.locator(".log-menu > summary").click()
+    page.get_by_role("button", name="Dark log").click()
+    page.reload()
+    dark = ["rgb(22, 31, 35)", "rgb(228, 236, 238)"]
+    assert page.evaluate(_COLOURS, ".lines") == dark
+    assert page.evaluate(_COLOURS, "body") == before != dark
+    page.locator(".log-menu > summary").click()
+    page.get_by_role("button", name="Dark log", pressed=True).click()
+    assert page.evaluate(_COLOURS, ".lines") != dark
+
+
+def test_what_somebody_did_is_told_for_some_seconds_and_stays_under_the_pointer(page: Page, site: Site) -> None:
+    page.add_init_script(
+        """const wait = setTimeout;
+           globalThis.setTimeout = (act, ms, ...more) => wait(act, ms === 6000 ? 1 : ms, ...more);"""
+    )
+    page.goto(f"/runs/{site.runs['RED']}")
+    tell = (
+        "text => document.dispatchEvent(new CustomEvent('toast', { detail: { text, href: '/runs', label: 'Open' } }))"
+    )
+    page.evaluate(f"({tell})('Gone'); new Promise(done => setTimeout(done, 50))")
+    expect(page.locator(".toast")).to_have_count(0)
+    page.evaluate(f"({tell})('Stays'); document.querySelector('.toast a').focus()")
+    page.wait_for_timeout(50)
+    expect(page.get_by_role("status").filter(has_text="Stays")).to_be_visible()
+    page.get_by_role("button", name="Close this message").click()
+    expect(page.locator(".toast")).to_have_count(0)
+    page.goto("/account?done=look")
+    assert page.locator("main .notice").count() == 0, "what was done is told by a toast, not twice"
+
+
+def test_who_asked_for_it_is_notified_when_a_run_ends_while_its_tab_is_hidden(page: Page, site: Site) -> None:
+    page.add_init_script(
+        """const again = setInterval;
+           globalThis.setInterval = (act, ms, ...more) => again(act, ms === 15000 ? 50 : ms, ...more);
+           globalThis.notified = [];
+           globalThis.Notification = class extends EventTarget {
+             static permission = "default";
+             static async requestPermission() { return this.permission = "granted"; }
+             constructor(title, { body }) { super(); notified.push(title, body); }
+           };"""
+    )
+    number = site.stage.play(_LIVE)
+    page.goto(f"/runs/{number}")
+    page.get_by_role("button", name="Notify me").click()
+    expect(page.get_by_role("button", name="Notify me", pressed=True)).to_be_visible()
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
+    site.stage.finish(number, 0, "failed", "exit code 1")
+    eventually(lambda: page.evaluate("notified.length") > 0, why="the browser notifies")
+    title, body = page.evaluate("notified")
+    assert title.startswith(f"✗ #{number} ")
+    assert body == "It failed"
+
+
 def test_hidden_tab_holds_no_stream_and_catches_up(page: Page, site: Site) -> None:
     page.add_init_script(
         """const wait = setTimeout;

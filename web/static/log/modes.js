@@ -1,4 +1,4 @@
-// How a log is shown: with times or without, wrapped, on the whole screen. Browsers remember it.
+// How a log is shown: with times or without, wrapped, dark, on the whole screen. Browsers remember it.
 
 import { say, set } from "./words.js";
 
@@ -14,6 +14,9 @@ export class Modes {
     const times = remembered("times") || (log.isPlain ? "clock" : "start");
     this.setTimes(log.panel.clientWidth < NARROW || times === "off" ? "" : times);
     if (remembered("wrap")) this.setWrap(true);
+    this.showDark();
+    this.looked = () => this.showDark();
+    document.addEventListener("look", this.looked);
   }
 
   setTimes(times) {
@@ -38,8 +41,26 @@ export class Modes {
     this.log.view.wrap(on);
   }
 
+  /** Colours of the log alone; they are the account's, as the page's are. */
+  setDark(on) {
+    document.dispatchEvent(new CustomEvent("look", { detail: { log: on ? "dark" : "" } }));
+  }
+
+  get isDark() {
+    return document.documentElement.dataset.log === "dark";
+  }
+
+  showDark() {
+    this.log.button("dark")?.setAttribute("aria-pressed", String(this.isDark));
+  }
+
   setFull(on) {
     document.body.classList.toggle("full", on);
     this.log.button("full").setAttribute("aria-pressed", String(on));
+  }
+
+  close() {
+    this.setFull(false);
+    document.removeEventListener("look", this.looked);
   }
 }

@@ -229,6 +229,7 @@ export class LogPanel {
     press("only", () => this.setOnly(!this.shown.only));
     press("follow", () => this.setFollowing(!view.isFollowing));
     press("below", () => this.setFollowing(true));
+    press("dark", () => modes.setDark(!modes.isDark));
     press("full", () => modes.setFull(!document.body.classList.contains("full")));
     press("fold", () => folding.all());
     press("previous", () => finder.search(false));
@@ -287,7 +288,7 @@ export class LogPanel {
   close() {
     this.isClosed = true;
     clearTimeout(this.resting);
-    this.modes.setFull(false);
+    this.modes.close();
     this.source.close();
     this.view.close();
     this.places.close();

@@ -1,7 +1,7 @@
 // Taking a log along: its link, its text.
 
 import { strip } from "../ansi.js";
-import { plural, say } from "./words.js";
+import { plural, say, toast } from "./words.js";
 
 const MOST_COPIED = 20_000; // lines
 const PATIENCE = 200; // times 50 ms, for a line that is to be copied
@@ -33,7 +33,7 @@ export async function copyText(log) {
 async function copy(text, told) {
   try {
     await navigator.clipboard.writeText(text);
-    say(told);
+    toast(told);
   } catch {
     // Plain http has no clipboard: an area with the text in it, chosen, so that Ctrl-C takes it.
     const dialog = document.createElement("dialog");

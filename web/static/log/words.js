@@ -6,6 +6,11 @@ export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
+/** Tell what somebody did, so that they see it, too. */
+export function toast(text) {
+  document.dispatchEvent(new CustomEvent("toast", { detail: { text } }));
+}
+
 export function plural(count, word) {
   return `${NUMBERS.format(count)} ${word}${count === 1 ? "" : "s"}`;
 }
