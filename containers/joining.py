@@ -65,6 +65,7 @@ _FAILED = 125
 _ENDING_S = 1.0
 _ENDED = "the container ended before the command began"
 _AHEAD_S = 10.0
+_NEXT_S = 0.005  # what has just begun may end at once, and somebody waits for that
 
 
 class Joined:
@@ -269,7 +270,10 @@ class Joins:
         joined.channel = None
         if joined.is_executing and joined.failure is None:
             self._tell(joined, None)
-            self.prepare()
+            if self._later is None:
+                self.prepare()
+            else:
+                self._later(_NEXT_S, self.prepare)
         elif joined.pidfd < 0:
             self._forget(joined)
 

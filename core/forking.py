@@ -6,7 +6,8 @@
     the request ──────────────────────────────────────────────────▶ could it have been me?
     ◀───────────────────────────────────────────────────────────── becomes as the client is: begun, its pidfd
     go ───────────────────────────────────────────────────────────▶ runs the command
-    signals go to the pidfd; the status ◀──── reaps
+    the exit code ◀─────────────────────────────────────────────── says it last
+    signals go to the pidfd; what ended it otherwise ◀──── reaps
 
 The request is read after the fork: nothing of a caller gets into the parent. A client that goes away takes its child
 along, and so does a parent. The parent ends when nobody asked for a while, when memory is short, and when its code is
@@ -30,7 +31,7 @@ import signal
 import sys
 import time
 
-from core import forked, kernel, likeness, packets, zygote
+from core import forked, kernel, leaving, likeness, packets, zygote
 from core.leaving import code_of
 from core.processes import end_with_parent
 
@@ -134,8 +135,11 @@ def _asked(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:
     return asked, others
 
 
-def _become(sock: _socket.socket, asked: dict[str, Any], fds: list[int]) -> None:
-    """In the child: become as the client is, and wait until it says go. Raises OSError, ValueError, _NotServedError."""
+def _become(sock: _socket.socket, asked: dict[str, Any], fds: list[int]) -> _socket.socket:
+    """In the child: become as the client is, and wait until it says go; the socket, which is another one then.
+
+    Raises OSError, ValueError, _NotServedError.
+    """
     sock = packets.from_fd(_moved_up(sock.detach(), max([_LAST_OF_THEM, *asked["numbers"]]) + 1))
     _take_over(asked, fds)
     io_priority = kernel.io_priority(packets.peer(sock)[0])
@@ -146,7 +150,14 @@ def _become(sock: _socket.socket, asked: dict[str, Any], fds: list[int]) -> None
     os.close(pidfd)
     if packets.receive(sock) is None:
         raise _NotServedError("who asked has gone")
-    sock.close()
+    return sock
+
+
+def _tell(sock: _socket.socket, owner: int, code: int) -> None:
+    """Let the client go, which need not wait for what the kernel does at this process's end. It wrote all it had to."""
+    if os.getpid() == owner:
+        with contextlib.suppress(OSError):  # the client has gone
+            packets.send(sock, ((code & 0xFF) << 8).to_bytes(4, "little"), flags=_socket.MSG_DONTWAIT)
 
 
 def _content(fd: int) -> bytes:
@@ -168,10 +179,12 @@ def _run(sock: _socket.socket, parent: int, command: Callable[[list[str]], int])
             _note(f"not served: {error}")
             os._exit(_FAILED)
         try:
-            _become(sock, asked, fds)
+            sock = _become(sock, asked, fds)
         except (_NotServedError, OSError, ValueError):
             os._exit(_FAILED)  # in silence: standard error is the client's, who runs the command by itself
         gc.enable()
+        owner = os.getpid()
+        leaving.told = lambda code: _tell(sock, owner, code)
         try:
             code = code_of(lambda: command(asked["arguments"][1:]))
         except BaseException:
@@ -180,6 +193,7 @@ def _run(sock: _socket.socket, parent: int, command: Callable[[list[str]], int])
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        leaving.told(code)
     finally:
         os._exit(code & 0xFF)
 

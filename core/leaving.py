@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+told: Callable[[int], None] | None = None
+"""Called with the exit code, after everything else: of a process whose end somebody waits for, and who need not wait
+until the kernel has taken its memory apart. It is for that process alone, not for what that forks."""
+
+
 def code_of(main: Callable[[], int]) -> int:
     """The exit code of ``main``, also where it ends by SystemExit."""
     try:
@@ -31,4 +36,6 @@ def leave(code: int, then: Callable[[], None] | None = None) -> NoReturn:
             continue
     if then is not None:
         then()
+    if told is not None:
+        told(code)
     os._exit(code)

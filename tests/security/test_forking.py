@@ -62,7 +62,10 @@ def command(arguments):
             "oom": int(open("/proc/self/oom_score_adj").read()),
             "ignored": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
             "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-            "fds": [fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{fd}")],
+            "fds": {
+                fd: os.get_inheritable(fd) for fd in map(int, os.listdir("/proc/self/fd"))
+                if os.path.exists(f"/proc/self/fd/{fd}")
+            },
             "stdin": sys.stdin is None, "errors": sys.stdout.errors, "zone": time.tzname[0],
             "parent": os.getppid(),
         }))
@@ -303,7 +306,9 @@ def test_a_fork_is_as_who_asked(parent: Parent, tmp_path: Path) -> None:
     assert known["limits"][resource.RLIMIT_NOFILE] == [555, hard]
     assert known["limits"][resource.RLIMIT_CORE] == list(resource.getrlimit(resource.RLIMIT_CORE))
     assert known["niceness"] == os.getpriority(os.PRIO_PROCESS, 0) + 3
-    assert (known["fds"], known["stdin"]) == ([1, 2], True)
+    fds = {int(fd): is_passed_on for fd, is_passed_on in known["fds"].items()}
+    assert (fds.pop(1), fds.pop(2), known["stdin"]) == (True, True, True)
+    assert list(fds.values()) == [False]  # by which its exit code is told
     assert known["blocked"] == [signal.SIGUSR2]
     again = json.loads(parent.ask("known").stdout)
     assert again["parent"] == known["parent"] == parent.pid
