@@ -228,9 +228,11 @@ class Lifecycle:
         Raises NetworkNotFoundError, ConflictError.
         """
         row, state = self._found(ref)
-        place = self._networks.place(row, network, Fields(settings, "EndpointConfig"))
+        known = self._networks.found(network)
+        place = self._place_without_interface(row, known) if state.is_up else None
+        if place is None:
+            place = self._networks.place(row, network, Fields(settings, "EndpointConfig"))
         if state.is_up:
-            known = self._networks.found(network)
             try:
                 with open_switch(str(self._places.run), denied=self._denied) as switch:
                     switch.add_network(wiring.network_of(known))
@@ -241,6 +243,16 @@ class Lifecycle:
                 self._networks.take_away(self._records.container(row.id), known)
                 raise
         self._networks.note(place.network, "connect", row.id)
+
+    def _place_without_interface(self, row: Row, network: NetworkRow) -> EndpointRow | None:
+        """Its place in the network, if its keeper knows nothing of it: who was connecting it was killed."""
+        place = next((each for each in self._records.endpoints_of(row.id) if each.network == network.id), None)
+        if place is not None:
+            with self._ended_is_fine(), self._keepers.connect(row.id) as keeper:
+                answer, _ = keeper.ask("state")
+                if network.id not in answer.get("networks", [network.id]):  # an older keeper does not tell
+                    return place
+        return None
 
     def disconnect(self, network: str, ref: str, *, force: bool = False) -> None:
         """Take it out of a network, while it runs, too. Raises NetworkNotFoundError, ConflictError.

@@ -213,6 +213,11 @@ class Life:
             self._cell.session.limit(self.guest.name, wanted, self.guest.pid)
         self.spec["limits"] = limits
 
+    @property
+    def networks(self) -> list[str]:
+        """The IDs of the networks of the switch that it is in, or will be in after its restart."""
+        return self._place.networks
+
     def connect(self, endpoint: dict[str, Any]) -> None:
         """Connect it to another network; one that waits for its restart has it then. Raises ContainerError."""
         self._check_goes_on()

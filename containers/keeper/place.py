@@ -108,6 +108,11 @@ class Place:
 
     # While it runs
 
+    @property
+    def networks(self) -> list[str]:
+        """The IDs of the networks of the switch that it is in."""
+        return [] if self._wiring is None else self._wiring.networks
+
     def add(self, endpoint: dict[str, Any]) -> None:
         """Connect it to another network. Raises ContainerError."""
         self._networks().add(endpoint)

@@ -221,7 +221,8 @@ class Keeper:
             _close_all(list(namespaces.values()))
 
     def _state(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
-        peer.answer({"ok": True, "state": self.life.state, "execs": list(self.life.execs)})
+        networks = self.life.networks
+        peer.answer({"ok": True, "state": self.life.state, "execs": list(self.life.execs), "networks": networks})
 
     def _watch(self, peer: Peer, _asked: dict[str, Any], _fds: list[int]) -> None:
         """Who waits for the end of the connection alone is nobody to be here for."""

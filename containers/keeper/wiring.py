@@ -73,6 +73,11 @@ class Wiring:
         found = (_bare(each.get(name)) for each in self._endpoints.values() for name in ("ipv4", "ipv6"))
         return [address for address in found if address is not None]
 
+    @property
+    def networks(self) -> list[str]:
+        """The IDs of its networks."""
+        return list(self._endpoints)
+
     def resolv_conf(self) -> str:
         """The contents of the container's /etc/resolv.conf."""
         search, options = tuple(self._wanted.get("search") or ()), tuple(self._wanted.get("options") or ())

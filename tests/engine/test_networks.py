@@ -349,6 +349,22 @@ def test_address_is_free_only_once_nobody_has_it_whoever_is_killed(living: Engin
     living.remove_network("mine")
 
 
+def test_connect_that_was_killed_before_there_was_an_interface_is_finished_by_the_next_one(living: Engine) -> None:
+    network(living, "mine")
+    create(living, "one", "sleep", "1000", host={"NetworkMode": "bridge"})
+    living.start("one")
+    row = living.records.container(living.inspect("one")["Id"])
+    living.networks.place(row, "mine", Fields({}, "EndpointConfig"))  # and there it was killed
+    devices = Path(f"/proc/{living.inspect('one')['State']['Pid']}/net/dev")
+    assert "eth1" not in devices.read_text()
+    living.connect("mine", "one")
+    assert "eth1" in devices.read_text()
+    with pytest.raises(ConflictError, match="already exists"):
+        living.connect("mine", "one")
+    living.remove("one", force=True)
+    living.remove_network("mine")
+
+
 def test_container_that_waits_for_its_restart_leaves_a_network_and_comes_into_one(living: Engine) -> None:
     network(living, "mine")
     network(living, "other")
