@@ -86,6 +86,7 @@ class RegistrySettings(NamedTuple):
     nobody vouches for.
     http_proxy, https_proxy: URLs, for registries of that scheme.
     no_proxy: hosts that need none, commas between; ``.domain`` and ``*`` as customary.
+    keep_pulled_gzip: keep the compressed form that a pulled layer came in, where its registry would give it again, too.
     """
 
     docker_config: Path
@@ -93,10 +94,12 @@ class RegistrySettings(NamedTuple):
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
+    keep_pulled_gzip: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read ``DOCKER_CONFIG``, ``SHIPLAP_INSECURE_REGISTRIES`` (commas between) and the proxy variables."""
+        """Read ``DOCKER_CONFIG``, ``SHIPLAP_INSECURE_REGISTRIES`` (commas between), the proxy variables and
+        ``SHIPLAP_KEEP_PULLED_GZIP``. Raises SettingsError."""
         env = os.environ if environ is None else environ
         insecure = [entry.strip() for entry in env.get("SHIPLAP_INSECURE_REGISTRIES", "").split(",")]
         return cls(
@@ -105,6 +108,7 @@ class RegistrySettings(NamedTuple):
             env.get("http_proxy", ""),  # lower case only: HTTP_PROXY may come from a request's header (httpoxy)
             env.get("https_proxy") or env.get("HTTPS_PROXY", ""),
             env.get("no_proxy") or env.get("NO_PROXY", ""),
+            _switch(env, "SHIPLAP_KEEP_PULLED_GZIP", default=True),
         )
 
 

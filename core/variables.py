@@ -167,6 +167,13 @@ _REGISTRIES: Final = Group(
             "pull, push, build, worker",
         ),
         Variable(
+            "SHIPLAP_KEEP_PULLED_GZIP",
+            "whether a pulled layer stays in the compressed form that it came in, too, where its registry has that",
+            "`on` or `off`",
+            "`on`",
+            "pull, build, worker",
+        ),
+        Variable(
             "http_proxy",
             "the proxy for `http://` addresses; in lower case only",
             "a URL",

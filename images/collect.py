@@ -174,6 +174,23 @@ class Collector:
 
         return self._carry_out(plan, sweep=False)
 
+    def remove_remade(self, pairs: Iterable[tuple[str, str]], level: int) -> PruneReport:
+        """Remove compressed blobs that are made of their layers again. pairs: layers and their blobs. level: by which.
+
+        What anybody uses or refers to otherwise stays, and stays what it came as.
+        """
+
+        def plan(connection: sqlite3.Connection) -> _Plan:
+            made = _Plan()
+            for diff_id, digest in pairs:
+                if _column(connection, _ONLY_COMPRESSED, diff_id, digest):
+                    connection.execute(_MADE_AGAIN_BY, (level, diff_id, digest))
+                    connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+                    made.blobs.append(digest)
+            return made
+
+        return self._carry_out(plan, sweep=False)
+
     def remove_blobs(self, *, before: float) -> PruneReport:
         """Remove blobs written before this time (seconds since the epoch) that nothing refers to, and files of none."""
 
@@ -319,6 +336,17 @@ _UNLEASED_RECORDS_OF: Final = (
 )
 _GARBAGE_LAYER: Final = "SELECT diff_id FROM garbage_layers WHERE diff_id = ?"
 _COMPRESSED_OF: Final = "SELECT digest FROM compressed WHERE diff_id = ?"
+_ONLY_COMPRESSED: Final = (
+    "SELECT b.digest FROM blobs b JOIN sound_layers l ON l.diff_id = ? WHERE b.digest = ?"
+    " AND NOT EXISTS (SELECT 1 FROM leases WHERE object = b.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.digest = b.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM layers o WHERE o.diff_id = b.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM images WHERE id = b.digest OR manifest_digest = b.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM indexes WHERE digest = b.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM index_blobs i WHERE i.digest = b.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM compressed c WHERE c.digest = b.digest AND c.diff_id <> l.diff_id)"
+)
+_MADE_AGAIN_BY: Final = "UPDATE compressed SET level = ? WHERE diff_id = ? AND digest = ?"
 _LINEAGES_KEPT_S: Final = 30 * 86400.0
 _UNUSED_MEMOS: Final = (  # what the last build was made of is small, and tells why the next one has to begin anew
     "DELETE FROM memo WHERE used_at < ?1 AND (kind NOT GLOB 'lineage*' OR used_at < ?2)"

@@ -127,6 +127,10 @@ class LayerStore:
         """The place that was the last to be noted for the layer."""
         return next(iter(self._origins(diff_id)), None)
 
+    def origin_of(self, diff_id: DiffID, blob: Digest) -> Origin | None:
+        """The place that was the last to be noted as having this blob of the layer."""
+        return next((origin for origin in self._origins(diff_id) if origin.blob.digest == blob), None)
+
     def fetch(self, diff_ids: Iterable[DiffID], *, by: LayerSource | None = None) -> None:
         """Have these layers here, all at once where several are away. by: in place of ``source``.
 
@@ -234,25 +238,33 @@ class LayerStore:
         return None
 
     def import_compressed(
-        self, stream: _Readable, *, diff_id: DiffID | None = None, expected: Descriptor | None = None, sync: bool = True
+        self,
+        stream: _Readable,
+        *,
+        diff_id: DiffID | None = None,
+        expected: Descriptor | None = None,
+        sync: bool = True,
+        keep: bool = True,
     ) -> DiffID:
         """Read a layer: a tar, plain or compressed by gzip, zstd, xz or bzip2, as its first bytes tell.
 
         diff_id: what its uncompressed tar must have. expected: the digest and size of the stream itself. A gzip or zstd
-        stream is kept as it came, so that a push sends the same bytes again. Raises DigestMismatchError and
-        InvalidLayerError; nothing is kept then.
+        stream is kept as it came, so that a push sends the same bytes again; keep=False: it is only checked, and known.
+        Raises DigestMismatchError and InvalidLayerError; nothing is kept then.
         """
         from images.behind import Behind
         from images.compression import DecompressingReader
+        from images.passing import Passing
 
         large = expected is not None and expected.size >= _SMALL_BYTES
         with self.writer(sync=sync) as layer, contextlib.ExitStack() as stack:
             source = _Tee(stream)
             reader = DecompressingReader(source)
             compression = reader.compression
-            original: BlobWriter = layer
+            original: BlobWriter | Passing = layer
             if compression != "none":  # a push may read it, some day
-                original = stack.enter_context(self._blobs.writer(sync=sync, cached=False))
+                kept = stack.enter_context(self._blobs.writer(sync=sync, cached=False)) if keep else None
+                original = kept or Passing()
             with contextlib.ExitStack() as threads:
                 tar: SupportsWrite = layer
                 if large:
@@ -271,7 +283,7 @@ class LayerStore:
             layer.check(diff_id)
             result = layer.commit()
             if compression == "gzip" or compression == "zstd":
-                digest = original.commit()
+                digest = original.commit() if isinstance(original, BlobWriter) else original.check(None)
                 self._remember(result, _descriptor(compression, digest, original.size), compression, None)
             return result
 

@@ -22,7 +22,7 @@ class TarMatcher(TarWriter):
     __slots__ = ("_tar",)
 
     def __init__(self, fd: int) -> None:
-        self._tar = _Compared(fd)
+        self._tar = Compared(fd)
         super().__init__(self._tar)
 
     def file_from_tar(
@@ -44,8 +44,8 @@ class TarMatcher(TarWriter):
         self._tar.expect_end()
 
 
-class _Compared:
-    """A sink: each byte has to be what the tar has next."""
+class Compared:
+    """A sink: each byte has to be what the file ``fd`` has next; else AnotherTarError."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

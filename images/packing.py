@@ -10,6 +10,7 @@ import msgspec
 from core.digests import DiffID
 from images.layers import Compression
 from images.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, OciPlatform, encode
+from images.originals import left
 from images.store import Store
 from images.summary import Image
 
@@ -67,4 +68,7 @@ def packed_layer(
         origin = store.layers.origin(diff_id)
         if origin is not None:
             return origin.blob
+    came_as = left(store, diff_id, compression) if level is None else None
+    if came_as is not None:
+        return came_as
     return store.layers.compressed(diff_id, compression, level, begun=begun)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -36,6 +36,7 @@ from images.records import CacheRecords
 from images.sessions import Session, find_dead, reclaim, remove_orphan_snapshots
 
 if TYPE_CHECKING:
+    from core.digests import DiffID, Digest
     from images.cachemounts import CacheMounts
     from images.cacheuse import CacheUse
     from images.collect import PruneReport
@@ -208,6 +209,12 @@ class Store(Closing):
         if not works(self._session.new_path()):
             return 0
         return Collector(self.root, self.database, self._session).remove_uppers(before=before).freed_bytes
+
+    def remove_remade(self, pairs: Iterable[tuple[DiffID, Digest]], level: int) -> int:
+        """Remove compressed blobs that are made of their layers again; the bytes that this frees. See ``originals``."""
+        from images.collect import Collector
+
+        return Collector(self.root, self.database, self._session).remove_remade(pairs, level).freed_bytes
 
     def close(self) -> None:
         """End the session: its leases and temporary files vanish. A second call does nothing."""

@@ -48,10 +48,14 @@ _UNMET_PINS: Final = (
     "SELECT DISTINCT holder FROM container_pins WHERE object LIKE 'sha256:%'"
     " AND object NOT IN (SELECT digest FROM blobs) AND object NOT IN (SELECT diff_id FROM origins)"
 )
+_LOST_ORIGINALS: Final = (  # those that nobody can make, or ask for, again
+    "SELECT digest FROM compressed c WHERE level IS NULL AND digest NOT IN (SELECT digest FROM blobs)"
+    " AND NOT EXISTS (SELECT 1 FROM origins o WHERE o.diff_id = c.diff_id AND o.digest = c.digest)"
+)
 _DANGLING: Final = (
     ("SELECT name FROM names WHERE image_id NOT IN (SELECT id FROM images)", "the name of no image"),
     ("SELECT diff_id FROM layers WHERE diff_id NOT IN (SELECT digest FROM blobs)", "a layer without its tar"),
-    ("SELECT digest FROM compressed WHERE digest NOT IN (SELECT digest FROM blobs)", "a compressed layer without blob"),
+    (_LOST_ORIGINALS, "a compressed layer without blob"),
     ("SELECT id FROM images WHERE id NOT IN (SELECT digest FROM blobs)", "an image without its config"),
     ("SELECT id FROM images WHERE manifest_digest NOT IN (SELECT digest FROM blobs)", "an image without its manifest"),
     (_UNMET_PINS, "a container needs what is not there"),

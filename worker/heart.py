@@ -21,6 +21,7 @@ from typing import Final
 from core.errors import ShiplapError
 from core.leaving import leave
 from core.settings import ServiceSettings
+from images.originals import release
 from images.store import Store
 from pipelines.errors import DatabaseUnreachableError, QueueUnreachableError
 from pipelines.hooks.scheduling import start_due
@@ -129,6 +130,7 @@ class Heart:
             with Store.open(self._service.settings.root) as store:
                 settle_kept(self._service.database, store.kept, time.time())
                 store.remove_uppers(before=time.time() - _SWEEP_S)
+                release(store)
         except (ShiplapError, OSError) as error:  # a full disk, say; an hour later it is done
             _log.warning("what runs made is kept longer: %s", error)
 

@@ -53,6 +53,7 @@ class ClientConfig(NamedTuple):
     reach: which hosts may be connected to, for registries, and for whatever they name or redirect to.
     login: the command that stores a log-in where it is looked for, for hints.
     relay: the socket of a ``relay.Relay``, which is asked where there is no log-in; empty: registries are.
+    keeps_pulled: layers stay in the compressed form that they came in, too, where their registry has that.
     """
 
     docker_config: Path
@@ -65,6 +66,7 @@ class ClientConfig(NamedTuple):
     reach: Reach = ANYWHERE
     login: str = LOGIN
     relay: str = ""
+    keeps_pulled: bool = True
 
     @classmethod
     def load(
@@ -86,6 +88,7 @@ class ClientConfig(NamedTuple):
             http_proxy=settings.http_proxy,
             https_proxy=settings.https_proxy,
             no_proxy=settings.no_proxy,
+            keeps_pulled=settings.keep_pulled_gzip,
             reach=reach.allowing(*(urlsplit(url).netloc for urls in mirrors.values() for url in urls)),
         )
 

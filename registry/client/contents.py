@@ -41,13 +41,21 @@ class From(Protocol):
 
 
 def import_layer(
-    store: Store, diff_id: DiffID, layer: Descriptor, registry: str, has_it: From, reporter: LayerReporter
+    store: Store,
+    diff_id: DiffID,
+    layer: Descriptor,
+    registry: str,
+    has_it: From,
+    reporter: LayerReporter,
+    *,
+    keep: bool = True,
 ) -> None:
     """Download the layer, unless it is here: that an image says so of some blob is not enough.
 
     The blob has to be one that was found to be the layer. If a build does not hold the layer, the registry
     (``Reference.domain``) decides whether it may have it. If the store had the blob from that registry before, the
     registry is only asked; else it has to send the blob.
+    keep: keep the blob, too. If not, the store has to know an Origin that names it.
     Raises RegistryErrors and ImagesErrors.
     """
     holdings = store.holdings
@@ -60,12 +68,25 @@ def import_layer(
         try:
             expected = layer if layer.digest.algorithm == "sha256" else None  # the reader checks others
             # An image makes its layers durable, all at once; a power loss before takes what can be had again.
-            store.layers.import_compressed(source, diff_id=diff_id, expected=expected, sync=False)
+            store.layers.import_compressed(source, diff_id=diff_id, expected=expected, sync=False, keep=keep)
         finally:
             source.close()
         holdings.note_pair(layer.digest, diff_id, registry)
         holdings.hold(diff_id)
     reporter.state("Pull complete", current_bytes=layer.size)
+
+
+def bring_blob_back(store: Store, blob: Descriptor, has_it: From, reporter: LayerReporter) -> None:
+    """Download a blob that the store had, without unpacking it. Raises RegistryErrors and DigestMismatchError."""
+    reporter.state("Downloading")
+    source = has_it(lambda place: _open(place, blob, reporter))
+    try:
+        with store.blobs.writer(sync=False, cached=False) as writer:
+            while data := source.read(_CHUNK_BYTES):
+                writer.write(data)
+            writer.commit(blob.digest)
+    finally:
+        source.close()
 
 
 def _is_confirmed(store: Store, diff_id: DiffID, layer: Descriptor, registry: str, has_it: From) -> bool:

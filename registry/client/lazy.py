@@ -51,7 +51,10 @@ class RegistryLayers:
                 reference = Reference.parse(origin.repository)
                 finder = Finder(reference, self._client, monitor)
                 reporter = LayerReporter(monitor, origin.blob.digest.short, origin.blob.size)
-                import_layer(self._store, origin.diff_id, origin.blob, reference.domain, finder.any_blob, reporter)
+                keep = self._client.config.keeps_pulled
+                import_layer(
+                    self._store, origin.diff_id, origin.blob, reference.domain, finder.any_blob, reporter, keep=keep
+                )
                 return
             except (TransferCancelledError, StorageFullError):
                 raise

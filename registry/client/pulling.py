@@ -207,7 +207,8 @@ class _Pull:
             if diff_id not in missing and not self._store.holdings.is_pair(layer.digest, diff_id)
         }
         lazily = {diff_id for diff_id in missing if self._options.lazy and may_stay_away(pairs[diff_id])}
-        note_origins(self._store, self._reference, {diff_id: pairs[diff_id] for diff_id in lazily})
+        left = {diff_id for diff_id in (*missing, *claimed) if not self._keeps(pairs[diff_id])}
+        note_origins(self._store, self._reference, {diff_id: pairs[diff_id] for diff_id in lazily | left})
         wanted = []
         for diff_id, layer in pairs.items():
             if diff_id in lazily:
@@ -262,4 +263,9 @@ class _Pull:
 
     def _layer(self, found_in: Repository, diff_id: DiffID, layer: Descriptor, reporter: LayerReporter) -> None:
         has_it = partial(self._finder.blob, found_in)
-        import_layer(self._store, diff_id, layer, self._reference.domain, has_it, reporter)
+        keep = self._keeps(layer)
+        import_layer(self._store, diff_id, layer, self._reference.domain, has_it, reporter, keep=keep)
+
+    def _keeps(self, layer: Descriptor) -> bool:
+        """Whether the blob of a layer stays, too; else its origin is known, for a push that needs it."""
+        return self._client.config.keeps_pulled or not may_stay_away(layer)

@@ -18,11 +18,15 @@ from core.platforms import Platform
 from core.references import Reference
 from images.errors import MissingBlobError
 from images.indexes import StoredIndex
+from images.layers import Origin
 from images.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, decode_manifest, encode
+from images.originals import bring_back
 from images.packing import packed_layer
 from images.store import Store
 from images.summary import Image
 from registry.client.client import Client
+from registry.client.contents import bring_blob_back
+from registry.client.finding import Finder
 from registry.client.lazy import RegistryLayers
 from registry.client.monitor import LayerReporter, NullTransferMonitor, TransferMonitor
 from registry.client.repository import Repository
@@ -30,7 +34,7 @@ from registry.client.sending import Sender, refusals_of_damage
 from registry.client.sources import remember_sources, sources_of
 from registry.client.streaming import StreamedUpload
 from registry.client.workers import in_parallel
-from registry.errors import UnsupportedContentError
+from registry.errors import RegistryError, TransferCancelledError, UnsupportedContentError
 
 _I = TypeVar("_I")
 _R = TypeVar("_R")
@@ -121,10 +125,12 @@ class _Push:
     def image(self, image: Image, compression: Compression | None, annotations: Mapping[str, str]) -> Pushed:
         self._announce()
         if compression is None and image.manifest_is_given:
-            try:
-                return self.manifest(self._store.blobs.read_checked(image.manifest_digest), image)
-            except _NotHereError:
-                self._monitor.message("The layers are not here as they came: the image gets a new digest")
+            data = self._store.blobs.read_checked(image.manifest_digest)
+            lost = self._lost(decode_manifest(data), image)
+            if lost is None:
+                return self.manifest(data, image)
+            # Nothing was sent so far: whoever does not want the image under another digest ends it here.
+            self._monitor.message(f"The layers are not here as they came ({lost}): the image gets a new digest")
         made = msgspec.structs.replace(self._packed(image, compression), annotations=dict(annotations))
         data = encode(made)
         self._send_small(made.config)
@@ -142,6 +148,11 @@ class _Push:
         documents = [self._store.blobs.read_checked(entry.descriptor.digest) for entry in index.entries]
         manifests = [decode_manifest(data) for data in documents]
         images = [entry.image for entry in index.entries]
+        for manifest, image in zip(manifests, images, strict=True):
+            if image is not None and (lost := self._lost(manifest, image)) is not None:
+                raise MissingBlobError(
+                    f"a layer is not here as it came, and the index names it so: {lost}", hint="pull the index again"
+                )
         self._send_all(list(zip(manifests, images, strict=True)))
 
         def put(item: tuple[Descriptor, bytes]) -> None:
@@ -150,6 +161,50 @@ class _Push:
         self._in_parallel(put, list(zip(index.document.manifests, documents, strict=True)))
         default = self._store.images.resolve(index.digest)
         return self._finish(index.document.media_type or OCI_INDEX, index.data, default, *manifests)
+
+    def _lost(self, manifest: Manifest, image: Image) -> str | None:
+        """Why the manifest cannot be sent as it came; None: every layer is here, can be had again, or is there."""
+        for layer, diff_id in zip(manifest.layers, image.diff_ids, strict=True):
+            why = self._lacks(layer, diff_id) if not layer.urls else None
+            if why is not None:
+                return why
+        return None
+
+    def _lacks(self, layer: Descriptor, diff_id: DiffID) -> str | None:
+        """Why a layer's blob cannot be sent as it came. What is away with all of its layer is fetched, or an error."""
+        if self._may_send(layer.digest, diff_id) or self._store.layers.away((diff_id,)):
+            return None
+        if self._repository.has_blob(layer.digest) or bring_back(self._store, diff_id, layer.digest):
+            return None
+        if self._is_near(layer):
+            return None
+        origin = self._store.layers.origin_of(diff_id, layer.digest)
+        if origin is None:
+            return f"nobody is known to have blob {layer.digest}"
+        try:
+            self._finder(origin).any_blob(lambda place: place.check_blob(layer.digest))
+        except TransferCancelledError:
+            raise
+        except RegistryError as error:
+            return f"blob {layer.digest} was at {origin.repository}: {error.message}"
+        return None
+
+    def _is_near(self, layer: Descriptor) -> bool:
+        """Whether another repository of the registry has it, from which it may be mounted."""
+        sources = sources_of(self._store, self._name, layer.digest)
+        places = (Repository(self._client, self._repository.endpoint, source) for source in sources)
+        return any(self._has(place, layer.digest) for place in places)
+
+    def _has(self, place: Repository, blob: Digest) -> bool:
+        try:
+            return place.has_blob(blob, actions="pull")
+        except TransferCancelledError:
+            raise
+        except RegistryError:
+            return False  # which we may not read
+
+    def _finder(self, origin: Origin) -> Finder:
+        return Finder(Reference.parse(origin.repository), self._client, self._monitor)
 
     def _announce(self) -> None:
         self._monitor.message(f"The push refers to repository [{self._name.name}]")
@@ -171,6 +226,10 @@ class _Push:
                     layer = self._store.layers.compressed(diff_id, compression, begun=begun)  # whatever it came as
                 else:
                     layer = packed_layer(self._store, diff_id, "gzip", begun=begun)
+                    if not stream.has_begun and self._lacks(layer, diff_id) is not None:
+                        # It came as a blob that nobody gives any more: another one serves as well, for no manifest
+                        # names that one yet.
+                        layer = self._store.layers.compressed(diff_id, "gzip", begun=begun)
             except BaseException:
                 stream.abandon()
                 raise
@@ -224,8 +283,7 @@ class _Push:
                 )
 
         done = send()
-        if done is None and diff_id is not None and self._store.layers.away((diff_id,)):
-            self._fetch(diff_id)
+        if done is None and diff_id is not None and self._brought(layer, diff_id, reporter):
             done = send()
         if done is None:
             raise _NotHereError(layer)
@@ -234,6 +292,22 @@ class _Push:
             reporter.state("Mounted from", source, current_bytes=layer.size)
         else:
             reporter.state("Pushed" if outcome == "pushed" else "Layer already exists", current_bytes=layer.size)
+
+    def _brought(self, layer: Descriptor, diff_id: DiffID, reporter: LayerReporter) -> bool:
+        """Have the blob here again: made of the layer, or from where it came. Returns whether it is here now."""
+        if self._may_send(layer.digest, diff_id):
+            return False  # it was sent, and that was in vain
+        if bring_back(self._store, diff_id, layer.digest):
+            return True
+        if self._store.layers.away((diff_id,)):
+            self._fetch(diff_id)
+            if self._may_send(layer.digest, diff_id):
+                return True
+        origin = self._store.layers.origin_of(diff_id, layer.digest)
+        if origin is None:
+            return False
+        bring_blob_back(self._store, origin.blob, self._finder(origin).any_blob, reporter)
+        return True
 
     def _may_send(self, blob: Digest, diff_id: DiffID | None) -> bool:
         """Whether the blob is here; for a run only where it was found to be a layer that the run holds."""

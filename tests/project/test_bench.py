@@ -86,6 +86,13 @@ def test_short_bench_of_two_hosts_measures_every_figure(privileged: None) -> Non
     assert rows["crossing-ratio"] == rows["crossing"] / rows["tar-zstd"] > 0
 
 
+def test_short_bench_of_a_changed_file_measures_every_figure(privileged: None) -> None:
+    with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
+        found = measured("bench.changed", Path(directory), "--runs", "1", "--files", "200")
+    rows = {row["key"]: row["value"] for row in found["rows"]}
+    assert rows["ratio"] == rows["service"] / rows["local"] > 0
+
+
 def test_short_bench_of_a_runs_page_sees_frames_while_jobs_end(privileged: None) -> None:
     short = ("--jobs", "12", "--lasts", "0.3", "--times", "1", "--seconds", "1")
     with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below

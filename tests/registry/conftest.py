@@ -72,8 +72,15 @@ def client_for(docker_config: Path) -> Iterator[Callable[..., Client]]:
         mirrors: dict[str, tuple[str, ...]] | None = None,
         credentials: Credentials | None = None,
         policy: RetryPolicy = HASTY,
+        keeps_pulled: bool = True,
     ) -> Client:
-        config = ClientConfig(docker_config, certificates=certificates, insecure=insecure, mirrors=mirrors or {})
+        config = ClientConfig(
+            docker_config,
+            certificates=certificates,
+            insecure=insecure,
+            mirrors=mirrors or {},
+            keeps_pulled=keeps_pulled,
+        )
         lookup = (lambda _: credentials) if credentials else None
         client = Client(config, credentials=lookup, policy=policy)
         opened.append(client)

@@ -11,6 +11,7 @@ from cli.errors import CommandError
 from cli.options import duration
 from cli.progress.text import size_text
 from cli.store import open_store
+from images.originals import release
 
 
 @click.command("prune")
@@ -24,18 +25,20 @@ from cli.store import open_store
 def command(root: str | None, *, all_unused: bool, cache: bool, older_than: str | None, force: bool) -> None:
     """Remove what nothing uses, to free disk space.
 
-    That is images without a name, and content that no image and no cached step needs.
+    That is images without a name, content that no image and no cached step needs, and the compressed form that a
+    pulled layer came in, where the layer compresses to the same bytes again.
     """
     until = time.time() - duration(older_than, "--older-than") if older_than else None
     if (all_unused or cache) and not force:
         _confirm(all_unused=all_unused, cache=cache)
     with open_store(root) as store:
         report = store.images.prune(all_unused=all_unused, cache=cache, until=until)
+        freed = report.freed_bytes + release(store)
     for line in report.lines:
         click.echo(line)
     if report.records:
         click.echo(f"Cache records removed: {report.records}")
-    click.echo(f"Total reclaimed space: {size_text(report.freed_bytes)}")
+    click.echo(f"Total reclaimed space: {size_text(freed)}")
 
 
 def _confirm(*, all_unused: bool, cache: bool) -> None:
