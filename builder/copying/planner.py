@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _CREATED: Final = 0o755
+_ASK_EVERY: Final = 256  # files
 _HEREDOC_MODE: Final = stat.S_IFREG | 0o644
 
 
@@ -145,8 +146,9 @@ class _Planner:
         empty: set[SelectedFile | None] = set()  # copied directories that are new: nothing inside can be in the way
         if destination.is_empty(target):
             empty.add(None)  # the parent of the entries at the top
-        for entry in source.entries:
-            check()
+        for number, entry in enumerate(source.entries):
+            if not number % _ASK_EVERY:
+                check()
             path = join(target, entry.path)
             is_directory = entry.mode & 0o170000 == stat.S_IFDIR
             if entry.directory.entry in empty:

@@ -120,7 +120,7 @@ def test_push_that_cannot_have_a_blob_back_says_so_before_it_sends_anything(
         recorder.message = message  # type: ignore[method-assign]
         name = Reference.parse(f"{elsewhere.host}/x:1")
         digest = push(name, store, client=client, image=there.image, monitor=recorder).digest
-        (told,) = [number for number, text in enumerate(recorder.messages) if "the image gets a new digest" in text]
+        (told,) = [number for number, text in enumerate(recorder.messages) if "the image gets another digest" in text]
         assert f"{elsewhere.host}/gone" in recorder.messages[told]
         assert seen[told] == 0
         assert digest != there.digest
