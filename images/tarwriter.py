@@ -27,24 +27,14 @@ _MAX_NUMBER = 0o77777777777  # eleven
 _CHUNK = 256 * 1024  # of a big file: small enough to be hashed while it is still in the processor's cache
 _FLUSH = 1024 * 1024
 _END = bytes(2 * BLOCK)
-_PREFIX_OFFSET = 345 - 156  # in a tail
+_TAIL_OFFSET = 156  # in a header
+_PREFIX_OFFSET = 345 - _TAIL_OFFSET  # in a tail
 
 # name mode uid gid size mtime: the 148 bytes before the checksum. Then the checksum, then a tail of 356 bytes.
 _HEAD = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0"
 _PADDING = tuple(bytes(-n % BLOCK) for n in range(BLOCK))
 
 _Xattrs: TypeAlias = Mapping[str, bytes]  # names as os.listxattr gives them
-
-
-class _Window(NamedTuple):
-    """A piece of a tar that was read at once: headers are compared in it, and contents taken. fd: of the tar."""
-
-    fd: int
-    start: int
-    data: bytes
-
-
-_NO_WINDOW = _Window(-1, 0, b"")
 
 
 class Stretch(NamedTuple):
@@ -121,6 +111,19 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %b=%b\n" % (length, key, value)
 
 
+def _is_plain(name: bytes, uid: int, gid: int, size: int, mtime: int) -> bool:
+    """Whether ustar alone holds these."""
+    return (
+        0 < len(name) <= 100
+        and name.isascii()
+        and b"\0" not in name
+        and uid <= _MAX_ID
+        and gid <= _MAX_ID
+        and 0 <= mtime <= _MAX_NUMBER
+        and size <= _MAX_NUMBER
+    )
+
+
 def _header(
     name: bytes,
     mode: int,
@@ -133,17 +136,7 @@ def _header(
     records: dict[bytes, bytes] | None = None,
 ) -> bytes:
     """The header of one entry: plain when it fits, else what ``_extended`` makes of it."""
-    if (
-        0 < len(name) <= 100
-        and name.isascii()
-        and b"\0" not in name
-        and uid <= _MAX_ID
-        and gid <= _MAX_ID
-        and 0 <= mtime <= _MAX_NUMBER
-        and size <= _MAX_NUMBER
-        and not records
-        and not xattrs
-    ):
+    if not records and not xattrs and _is_plain(name, uid, gid, size, mtime):
         return _ustar(name, mode & 0o7777, uid, gid, size, mtime, tail)
     return _extended(name, mode & 0o7777, uid, gid, size, mtime, tail, records or {}, xattrs or {})
 
@@ -208,14 +201,23 @@ class TarWriter:
     of an extended attribute), and whatever the sink raises.
     """
 
-    __slots__ = ("_copied", "_parts", "_pending", "_sink", "_window", "_written", "entries", "marks")
+    __slots__ = (
+        "_copied_bytes", "_copied_fd", "_copied_from", "_parts", "_pending", "_seen", "_seen_fd", "_seen_from", "_sink",
+        "_written", "entries", "marks",
+    )  # fmt: skip
 
     def __init__(self, sink: SupportsWrite) -> None:
         self._sink = sink
         self._parts: list[bytes | memoryview] = []
         self._pending = 0  # bytes of the parts
-        self._copied: Stretch | None = None  # of another tar: what comes after the parts
-        self._window = _NO_WINDOW  # of the tar that is copied from
+        # What comes after the parts, of another tar. Plain numbers, for there is one for each of 20,000 files.
+        self._copied_fd = -1
+        self._copied_from = 0
+        self._copied_bytes = 0
+        # A piece of such a tar that was read at once: headers are compared in it, and contents taken.
+        self._seen_fd = -1
+        self._seen_from = 0
+        self._seen = b""
         self._written = 0
         self.entries = 0
         self.marks = False
@@ -223,7 +225,7 @@ class TarWriter:
     @property
     def offset(self) -> int:
         """Where the next byte goes: after ``file``, the end of its content and padding."""
-        return self._written + self._pending + (self._copied.size if self._copied is not None else 0)
+        return self._written + self._pending + self._copied_bytes
 
     def directory(self, name: bytes, mode: int, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None) -> None:
         if not name.endswith(b"/"):
@@ -278,32 +280,40 @@ class TarWriter:
         their bytes. Raises LayerSourceError, now or later, when the tar is shorter than it was.
         """
         fd, offset, size = content
+        if not xattrs and _is_plain(name, uid, gid, size, mtime):  # all but the checksum of the same bytes
+            head = _HEAD % (name.ljust(100, b"\0"), mode & 0o7777, uid, gid, size, mtime)
+            at = self._see(fd, offset - BLOCK, BLOCK, size)
+            if at >= 0 and self._seen.startswith(head, at) and self._seen.startswith(_FILE[0], at + _TAIL_OFFSET):
+                self.entries += 1
+                self._copy(fd, offset - BLOCK, BLOCK + size + -size % BLOCK)
+                return
         header = _header(name, mode, uid, gid, size, mtime, _FILE, xattrs)
-        start = offset - len(header)
-        if start >= 0 and self._is_there(fd, start, header, size):
+        at = self._see(fd, offset - len(header), len(header), size)
+        if at >= 0 and self._seen.startswith(header, at):
             self.entries += 1
-            self._copy(fd, start, len(header) + _padded(size))
+            self._copy(fd, offset - len(header), len(header) + _padded(size))
         else:
             self._append(header)
             self._copy(fd, offset, _padded(size))
 
-    def _is_there(self, fd: int, start: int, header: bytes, size: int) -> bool:
-        """Whether the other tar has this header there. size: of the content that follows it.
+    def _see(self, fd: int, start: int, length: int, size: int) -> int:
+        """Where in ``_seen`` a header of another tar is, which a content of ``size`` bytes follows; below 0: nowhere.
 
         Small files stand close together, so a megabyte is read at once. No mapping: the tar may shrink.
         """
-        window = self._window
-        at = start - window.start
-        if fd != window.fd or at < 0 or at + len(header) > len(window.data):
-            self._end_copy()  # of what the old window has
-            data = os.pread(fd, _FLUSH if size < _CHUNK else len(header), start)
-            self._window, at = _Window(fd, start, data), 0
-        return self._window.data.startswith(header, at)
+        at = start - self._seen_from
+        if fd != self._seen_fd or at < 0 or at + length > len(self._seen):
+            if start < 0:
+                return -1
+            self._end_copy()  # of what was seen before
+            self._seen = os.pread(fd, _FLUSH if size < _CHUNK else length, start)
+            self._seen_fd, self._seen_from, at = fd, start, 0
+        return at
 
     def take_in(self) -> None:
         """Read what ``file_from_tar`` named and nobody has read yet: after this the other tar may be closed."""
         self._end_copy()
-        self._window = _NO_WINDOW
+        self._seen_fd, self._seen = -1, b""
 
     def symlink(
         self, name: bytes, target: bytes, uid: int, gid: int, mtime: int, xattrs: _Xattrs | None = None
@@ -405,28 +415,28 @@ class TarWriter:
 
     def _copy(self, fd: int, offset: int, size: int) -> None:
         """Go on with bytes of another tar."""
-        last = self._copied
-        if last is not None and last.fd == fd and last.offset + last.size == offset and last.size < _FLUSH:
-            self._copied = Stretch(fd, last.offset, last.size + size)
+        copied = self._copied_bytes
+        if copied < _FLUSH and self._copied_from + copied == offset and self._copied_fd == fd:
+            self._copied_bytes += size
         else:
             self._end_copy()
-            self._copied = Stretch(fd, offset, size)
+            self._copied_fd, self._copied_from, self._copied_bytes = fd, offset, size
 
     def _end_copy(self) -> None:
         """Read what is to be copied: with what comes before and after it when it is short, else in pieces."""
-        if self._copied is None:
+        fd, offset, left = self._copied_fd, self._copied_from, self._copied_bytes
+        if not left:
             return
-        (fd, offset, left), self._copied = self._copied, None
+        self._copied_fd, self._copied_bytes = -1, 0
         if left > _CHUNK:
             self._flush()
-        window = self._window
-        at = offset - window.start
-        if fd == window.fd and 0 <= at < len(window.data):
-            known = memoryview(window.data)[at : at + left]
-            offset += len(known)
-            left -= len(known)
-            self._parts.append(known)
-            self._pending += len(known)
+        at = offset - self._seen_from
+        if fd == self._seen_fd and 0 <= at < len(self._seen):
+            seen = memoryview(self._seen)[at : at + left]
+            offset += len(seen)
+            left -= len(seen)
+            self._parts.append(seen)
+            self._pending += len(seen)
         while left:
             data = os.pread(fd, min(left, _FLUSH), offset)
             if not data:
