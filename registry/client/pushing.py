@@ -130,7 +130,10 @@ class _Push:
             if lost is None:
                 return self.manifest(data, image)
             # Nothing was sent so far: whoever does not want the image under another digest ends it here.
-            self._monitor.message(f"The layers are not here as they came ({lost}): they are compressed anew, and the image gets another digest")
+            self._monitor.message(
+                f"The layers are not here as they came ({lost}): they are compressed anew, and the image gets another"
+                " digest"
+            )
         made = msgspec.structs.replace(self._packed(image, compression), annotations=dict(annotations))
         data = encode(made)
         self._send_small(made.config)
