@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
+from cli.containers.command import ContainerCommand
 from cli.errors import CommandError
 from cli.options import duration, env_file, host_pairs, image_name, pairs, text_pairs
 from cli.table import age, rfc3339, table
@@ -114,3 +116,14 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     assert pairs(["NAME=\udcff"], "-e") == {"NAME": "\udcff"}
     assert text_pairs(["NAME=ä", "B"], "--build-arg", environ={"B": "b"}) == {"NAME": "ä", "B": "b"}
     assert pairs(["A=1", "A"], "-e", environ={}) == {}, "a name that is not set takes an earlier value back"
+
+
+def test_words_behind_two_dashes_are_no_options() -> None:
+    @click.command(cls=ContainerCommand)
+    @click.option("--force/--no-force")
+    @click.argument("words", nargs=-1)
+    def command(force: bool, words: tuple[str, ...]) -> tuple[bool, tuple[str, ...]]:
+        return force, words
+
+    assert command.main(["--force=false", "a"], standalone_mode=False) == (False, ("a",))
+    assert command.main(["--force=1", "--", "--force=false"], standalone_mode=False) == (True, ("--force=false",))

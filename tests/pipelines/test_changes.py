@@ -66,6 +66,9 @@ def test_what_was_given_and_taken_is_told(service: Service) -> None:
     given = service.grants.give(Grant("web", "secret", "KEY", policy=policy))
     assert [in_words(each) for each in given] == ["given: nothing → yes", "policy.branches: nothing → main"]
     assert service.grants.give(Grant("web", "secret", "KEY"), keeps_policy=True) == ()
+    assert [in_words(each) for each in service.grants.give(Grant("web", "secret", "NEW"), keeps_policy=True)] == [
+        "given: nothing → yes"
+    ]
     assert [in_words(each) for each in service.grants.take(Grant("web", "secret", "KEY"))] == [
         "given: yes → nothing",
         "policy.branches: main → nothing",
