@@ -93,6 +93,7 @@ MEMBERS: Final[Mapping[str, tuple[Member, ...]]] = {
         Member("ContainerConfig", until=v(45)),
         Member("Metadata", since=v(25)),
         Member("Descriptor", since=v(48)),
+        Member("Manifests", since=v(48)),
         *(Member(f"Config.{name}", until=v(50)) for name in _OF_NO_IMAGE),
     ),
     "images": (
@@ -100,6 +101,7 @@ MEMBERS: Final[Mapping[str, tuple[Member, ...]]] = {
         Member("[].SharedSize", since=v(25)),
         Member("[].Containers", since=v(25)),
         Member("[].Descriptor", since=v(48)),
+        Member("[].Manifests", since=v(47)),
     ),
     "info": (
         Member("BridgeNfIptables", until=v(50)),
@@ -159,6 +161,8 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     "several-networks": Behaviour(v(44), "a create takes several networks"),
     "shared-size-asked": Behaviour(v(42), "a list of images measures what they share only when asked"),
     "wait-conditions": Behaviour(v(30), "a wait has a condition, and its head comes at once"),
+    "history-of-platform": Behaviour(v(48), "an image's history is of the platform that was asked for"),
+    "image-of-platform": Behaviour(v(49), "an image is looked at for the platform that was asked for"),
     "containers-counted": Behaviour(v(51), "a list of images counts the containers of each"),
 }
 """What is done otherwise from a version on, by a word."""

@@ -14,7 +14,7 @@ from engine.times import NEVER, ago, moment_of, text_of
 _ENDPOINT: Final[Mapping[str, Any]] = {
     "IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "NetworkID": "", "EndpointID": "",
     "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0, "DriverOpts": None, "DNSNames": None,
+    "GlobalIPv6PrefixLen": 0, "DriverOpts": None, "DNSNames": None, "GwPriority": 0,
 }  # fmt: skip
 _SETTINGS: Final[Mapping[str, Any]] = {
     "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": {}, "HairpinMode": False, "LinkLocalIPv6Address": "",
@@ -107,6 +107,7 @@ def endpoint(place: EndpointRow, network: NetworkRow, state: State, name: str) -
         **_ENDPOINT,
         "Aliases": list(place.aliases) or None,
         "NetworkID": network.id,
+        "GwPriority": place.priority,
         "DNSNames": [name, *place.aliases, place.container[:12]] if user_defined else None,
     }
     if state.has_process:

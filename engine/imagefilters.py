@@ -15,6 +15,7 @@ from images.oci import parse_time
 from images.store import Store
 
 if TYPE_CHECKING:
+    from core.platforms import Platform
     from images.summary import Image
 
 _KNOWN: Final = ("dangling", "label", "before", "since", "reference", "until")
@@ -69,10 +70,10 @@ def _is_like(name: Reference, pattern: str) -> bool:
     )
 
 
-def found(store: Store, name: str) -> Image:
-    """An image by name or ID. Raises NoSuchImageError, in docker's words."""
+def found(store: Store, name: str, platform: Platform | None = None) -> Image:
+    """An image by name or ID. platform: of an index. Raises NoSuchImageError, in docker's words."""
     try:
-        return resolve(store, name, None)
+        return resolve(store, name, platform)
     except InvalidRequestError as error:
         raise NoSuchImageError(error.message) from error
 

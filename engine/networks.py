@@ -38,6 +38,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 _KNOWN: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _WITH_NONE: Final = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 _PRUNABLE: Final = ("label", "label!", "until")
+_MOST_PRIORITY: Final = (1 << 31) - 1
 
 
 class WantedEndpoint(NamedTuple):
@@ -45,6 +46,7 @@ class WantedEndpoint(NamedTuple):
 
     ipv4, ipv6, mac: those that were asked for; "" takes any.
     links: ID of another container, and what it is called here.
+    priority: see ``EndpointRow``.
     """
 
     network: NetworkRow
@@ -53,6 +55,7 @@ class WantedEndpoint(NamedTuple):
     aliases: tuple[str, ...] = ()
     ipv6: str = ""
     links: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
 
 
 class Networks:
@@ -239,7 +242,10 @@ class Networks:
             raise InvalidRequestError("network-scoped alias is supported only for containers in user defined networks")
         linked = () if row.name == DEFAULT else self._linked(read_links(settings.texts("Links")))
         mac = settings.text("MacAddress")
-        return WantedEndpoint(row, address, _checked_mac(mac) if mac else "", aliases, address6, linked)
+        priority = settings.number("GwPriority")
+        if abs(priority) > _MOST_PRIORITY:
+            raise InvalidRequestError(f"gw-priority {priority} is beyond {_MOST_PRIORITY}")
+        return WantedEndpoint(row, address, _checked_mac(mac) if mac else "", aliases, address6, linked, priority)
 
     def _linked(self, links: Sequence[Link]) -> tuple[tuple[str, str], ...]:
         """The containers that are linked to, by ID. Raises InvalidRequestError."""
@@ -357,7 +363,9 @@ def allocate(
         address = each.ipv4 or subnets.free_address(row.subnet, taken, row.range)
         address6 = each.ipv6 or (subnets.free_address(row.subnet6, taken6, row.range6) if row.subnet6 else "")
         mac = each.mac or mac_for(pack(address))
-        place = EndpointRow(container, row.id, position, address, mac, each.aliases, address6, each.links)
+        place = EndpointRow(
+            container, row.id, position, address, mac, each.aliases, address6, each.links, each.priority
+        )
         records.insert_endpoint(connection, place)
 
 

@@ -71,6 +71,10 @@ _MIGRATIONS: Final = (
     ALTER TABLE networks ADD COLUMN range6 TEXT NOT NULL DEFAULT '';
     ALTER TABLE networks ADD COLUMN auxiliary TEXT NOT NULL DEFAULT '{}';
     """,
+    """
+    -- priority: by the place with the highest one a container's way out goes
+    ALTER TABLE endpoints ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
@@ -131,9 +135,9 @@ class NetworkRow(NamedTuple):
 class EndpointRow(NamedTuple):
     """A container's place in a network.
 
-    position: the first has the way out.
     ipv4, ipv6: without prefix length; ipv6 is "" without one.
     links: ID of another container, and what it is called here.
+    priority: the way out goes by the place with the highest one; of several, by the first.
     """
 
     container: str
@@ -144,6 +148,7 @@ class EndpointRow(NamedTuple):
     aliases: tuple[str, ...]
     ipv6: str = ""
     links: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
 
 
 class Records:
@@ -281,8 +286,8 @@ class Records:
 
     def insert_endpoint(self, connection: sqlite3.Connection, row: EndpointRow) -> None:
         """Give a container a place in a network, within a transaction."""
-        values = (*row[:5], json.dumps(row.aliases), row.ipv6, json.dumps(row.links))
-        connection.execute("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        values = (*row[:5], json.dumps(row.aliases), row.ipv6, json.dumps(row.links), row.priority)
+        connection.execute("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def set_networks(self, connection: sqlite3.Connection, row: Row, names: Iterable[str]) -> None:
         """Let a container's row name these networks, within a transaction."""
@@ -407,7 +412,8 @@ def _network(found: Any) -> NetworkRow:
 
 def _endpoint(found: Any) -> EndpointRow:
     links = tuple((identity, alias) for identity, alias in json.loads(found[7]))
-    return EndpointRow(found[0], found[1], found[2], found[3], found[4], tuple(json.loads(found[5])), found[6], links)
+    aliases = tuple(json.loads(found[5]))
+    return EndpointRow(found[0], found[1], found[2], found[3], found[4], aliases, found[6], links, found[8])
 
 
 def _as_error(error: sqlite3.Error, path: Path) -> Exception:

@@ -48,6 +48,19 @@ def free6() -> Subnet6:
     return ipaddress.IPv6Network((prefix + bytes(8), 64))
 
 
+def used_of(subnet: str, part: str, taken: Iterable[str]) -> tuple[int, int]:
+    """How many addresses of a subnet are in use, and how many of its range are left for containers.
+
+    part: the range; "": all of it. taken: addresses of any subnet. The first and the last address of one of IPv4 count
+    as in use, and the first of one of IPv6.
+    """
+    whole = ipaddress.ip_network(subnet)
+    room = ipaddress.ip_network(part) if part else whole
+    used: set[Address] = {whole[0], *(() if is_version6(subnet) else (whole[-1],))}
+    used.update(each for each in map(ipaddress.ip_address, taken) if each in whole)
+    return len(used), room.num_addresses - sum(each in room for each in used)
+
+
 def is_version6(text: str) -> bool:
     """Whether an address or a subnet is of IPv6."""
     return ":" in text

@@ -77,7 +77,9 @@ def told(places: Places, records: Records, container: Row, document: Mapping[str
     rows = {row.id: row for row in records.networks()}
     mine = records.endpoints_of(container.id)
     host_gateway = bool(document.get("host_gateway"))
-    outward = [each for each in mine if not rows[each.network].internal]
+    outward = sorted(
+        (each for each in mine if not rows[each.network].internal), key=lambda each: each.priority, reverse=True
+    )
     by4 = next((each.network for each in outward), None)
     by6 = next((each.network for each in outward if each.ipv6), None)
     return {

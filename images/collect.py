@@ -13,7 +13,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -113,17 +113,32 @@ class Collector:
         _remove_blobs(connection, blobs, made)
         return made
 
-    def prune(self, *, all_unused: bool, cache: bool, until: float | None, indexed: bool) -> PruneReport:
+    def prune(
+        self,
+        *,
+        all_unused: bool,
+        cache: bool,
+        until: float | None,
+        indexed: bool,
+        among: Collection[str] | None = None,
+    ) -> PruneReport:
         """See ImageStore.prune. indexed: layers can be: what a step wrote goes, for its layer has it."""
         before = _FOREVER if until is None else until
+
+        def spared(images: Iterable[str]) -> bool:
+            return among is not None and not all(each in among for each in images)
 
         def plan(connection: sqlite3.Connection) -> _Plan:
             made = _Plan()
             connection.execute(_EXPIRED, (time.time(),))
             for digest in _column(connection, _PRUNABLE_INDEXES, before):
+                if spared(_column(connection, _IMAGES_OF_INDEX, digest)):
+                    continue
                 if all_unused or not _column(connection, "SELECT name FROM names WHERE index_digest = ?", digest):
                     _remove_index(connection, digest, made, "untagged", "deleted")
             for image_id in _column(connection, _PRUNABLE_IMAGES, before):
+                if spared([image_id]):
+                    continue
                 if all_unused or not _column(connection, "SELECT name FROM names WHERE image_id = ?", image_id):
                     _remove_image(connection, image_id, made, "untagged", "deleted")
             made.records = connection.execute(_RECORDS_WITHOUT_LAYER).rowcount
@@ -299,6 +314,7 @@ _PRUNABLE_INDEXES: Final = (
     "SELECT digest FROM indexes WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = digest)"
     " ORDER BY created_at"
 )
+_IMAGES_OF_INDEX: Final = "SELECT image_id FROM index_entries WHERE index_digest = ? AND image_id IS NOT NULL"
 _PRUNABLE_IMAGES: Final = (
     "SELECT id FROM images WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM leases WHERE object = images.id)"
     " AND NOT EXISTS (SELECT 1 FROM kept_objects WHERE object = images.id)"

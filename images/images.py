@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -273,7 +273,14 @@ class ImageStore:
             )
         return collector.remove_images([target.image_id]).lines
 
-    def prune(self, *, all_unused: bool = False, cache: bool = False, until: float | None = None) -> PruneReport:
+    def prune(
+        self,
+        *,
+        all_unused: bool = False,
+        cache: bool = False,
+        until: float | None = None,
+        among: Collection[str] | None = None,
+    ) -> PruneReport:
         """Remove images without a name, and everything that nothing refers to.
 
         Of layers that steps left, what was written goes where the layer's tar can be mounted instead of it.
@@ -281,12 +288,13 @@ class ImageStore:
         all_unused: named images that no living process uses too.
         cache: the build cache, its mounts and mirrors of repositories, too.
         until: only what was made (cache: last used) before this time, in seconds since the epoch.
+        among: of the images only those with these IDs, and indexes of none but them; None: all.
         """
         from images.collect import Collector
         from images.erofs import works
 
         report = Collector(self._root, self._database, self._session).prune(
-            all_unused=all_unused, cache=cache, until=until, indexed=works(self._session.new_path())
+            all_unused=all_unused, cache=cache, until=until, indexed=works(self._session.new_path()), among=among
         )
         if not cache:
             return report

@@ -39,6 +39,14 @@ def addresses_asked(options: Mapping[str, Any]) -> bool:
     return any(options[name] for name in ("network_alias", "link", "link_local_ip", "ip", "ip6", "mac_address"))
 
 
+def priority(text: str, where: str) -> int:
+    """A whole number. Raises CommandError."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise CommandError(f"invalid gw-priority {text!r} in {where}: it is a whole number") from error
+
+
 def _network(text: str) -> dict[str, Any]:
     """``name=…,alias=…`` or a plain name."""
     if "=" not in text:
@@ -55,6 +63,8 @@ def _network(text: str) -> dict[str, Any]:
             found.setdefault(key, []).append(value.strip())
         elif key == "name" or key in _TEXTS:
             found[key] = value.strip()
+        elif key == "gw-priority":
+            found[key] = priority(value.strip(), f"--network {text}")
         elif key == "driver-opt":
             option, _, setting = value.partition("=")
             found.setdefault(key, {})[option.strip()] = setting.strip()
@@ -94,6 +104,8 @@ def _endpoint(network: Mapping[str, Any]) -> dict[str, Any]:
             (ipam if member in ("LinkLocalIPs", "IPv4Address", "IPv6Address") else found)[member] = network[key]
     if ipam:
         found["IPAMConfig"] = ipam
+    if "gw-priority" in network:
+        found["GwPriority"] = network["gw-priority"]
     if "driver-opt" in network:
         found["DriverOpts"] = network["driver-opt"]
     return found

@@ -27,6 +27,13 @@ _LOOK_ANYWAY_S: Final = 10.0
 """Where changes are told: should RUN be another one by now."""
 
 _SECOND_NS: Final = 1_000_000_000
+_KINDS: Final = {
+    answering.JSON: b"",
+    "application/jsonl": b"",
+    "application/x-ndjson": b"",
+    "application/json-seq": b"\x1e",
+}
+"""Content types that may be asked for, and with what each document begins (RFC 7464)."""
 
 
 @bp.get("/events")
@@ -42,7 +49,9 @@ def events() -> flask.Response:
     earliest = since or time.time_ns()
     reader.read(since_ns=earliest, until_ns=until, filters=filters, follow=False)  # raises for wrong filters
     changes = pump().changes
-    return follow(answering.JSON, _following(engine, reader, changes, earliest, until, filters, asking.version()))
+    kind = flask.request.accept_mimetypes.best_match(_KINDS, answering.JSON)
+    begin = _KINDS[kind]
+    return follow(kind, _following(engine, reader, changes, earliest, until, filters, asking.version(), begin))
 
 
 def _following(
@@ -53,10 +62,11 @@ def _following(
     until: int,
     filters: Any,
     version: Version,
+    begin: bytes,
 ) -> Callable[[Follower], Any]:
     def more() -> bytes:
         found = reader.read(since_ns=earliest, until_ns=until, filters=filters, follow=False)
-        return b"".join(_line(event, version) for event in found)
+        return b"".join(begin + _line(event, version) for event in found)
 
     async def serve(follower: Follower) -> None:
         with changes.of(f"{engine.places.run}/events") as watched:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import flask
 
@@ -19,6 +19,9 @@ from engine.filters import checked
 from engine.times import asked_moment
 from images.errors import ImageNotFoundError
 
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
 bp = flask.Blueprint("images", __name__)
 
 
@@ -27,28 +30,52 @@ def listed() -> flask.Response:
     """Those that fit."""
     engine = asking.engine()
     version = asking.version()
-    users = None
-    if has("containers-counted", version):
-        users = Counter(each["ImageID"] for each in engine.containers(every=True))
+    containers = None
+    if asking.flag("manifests") or has("containers-counted", version):
+        containers = _containers(engine)
     with imagedocs.opened(engine) as store:
-        found = imagedocs.listed(store, asking.filters(), shared=asking.flag("shared-size"), users=users)
+        found = imagedocs.listed(
+            store,
+            asking.filters(),
+            shared=asking.flag("shared-size"),
+            users=containers if has("containers-counted", version) else None,
+            manifests=containers if asking.flag("manifests") else None,
+        )
     if not has("empty-tags", version):
         found = imagedocs.with_none(found)
     return answering.document(found, kind="images")
 
 
+def _containers(engine: Engine) -> dict[str, list[str]]:
+    """The IDs of the containers of each image."""
+    found: dict[str, list[str]] = {}
+    for each in engine.containers(every=True):
+        found.setdefault(each["ImageID"], []).append(each["Id"])
+    return found
+
+
 @bp.get("/images/<path:name>/json")
 def inspect(name: str) -> flask.Response:
-    """All about one."""
-    with imagedocs.opened(asking.engine()) as store:
-        return answering.document(imagedocs.inspected(store, imagedocs.found(store, name)), kind="image")
+    """All about one. manifests: with all that its index names."""
+    engine = asking.engine()
+    platform = asking.platform() if has("image-of-platform", asking.version()) else None
+    is_whole = asking.flag("manifests")
+    if platform is not None and is_whole:
+        raise bad("conflicting options: manifests and platform options cannot both be set")
+    with imagedocs.opened(engine) as store:
+        image = imagedocs.found(store, name, platform)
+        document = imagedocs.inspected(store, image)
+        if is_whole:
+            document |= imagedocs.of_index(store, image, _containers(engine))
+        return answering.document(document, kind="image")
 
 
 @bp.get("/images/<path:name>/history")
 def history(name: str) -> flask.Response:
     """How it was made."""
+    platform = asking.platform() if has("history-of-platform", asking.version()) else None
     with imagedocs.opened(asking.engine()) as store:
-        return answering.document(imagedocs.history(store, imagedocs.found(store, name)))
+        return answering.document(imagedocs.history(store, imagedocs.found(store, name, platform)))
 
 
 @bp.post("/images/<path:name>/tag")
@@ -88,12 +115,13 @@ def remove(name: str) -> flask.Response:
 def prune() -> flask.Response:
     """Remove those without a name; with dangling=false all that no container is of."""
     wanted = checked(asking.filters(), ("dangling", "until", "label", "label!"))
-    if wanted.get("label") or wanted.get("label!"):
-        raise not_done("a prune of images by their labels is not done: name them")
     dangling = (wanted.get("dangling") or ["true"])[-1].lower() in ("1", "true")
     moments = [asked_moment(text) / 1e9 for text in wanted.get("until", ())]
     with imagedocs.opened(asking.engine()) as store:
-        report = store.images.prune(all_unused=not dangling, until=min(moments) if moments else None)
+        among = None
+        if wanted.get("label") or wanted.get("label!"):
+            among = imagedocs.with_labels(store, wanted.get("label", ()), wanted.get("label!", ()))
+        report = store.images.prune(all_unused=not dangling, until=min(moments) if moments else None, among=among)
     return answering.document({"ImagesDeleted": _told(report.lines) or None, "SpaceReclaimed": report.freed_bytes})
 
 
@@ -102,8 +130,8 @@ def _told(lines: list[str]) -> list[dict[str, str]]:
     found = []
     for line in lines:
         word, _, what = line.partition(": ")
-        if word in ("Untagged", "Deleted"):
-            found.append({word: what})
+        if word.capitalize() in ("Untagged", "Deleted"):
+            found.append({word.capitalize(): what})
     return found
 
 

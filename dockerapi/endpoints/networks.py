@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import flask
 
 from dockerapi import answering, asking
+from engine import subnets
 from engine.engine import Engine
 from engine.errors import ContainerNotFoundError
 
 bp = flask.Blueprint("networks", __name__)
+
+_ADDRESSES: Final = ("IPv4Address", "IPv6Address")
+_MOST: Final = (1 << 64) - 1
+"""Clients read 64 bits."""
 
 
 @bp.get("/networks")
@@ -23,10 +30,24 @@ def inspect(ref: str) -> flask.Response:
     """One, with the containers that are in it."""
     engine = asking.engine()
     found = {**engine.networks.inspect(ref), "EnableIPv4": True}
+    found["Status"] = {"IPAM": {"Subnets": _use(found)}}
     found["Containers"] = {
         identity: place for identity, place in found["Containers"].items() if _is_running(engine, identity)
     }
     return answering.document(found, kind="network")
+
+
+def _use(document: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """How many addresses of each subnet are in use, and left for containers."""
+    pools = document["IPAM"]["Config"]
+    taken = [place[kind].partition("/")[0] for place in document["Containers"].values() for kind in _ADDRESSES]
+    for pool in pools:
+        taken += [pool.get("Gateway", ""), *pool.get("AuxiliaryAddresses", {}).values()]
+    found = {}
+    for pool in pools:
+        used, left = subnets.used_of(pool["Subnet"], pool.get("IPRange", ""), filter(None, taken))
+        found[pool["Subnet"]] = {"IPsInUse": used, "DynamicIPsAvailable": min(left, _MOST)}
+    return found
 
 
 def _is_running(engine: Engine, identity: str) -> bool:

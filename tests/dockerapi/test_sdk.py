@@ -34,6 +34,15 @@ def _run(client: Any, *command: str, **options: Any) -> Any:
     return client.containers.run(BUSYBOX_NAME, list(command), labels={"of": "sdk"}, **options)
 
 
+def _tar(name: str, content: bytes) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return data.getvalue()
+
+
 def test_a_container_in_the_foreground(client: Any) -> None:
     assert _run(client, "echo", "hello") == b"hello\n"
     with pytest.raises(docker.errors.ContainerError) as caught:
@@ -65,12 +74,7 @@ def test_a_life(client: Any) -> None:
 
 def test_files(client: Any) -> None:
     container = _run(client, "sleep", "1000", detach=True)
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        member = tarfile.TarInfo("put")
-        member.size = 4
-        tar.addfile(member, io.BytesIO(b"text"))
-    assert container.put_archive("/tmp", data.getvalue())
+    assert container.put_archive("/tmp", _tar("put", b"text"))
     pieces, told = container.get_archive("/tmp/put")
     assert (told["name"], told["size"]) == ("put", 4)
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
@@ -97,6 +101,19 @@ def test_images(client: Any) -> None:
         client.images.get("nothing-like-this")
     with pytest.raises(docker.errors.ImageNotFound):
         client.containers.create("nothing-like-this")
+
+
+def test_a_prune_takes_the_images_of_a_label_and_tells_which(api: Api) -> None:
+    client = docker.DockerClient(f"unix://{api.socket}", timeout=stretched(60))
+    for label in ("a", "b"):
+        client.api.import_image_from_data(_tar("put", b"text"), changes=[f"LABEL prune={label}"])
+    wanted = {"dangling": True, "label": ["prune"], "label!": ["prune=b"]}
+    gone = client.images.prune(filters=wanted)["ImagesDeleted"]
+    assert [list(each) for each in gone] == [["Deleted"]]
+    (left,) = client.images.list(filters={"label": "prune"})
+    assert left.labels["prune"] == "b"
+    client.images.remove(left.id)
+    client.close()
 
 
 def test_networks_and_volumes(client: Any) -> None:

@@ -307,6 +307,17 @@ def test_waiting_for_a_removal_ends_with_it(api: Api, name: str) -> None:
     eventually(lambda: api.docker("inspect", name).returncode == 1)
 
 
+def test_events_come_as_the_client_accepts_them(api: Api, name: str) -> None:
+    api.docker("create", "--name", name, BUSYBOX_NAME, "true", check=True)
+    for kind, begin in (("application/json-seq", b"\x1e{"), ("application/jsonl", b"{"), ("text/html", b"{")):
+        with Client(api) as client:
+            client.more = f"Accept: {kind}\r\n".encode()
+            _, headers = client.ask(f"GET /events?since=1&until={time.time() + 0.1}")
+            assert headers["content-type"] == (kind if "json" in kind else "application/json")
+            client.file.readline()
+            assert client.file.readline().startswith(begin)
+
+
 def test_statistics_come_each_second_and_end_with_the_client(api: Api, name: str) -> None:
     api.docker("run", "-d", "--name", name, BUSYBOX_NAME, "sleep", "1000", check=True)
     with Client(api) as client:

@@ -21,7 +21,7 @@ from containers.errors import NamespaceError, NetworkError
 from containers.keeper import dnswire, ranges
 from containers.netspaces import inside
 from core import ofdlocks
-from engine import lifecycle, making, published, records, subnets
+from engine import lifecycle, making, published, records, spec, subnets, wiring
 from engine.callers import Caller
 from engine.engine import Engine
 from engine.errors import ConflictError, ContainerNotFoundError, InvalidRequestError, NetworkNotFoundError, NotDoneError
@@ -155,6 +155,25 @@ def test_a_network_of_the_schema_before_has_no_range(tmp_path: Path, monkeypatch
     (row,) = new.networks()
     assert (row.name, row.subnet, row.range, row.range6, row.auxiliary) == ("mine", "10.97.0.0/16", "", "", {})
     new.close()
+
+
+def test_the_way_out_goes_by_the_place_of_the_highest_priority(engine: Engine) -> None:
+    for name in ("first", "second", "third"):
+        network(engine, name)
+    network(engine, "closed", Internal=True)
+    places: dict[str, Any] = {"first": {}, "second": {"GwPriority": 7}, "third": {"GwPriority": 7}}
+    places["closed"] = {"GwPriority": 9}
+    asked = {"EndpointsConfig": places}
+    engine.create("one", {"Image": "app", "HostConfig": {"NetworkMode": "first"}, "NetworkingConfig": asked})
+    row = engine.records.container("one")
+    told = wiring.told(engine.places, engine.records, row, spec.read(engine.directory(row.id)))
+    assert [each["called"] for each in told["endpoints"] if each["gateway"]] == ["second"]
+    shown = engine.inspect("one")["NetworkSettings"]["Networks"]
+    assert {name: place["GwPriority"] for name, place in shown.items()} == {
+        "first": 0, "second": 7, "third": 7, "closed": 9,
+    }  # fmt: skip
+    with pytest.raises(InvalidRequestError, match="gw-priority"):
+        engine.connect("first", "one", {"GwPriority": 1 << 40})
 
 
 def test_why_a_container_could_not_be_started_is_in_its_state(engine: Engine) -> None:

@@ -20,6 +20,7 @@ from cli.options import pairs
 @click.option("--link-local-ip", "link_local", metavar="ADDRESS", multiple=True, help="Refused: they are the host's.")
 @click.option("--alias", "aliases", metavar="NAME", multiple=True, help="One more name of it there.")
 @click.option("--link", "links", metavar="NAME[:ALIAS]", multiple=True, help="Another container, by a name of its own.")
+@click.option("--gw-priority", "priority", metavar="N", default=0, type=int, help="The way out goes by the highest.")
 @click.option("--driver-opt", "driver_options", metavar="NAME=VALUE", multiple=True, help="Refused: there are none.")
 @click.pass_obj
 def command(
@@ -32,6 +33,7 @@ def command(
     link_local: Sequence[str],
     aliases: Sequence[str],
     links: Sequence[str],
+    priority: int,
     driver_options: Sequence[str],
 ) -> None:
     """Connect a container to one more network."""
@@ -39,6 +41,7 @@ def command(
     settings = {
         "Aliases": list(aliases),
         "Links": link_pairs(links),
+        "GwPriority": priority,
         "DriverOpts": pairs(driver_options, "--driver-opt"),
         "IPAMConfig": addresses if any(addresses.values()) else None,
     }
