@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS")
     parser.add_argument("--pages", default="", metavar="ADDRESS")
     parser.add_argument("--pages-user", default=WEB_USER, metavar="NAME")
+    parser.add_argument("--handed", default="", metavar="PATH", help="Where a service hands connections over.")
     add_to(parser)
     options = parser.parse_args()
     log_to_terminal()
@@ -33,7 +34,9 @@ def main() -> int:
         if os.geteuid() != 0 or not namespaces.is_initial():
             _gather(places)
         terms = Terms.of(options)
-        listeners = Listeners.open(options.listen, places, terms, Pages.of(options.pages, options.pages_user))
+        listeners = Listeners.open(
+            options.listen, places, terms, Pages.of(options.pages, options.pages_user), options.handed
+        )
     except ShiplapError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1

@@ -44,15 +44,18 @@ class Listeners:
 
     fds: unix sockets, open, for gunicorn.
     tcp: others, for the gate (``dockerapi.tcp``). door: the unix socket to which the gate connects; None without any.
+    handed: for the gate, too: a unix socket at which a service hands its clients' connections over; empty without one.
     narrow: what connections by the door for pages say of where they came in; "" without one.
     """
 
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.tcp: list[int] = []
+        self.handed: list[int] = []
         self.door: Path | None = None
         self.narrow = ""
         self._pages: Path | None = None
+        self._handed: Path | None = None
         self._own: list[_Own] = []
         self._hosts: list[str] = []
 
@@ -64,9 +67,12 @@ class Listeners:
         return found
 
     @classmethod
-    def open(cls, addresses: Sequence[str], places: Places, terms: Terms, pages: Pages | None = None) -> Self:
+    def open(
+        cls, addresses: Sequence[str], places: Places, terms: Terms, pages: Pages | None = None, handed: str = ""
+    ) -> Self:
         """Listen at these: ``unix:///PATH``, ``tcp://HOST:PORT``, ``fd://``; none: systemd's, else RUN.sock.
 
+        handed: a path, where this process's user hands connections over; "" for none.
         Raises AddressError, TermsError, ListenError, SettingsError.
         """
         passed = _from_systemd(os.environ)
@@ -76,7 +82,12 @@ class Listeners:
         try:
             for address in addresses:
                 found._add(address, passed, terms)
-            if found.tcp:
+            if handed:
+                found._handed = Path(handed)
+                sock, made = _listening(found._handed, os.geteuid())
+                found.handed.append(sock.detach())
+                found._own.append(made)
+            if found.tcp or found.handed:
                 terms.check(found._hosts)
                 found.door = found._add_unix(places.run.parent / f"{places.run.name}.tcp.sock")
             if pages is not None:
@@ -119,7 +130,7 @@ class Listeners:
         for each in self._own:
             if each.path == self._pages:
                 sys.stderr.write(f"shiplap engine: SHIPLAP_ENGINE=unix://{each.path}\n")
-            elif each.path != self.door:
+            elif each.path not in (self.door, self._handed):
                 sys.stderr.write(f"shiplap engine: DOCKER_HOST=unix://{each.path}\n")
         for fd in self.tcp:
             sys.stderr.write(f"shiplap engine: DOCKER_HOST=tcp://{_address_of(fd)}\n")

@@ -151,7 +151,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._settings = settings
         self._doors = doors
         self._listeners = listeners
-        self.keeping = Keeping(listeners.tcp, terms, str(listeners.door))
+        self.keeping = Keeping([*listeners.tcp, *listeners.handed], terms, str(listeners.door))
         self._manager = ServiceManager.from_environ()
         super().__init__()
 

@@ -73,6 +73,11 @@ class Places(NamedTuple):
             return self.run.parent / f"{self.run.name}.sock"
         return self.run / "docker.sock"
 
+    @property
+    def handed(self) -> Path:
+        """Where a service hands connections of docker's clients over."""
+        return self.run.parent / f"{self.run.name}.handed.sock"
+
     def container(self, identity: str) -> Path:
         """The directory of a container."""
         return self.containers / identity

@@ -6,6 +6,7 @@ import argparse
 import logging
 import logging.config
 import sys
+from pathlib import Path
 from typing import Final
 
 from core.errors import ShiplapError
@@ -28,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m web", description="Serve Shiplap's API and registry.")
     parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="[default: %(default)s]")
     parser.add_argument("--no-welcome", action="store_true", help="Whoever starts this tells the first link.")
+    parser.add_argument("--engine-door", metavar="PATH", help="Who serves docker's clients takes connections there.")
     options = parser.parse_args()
     logging.config.dictConfig(configuration())
     try:
@@ -62,7 +64,7 @@ def main() -> int:
 
     from web.server import Server
 
-    Server(service_settings, settings, welcome).run()
+    Server(service_settings, settings, welcome, Path(options.engine_door) if options.engine_door else None).run()
     return 0
 
 

@@ -26,9 +26,11 @@ from pipelines.jsonlogs import configuration
 from pipelines.owning.ownership import OUTPUTS
 from registry.server.app import application
 from registry.server.impatience import Impatient
+from registry.server.listening.connection import Connection
 from registry.server.listening.worker import ListeningWorker
 from web.app import create_app, with_registry, with_repositories
 from web.backing import hub_of
+from web.engines.handing import Handing
 from web.gitserving.application import GitServing
 from web.guard.proxies import BehindProxies
 from web.hooks.pending import PendingThread
@@ -59,7 +61,12 @@ class Worker(ListeningWorker):
     def init_process(self) -> None:
         end_with_parent(self.ppid)
         self.proxies = self.app.proxies
+        self.handing: Handing | None = self.app.handing
         super().init_process()
+
+    def gives_away(self, conn: Connection) -> bool:
+        """docker's clients are the engine's, where this service has one."""
+        return self.handing is not None and self.handing.took(conn.sock, conn.received)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         application = getattr(self, "wsgi", None)  # there is none while the worker starts
@@ -80,11 +87,20 @@ class _Application:
 
 
 class Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """Gunicorn with our settings instead of its command line. welcome: gets the URL as soon as it is known."""
+    """Gunicorn with our settings instead of its command line.
+
+    welcome: gets the URL as soon as it is known.
+    door: of the engine's gate, which serves docker's clients at this port; None: there is none.
+    """
 
     def __init__(
-        self, service_settings: ServiceSettings, settings: WebSettings, welcome: Callable[[str], None] | None = None
+        self,
+        service_settings: ServiceSettings,
+        settings: WebSettings,
+        welcome: Callable[[str], None] | None = None,
+        door: Path | None = None,
     ) -> None:
+        self.handing = Handing(door) if door else None
         self._service_settings = service_settings
         self._settings = settings
         self._welcome = welcome

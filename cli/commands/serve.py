@@ -43,8 +43,11 @@ _log: Final = logging.getLogger(__name__)
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="[default: 127.0.0.1:8080]")
 @click.option("--concurrency", type=click.IntRange(1, 64), default=2, help="Runs at the same time.  [default: 2]")
 @click.option("--engine", is_flag=True, help="Serve the Docker Engine API, too, as 'shiplap engine' does.")
+@click.option(
+    "--token-users", metavar="FILE", help="With --engine: lines NAME USER: whose tokens open it, and who of this host."
+)
 @click.pass_obj
-def command(root: str | None, *, listen: str, concurrency: int, engine: bool) -> int:
+def command(root: str | None, *, listen: str, concurrency: int, engine: bool, token_users: str | None) -> int:
     """Serve builds to a team: API, queue, worker, logs and registry.
 
     All of it is on one port. Redis is started and looked after, on a socket of its own, unless SHIPLAP_REDIS_URL names
@@ -68,6 +71,9 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
     require_fit(str(settings.root))
     if engine and os.geteuid() != 0:
         raise CommandError("--engine is for root's service", hint="without root, start shiplap engine beside it")
+    if token_users and not engine:
+        raise CommandError("--token-users says who has an engine: --engine is missing")
+    door = Places.of(settings.root).handed if token_users else None
     parts = [*_PARTS, _PART_OF_ENGINE] if engine else _PARTS
     programs = functools.partial(Programs, parts, _NEEDED_LATER)
     with _alone(settings.root), Supervisor(lambda: lasting(settings.root), programs) as supervisor:
@@ -85,7 +91,7 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
         shown = {} if settings.engine or not engine else {"SHIPLAP_ENGINE": f"unix://{Places.of(settings.root).api}"}
         web = Child(
             "the web process",
-            ["--listen", listen, "--no-welcome"],
+            ["--listen", listen, "--no-welcome", *([f"--engine-door={door}"] if door else [])],
             _WEB_S,
             url_file.exists,
             environment | shown,
@@ -107,7 +113,10 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool) ->
         )
         supervisor.start(worker, timeout_s=_START_S)
         if engine:
-            supervisor.start(_engine(settings.root, environment), timeout_s=_START_S)
+            terms = (
+                [f"--tokens={url}", f"--token-users={token_users}", f"--handed={door}", "--insecure"] if door else []
+            )
+            supervisor.start(_engine(settings.root, environment, terms if door else []), timeout_s=_START_S)
         Welcome(url, settings.public_url or url, settings.root, token_file, first_link).say(sys.stdout)
         manager.ready()
         supervisor.run()
@@ -156,12 +165,12 @@ def _redis(root: Path) -> Child:
     return Child("Redis", ["redis-server", *arguments], 5.0, lambda: _answers(path))
 
 
-def _engine(root: Path, environment: Mapping[str, str]) -> Child:
-    """The engine's API. What systemd passed to us, if anything, is not for it."""
+def _engine(root: Path, environment: Mapping[str, str], terms: list[str]) -> Child:
+    """The engine's API. What systemd passed to us, if anything, is not for it. terms: of clients at our port."""
     path = Places.of(root).api
     return Child(
         "the engine's API",
-        ["--listen", f"unix://{path}"],
+        ["--listen", f"unix://{path}", *terms],
         _ENGINE_S,
         lambda: _answers(path),
         environment,

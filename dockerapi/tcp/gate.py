@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from core import duplex
-from core.duplex import Duplex, Secured
+from core.duplex import PIECE, Duplex, Secured
 from dockerapi.errors import ApiError
 from dockerapi.tcp.naming import MOST_HEAD_BYTES, Named, Tokens, of_certificate, of_host, read_head, refusal
 from dockerapi.tcp.terms import Terms, TermsError
@@ -32,6 +32,8 @@ _KNOWN_S: Final = 20.0
 """So long a client has for its handshake and for its request's head; the service of the tokens has its own time."""
 
 _TOLD_S: Final = 60.0
+_HANDED_S: Final = 4.0
+_MOST_HANDED: Final = 1 << 20
 _PAUSE_S: Final = 0.1
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -56,7 +58,7 @@ class Gate:
         self._users: Counter[str] = Counter()
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
-        """Take connections until cancelled."""
+        """Take connections until cancelled. Of listeners those at unix sockets get connections from a service."""
         await asyncio.gather(*(self._take(listener) for listener in listeners))
 
     async def _take(self, listener: socket.socket) -> None:
@@ -76,12 +78,10 @@ class Gate:
             elif len(self._tasks) >= _MOST:
                 sock.close()
                 continue
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                for option, value in _KEEPALIVE:
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            task = loop.create_task(self._admit(sock, str(address[0])))
+            if listener.family == socket.AF_UNIX:
+                task = loop.create_task(self._admit_handed(sock))
+            else:
+                task = loop.create_task(self._admit(_client(sock, self._current()), str(address[0])))
             self._tasks.add(task)
             self._unknown[task] = None
             task.add_done_callback(self._ended)
@@ -101,9 +101,20 @@ class Gate:
         self._tasks.discard(task)
         self._unknown.pop(task, None)
 
-    async def _admit(self, sock: socket.socket, address: str) -> None:
-        context = self._current()
-        client = Duplex(sock) if context is None else Secured(sock, context)
+    async def _admit_handed(self, sock: socket.socket) -> None:
+        """A service's connection, by which it hands one of its clients over."""
+        loop = asyncio.get_running_loop()
+        with sock:
+            try:
+                handed, early = await loop.run_in_executor(self._askers, _handed, sock)
+            except OSError as error:
+                _log.info("a connection was not handed over: %s", error)
+                return
+        client = _client(handed, None)
+        client.put_back(early)
+        await self._admit(client, "the service's client")
+
+    async def _admit(self, client: Duplex, address: str) -> None:
         try:
             found = await self._recognised(client)
             if isinstance(found, ApiError):
@@ -200,6 +211,34 @@ def _rights_of(named: Named) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def _client(sock: socket.socket, context: ssl.SSLContext | None) -> Duplex:
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):  # it has gone already, or came by a unix socket
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return Duplex(sock) if context is None else Secured(sock, context)
+
+
+def _handed(sock: socket.socket) -> tuple[socket.socket, bytes]:
+    """A client's connection, and what was read of it. Raises OSError."""
+    sock.settimeout(_HANDED_S)
+    data, fds, _, _ = socket.recv_fds(sock, PIECE, 1)
+    if not fds:
+        raise ConnectionError("no descriptor came")
+    client = socket.socket(fileno=fds[0])
+    try:
+        while more := sock.recv(PIECE):
+            data += more
+            if len(data) > _MOST_HANDED:
+                raise ConnectionError("more came than a request's beginning")
+    except BaseException:
+        client.close()
+        raise
+    return client, data
 
 
 def _this_task() -> asyncio.Task[None]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shlex
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cli.commands.compose import environment, found
 from cli.errors import CommandError
+from core.settings import ServiceSettings
 from engine.places import Places
+from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.containers import end_containers
 from tests.toolkit.engineapi import Api
@@ -147,19 +151,59 @@ def test_dial_stdio_ends_with_its_client_although_the_engine_says_nothing(short_
                 assert dialled.wait(stretched(20)) == 0
 
 
+def _look_by_token(shiplap: Shiplap, folder: Path, log: Path) -> None:
+    """What a service's engine shows at the service's own port."""
+    with Service.open(ServiceSettings.from_environ(root=str(shiplap.root))) as opened:
+        opened.users.create("ana", "member")
+        _, token = opened.tokens.create("hers", ("build",), None, owner="ana")
+    url = (shiplap.root / "serve" / "url").read_text().strip()
+    port = url.rpartition(":")[2]
+    with closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=stretched(20))) as asking:
+        for method, path, status in (("GET", "/healthz", 200), ("POST", "/session", 404), ("GET", "/_ping", 401)):
+            asking.request(method, path)  # on one connection, which the last one takes along
+            answer = asking.getresponse()
+            assert (answer.read() != b"", answer.status) == (True, status), path
+    (folder / "config.json").write_text(json.dumps({"HttpHeaders": {"Authorization": f"Bearer {token}"}}))
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "DOCKER_CONFIG": str(folder)}
+    sent = os.urandom(300_000)
+    for path in ("", "/engine"):
+        ran = subprocess.run(
+            ["docker", "run", "-i", "--rm", "--network", "none", BUSYBOX_NAME, "cat"], input=sent,
+            capture_output=True, env={**env, "DOCKER_HOST": f"tcp://127.0.0.1:{port}{path}"}, timeout=stretched(120),
+        )  # fmt: skip
+        assert (ran.returncode, ran.stdout == sent) == (0, True), ran.stderr.decode() + log.read_text()
+    (folder / "Dockerfile").write_text(f"FROM {BUSYBOX_NAME}\nRUN echo built by her token\n")
+    far = folder / "far.sock"
+    words = [*COMMAND, "system", "forward", url, "--listen", f"unix://{far}"]
+    with subprocess.Popen(words, env={**env, "SHIPLAP_TOKEN": token}, stderr=subprocess.PIPE) as forwarding:
+        assert forwarding.stderr is not None
+        assert b"DOCKER_HOST" in forwarding.stderr.readline()
+        ran = subprocess.run(
+            ["docker", "build", "-f", folder / "Dockerfile", folder], env={**env, "DOCKER_HOST": f"unix://{far}"},
+            capture_output=True, timeout=stretched(120),
+        )  # fmt: skip
+        forwarding.terminate()
+    assert b"built by her token" in ran.stderr, ran.stderr
+
+
 @pytest.mark.usefixtures("privileged")
-def test_a_services_engine_leaves_its_containers_running(busybox_tar: Path, tmp_path: Path, short_path: Path) -> None:
+def test_a_services_engine_is_at_its_port_by_token_and_leaves_its_containers_running(
+    busybox_tar: Path, tmp_path: Path, short_path: Path
+) -> None:
     shiplap = Shiplap(short_path / "root")
     shiplap("image", "import", busybox_tar, BUSYBOX_NAME)
     path = Places.of(shiplap.root).api
-    log = tmp_path / "log"
+    log, users = tmp_path / "log", tmp_path / "users"
+    users.write_text("ana root\n")
+    words = [*COMMAND, "serve", "--engine", "--token-users", str(users), "--listen", "127.0.0.1:0"]
     with log.open("wb") as file:
         service = subprocess.Popen(
-            [*COMMAND, "serve", "--engine", "--listen", "127.0.0.1:0"], env=shiplap.environment(None), stdout=file,
-            stderr=file, start_new_session=True,
-        )  # fmt: skip
+            words, env=shiplap.environment(None), stdout=file, stderr=file, start_new_session=True
+        )
     try:
         eventually(lambda: "Open" in log.read_text() or path.is_socket(), timeout_s=120)
+        eventually(lambda: Places.of(shiplap.root).handed.is_socket())
+        _look_by_token(shiplap, tmp_path, log)
         docker = ["docker", "-H", f"unix://{path}"]
         ran = subprocess.run(
             [*docker, "run", "-d", "--network", "none", "--name", "stays", BUSYBOX_NAME, "sleep", "1000"],

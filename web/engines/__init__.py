@@ -7,6 +7,7 @@
     samples     the last minutes of processors and memory, for as long as somebody looks
     entering    a command in a container, for a terminal
     engines     all of that behind one door
+    handing     connections of docker's clients, handed to the gate of an engine
 
 Who may ask for what is decided by ``web.pages``; the engine sees the web process's user, whoever looks. This street
 asks for what pages show and do, and for nothing else: it makes no containers.

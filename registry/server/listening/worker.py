@@ -82,6 +82,13 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
         super().init_process()
 
+    def gives_away(self, conn: Connection) -> bool:
+        """Whether somebody else, who has a copy of the socket, answers this request and all that follows. For
+        subclasses: ``conn.received`` begins with its head.
+        """
+        del conn
+        return False
+
     # The listener: what gunicorn's loop calls.
 
     def accept(self, listener: Any) -> None:
@@ -232,6 +239,9 @@ class ListeningWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
                 self._refuse(conn, _TOO_LARGE)
                 return True
             return False
+        if not self.cfg.is_ssl and self.gives_away(conn):
+            self._drop(conn)
+            return True
         if head.body is None or head.body > _AHEAD_BYTES:
             conn.heavy = True
         elif len(conn.received) < head.size + head.body:
