@@ -21,6 +21,7 @@ from dockerapi.errors import ApiError, bad
 from dockerapi.imagedocs import client_config
 from dockerapi.lines import Lines, streamed
 from images.oci import decode_index
+from images.store import Store
 from registry.client import (
     FINAL_STATES,
     Client,
@@ -34,13 +35,14 @@ from registry.client import (
 )
 from registry.client.finding import Finder
 from registry.client.lazy import RegistryLayers
-from registry.client.repository import is_index
+from registry.client.repository import Repository, is_index
 from registry.credentials import Credentials
 from registry.errors import UnauthorizedError
 
 bp = flask.Blueprint("transfers", __name__)
 
 _BAR: Final = 50
+_MOST_TAGS: Final = 10_000
 
 
 @bp.post("/images/create")
@@ -48,19 +50,21 @@ def create() -> flask.Response:
     """Pull an image, or import one from a tar."""
     if asking.text("fromSrc"):
         return import_tar()
-    reference = _reference(asking.text("fromImage"), asking.text("tag"))
+    name, tag = asking.text("fromImage"), asking.text("tag")
+    asked = _reference(name, tag)
     engine, platform = asking.engine(), asking.platform()
     config, credentials = client_config(engine), _given()
 
     def work(lines: Lines) -> None:
         with imagedocs.opened(engine) as store, _client(config, credentials, lines.cancelled) as client:
             store.layers.source = RegistryLayers(store, client)
-            pulled = pull(reference, store, client=client, platform=platform, monitor=_Progress(lines, _PULLING))
-            lines.put({"status": f"Digest: {pulled.digest}"})
-            done = "Downloaded newer image for" if pulled.fresh else "Image is up to date for"
-            lines.put({"status": f"Status: {done} {reference.familiar}"})
-            labels = pulled.image.config.config.labels
-        imagedocs.note(engine, "pull", reference.familiar, reference.familiar, labels)
+            for reference in _of_registry(client, asked) if _is_every(name, tag) else [asked]:
+                pulled = pull(reference, store, client=client, platform=platform, monitor=_Progress(lines, _PULLING))
+                lines.put({"status": f"Digest: {pulled.digest}"})
+                done = "Downloaded newer image for" if pulled.fresh else "Image is up to date for"
+                lines.put({"status": f"Status: {done} {reference.familiar}"})
+                labels = pulled.image.config.config.labels
+                imagedocs.note(engine, "pull", reference.familiar, reference.familiar, labels)
 
     return streamed(work)
 
@@ -68,21 +72,45 @@ def create() -> flask.Response:
 @bp.post("/images/<path:name>/push")
 def send(name: str) -> flask.Response:
     """Send an image to the registry that its name begins with."""
-    reference = _reference(name, asking.text("tag"))
+    tag = asking.text("tag")
+    asked = _reference(name, tag)
     engine, platform = asking.engine(), asking.platform()
     config, credentials = client_config(engine), _given()
     with imagedocs.opened(engine) as store:
-        imagedocs.found(store, reference.familiar)
+        references = _of_store(store, asked) if _is_every(name, tag) else [asked]
+        for reference in references:
+            imagedocs.found(store, reference.familiar)
 
     def work(lines: Lines) -> None:
         with imagedocs.opened(engine) as store, _client(config, credentials, lines.cancelled) as client:
             store.layers.source = RegistryLayers(store, client)
-            pushed = push(reference, store, client=client, platform=platform, monitor=_Progress(lines, _PUSHING))
-            aux = {"Tag": reference.tag or "", "Digest": str(pushed.digest), "Size": pushed.size_bytes}
-            lines.put({"progressDetail": {}, "aux": aux})
-        imagedocs.note(engine, "push", reference.familiar, reference.familiar)
+            for reference in references:
+                pushed = push(reference, store, client=client, platform=platform, monitor=_Progress(lines, _PUSHING))
+                aux = {"Tag": reference.tag or "", "Digest": str(pushed.digest), "Size": pushed.size_bytes}
+                lines.put({"progressDetail": {}, "aux": aux})
+                imagedocs.note(engine, "push", reference.familiar, reference.familiar)
 
     return streamed(work)
+
+
+def _is_every(name: str, tag: str) -> bool:
+    """Whether all tags of a repository are meant: docker's command line names one unless it is told ``-a``."""
+    named = Reference.parse(name)
+    return not tag and named.tag is None and named.digest is None
+
+
+def _of_registry(client: Client, name: Reference) -> list[Reference]:
+    """The tags that a registry has of a repository; where it tells none, the one that is taken otherwise."""
+    for endpoint in client.endpoints(name, mirrors=True):
+        if tags := Repository(client, endpoint, name.path).tags(_MOST_TAGS):
+            return [_reference(name.familiar_name, tag) for tag in tags]
+    return [name]
+
+
+def _of_store(store: Store, name: Reference) -> list[Reference]:
+    """The tags that are here of a repository; where there is none, the one that is taken otherwise."""
+    names = (each for image in store.images.list() for each in image.names)
+    return sorted((each for each in names if each.name == name.name), key=str) or [name]
 
 
 @bp.get("/distribution/<path:name>/json")

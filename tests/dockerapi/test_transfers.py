@@ -14,7 +14,7 @@ from tests.toolkit.bounds import stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.foreign import run_tool
 from tests.toolkit.registries import DebianRegistry, debian_registry
-from tests.toolkit.shiplap import BUSYBOX_NAME
+from tests.toolkit.shiplap import BUSYBOX_NAME, Shiplap
 
 pytestmark = pytest.mark.usefixtures("privileged")
 
@@ -54,6 +54,30 @@ def test_an_image_that_is_missing_is_pulled_by_run(api: Api, registry: DebianReg
     assert (ran.returncode, ran.stdout) == (0, "here\n"), ran.stderr
     assert "Pulling from team/wanted" in ran.stderr
     api.docker("rmi", name, check=True)
+
+
+def test_one_client_has_several_engines_and_one_pulls_what_another_pushed(
+    api: Api, registry: DebianRegistry, tmp_path: Path, short_path: Path
+) -> None:
+    other = Api(Shiplap(tmp_path / "root"), short_path)
+    other.start()
+    try:
+        for context, engine in (("one", api), ("other", other)):
+            api.docker("context", "create", context, "--docker", f"host=unix://{engine.socket}", check=True)
+        chosen = {"DOCKER_HOST": ""}
+        name = f"{registry.host}/team/several"
+        for tag in ("1", "2"):
+            api.docker("--context", "one", "tag", BUSYBOX_NAME, f"{name}:{tag}", env=chosen, check=True)
+        api.docker("--context", "one", "push", "-q", "-a", name, env=chosen, check=True)
+        assert api.docker("--context", "other", "images", "-q", env=chosen).stdout == ""
+        api.docker("--context", "other", "pull", "-q", "-a", name, env=chosen, check=True)
+        shown = api.docker("--context", "other", "images", "--format", "{{.Tag}}", name, env=chosen).stdout
+        assert sorted(shown.split()) == ["1", "2"]
+        ran = api.docker("--context", "other", "run", "--rm", f"{name}:2", "echo", "here", env=chosen)
+        assert ran.stdout == "here\n", ran.stderr
+        api.docker("--context", "one", "rmi", f"{name}:1", f"{name}:2", env=chosen, check=True)
+    finally:
+        other.stop()
 
 
 def test_what_no_registry_has(api: Api, registry: DebianRegistry) -> None:
