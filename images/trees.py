@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from core.files import names_in
@@ -44,8 +46,14 @@ def empty_directory(directory: int) -> int:
 
 
 def _empty(fd: int) -> int:
-    """Empty a directory; its subdirectories' subdirectories are moved up first, so the walk never goes deeper."""
-    freed = moved = 0
+    """Empty a directory; its subdirectories' subdirectories are moved up first, so the walk never goes deeper.
+
+    Each move has a name of its own: a directory that is moved takes the place of an empty one of its name, which
+    another walk of the same tree may be about to remove.
+    """
+    freed = 0
+    walk = os.urandom(6).hex()
+    free_names = (f".removed-{walk}-{number}" for number in itertools.count())
     while names := names_in(fd):
         for name in names:
             size = _unlinked(fd, name)
@@ -53,13 +61,12 @@ def _empty(fd: int) -> int:
                 freed += size
                 continue
             with contextlib.suppress(FileNotFoundError):
-                bytes_below, moved = _remove_directory(fd, name, moved)
-                freed += bytes_below
+                freed += _remove_directory(fd, name, free_names)
     return freed
 
 
-def _remove_directory(fd: int, name: str, moved: int) -> tuple[int, int]:
-    """Remove ``name`` from the directory ``fd``, moving its subdirectories to ``fd``, by numbers from ``moved`` on."""
+def _remove_directory(fd: int, name: str, free_names: Iterator[str]) -> int:
+    """Remove ``name`` from the directory ``fd``, moving its subdirectories to ``fd``; the bytes freed."""
     freed = 0
     inside = _opened(name, fd)
     try:
@@ -68,27 +75,26 @@ def _remove_directory(fd: int, name: str, moved: int) -> tuple[int, int]:
             if size is not None:
                 freed += size
                 continue
-            moved = _move_up(inside, child, fd, moved)
+            _move_up(inside, child, fd, free_names)
         freed += os.fstat(inside).st_blocks * 512
     finally:
         os.close(inside)
     os.rmdir(name, dir_fd=fd)
-    return freed, moved
+    return freed
 
 
-def _move_up(inside: int, name: str, fd: int, number: int) -> int:
-    """Move a subdirectory to ``fd``, by the first number from ``number`` on that is free there; the next one."""
-    while True:
+def _move_up(inside: int, name: str, fd: int, free_names: Iterator[str]) -> None:
+    """Move a subdirectory to ``fd``, by the first of these names that is free there."""
+    for new in free_names:
         try:
-            os.rename(name, f".removed-{number}", src_dir_fd=inside, dst_dir_fd=fd)
+            os.rename(name, new, src_dir_fd=inside, dst_dir_fd=fd)
         except FileNotFoundError:
-            return number
+            return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            number += 1
         else:
-            return number + 1
+            return
 
 
 def _unlinked(folder: int, name: str) -> int | None:

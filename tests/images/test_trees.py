@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from images.trees import empty_directory, remove_tree, tree_bytes, tree_usage
@@ -37,14 +39,15 @@ def test_tree_of_any_depth_is_counted_and_removed(tmp_path: Path) -> None:
     assert os.listdir("/proc/self/fd") == open_before
 
 
-def test_names_that_removal_uses_itself_are_no_obstacle(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    (tree / "a" / "b" / "c").mkdir(parents=True)
-    (tree / "z" / ".removed-2" / ".removed-1" / "file").mkdir(parents=True)
-    (tree / ".removed-0").write_text("a file")
-    (tree / ".removed-1" / "full").mkdir(parents=True)
-    assert remove_tree(str(tree)) >= 0
-    assert not tree.exists()
+def test_several_remove_the_same_at_the_same_time(tmp_path: Path) -> None:
+    """Each volume that is removed has whoever removes one look for what others left."""
+    for number in range(5):
+        tree = tmp_path / str(number)
+        for one, two, three in itertools.product("abc", repeat=3):
+            (tree / one / two / three / "d" / "e").mkdir(parents=True)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _, tree=tree: remove_tree(str(tree)), range(4)))
+        assert not tree.exists()
 
 
 def test_removal_follows_no_link(tmp_path: Path) -> None:
