@@ -43,6 +43,7 @@ from images.store import Store
 
 if TYPE_CHECKING:  # a build without attestations does not pay for them
     from builder.attesting.attestor import Attestor, RecordingResolver
+    from builder.cacheio.places import CacheDirectories
     from builder.copying.owners import UnknownName
 
 
@@ -58,6 +59,7 @@ class BuildTools(NamedTuple):
     solved: called, maybe twice, when the launcher is not needed any more. The last layer may still have to be written
     then, and the result to be put out.
     files: the files of the request's contexts, some of them perhaps read by ``recall``; None: none is read yet.
+    cache_directories: what caches of ``type=local`` name; None: directories of this host.
     """
 
     store: Store
@@ -68,6 +70,7 @@ class BuildTools(NamedTuple):
     cache_max: CacheMax | None = None
     solved: Callable[[], None] | None = None
     files: ContextFiles | None = None
+    cache_directories: CacheDirectories | None = None
 
 
 def build(request: BuildRequest, tools: BuildTools) -> BuildResult:
@@ -121,7 +124,13 @@ class _Build:
         self._resolver.fetches_layers(new_step)
         caching = self._stack.enter_context(
             CacheSession(
-                self._request, self._store, self._monitor, tools.connect, new_step=new_step, cancelled=self._cancelled
+                self._request,
+                self._store,
+                self._monitor,
+                tools.connect,
+                new_step=new_step,
+                cancelled=self._cancelled,
+                directories=tools.cache_directories,
             )
         )
         solved = tools.solved if self._recorder is None else None  # attestations read the image's files

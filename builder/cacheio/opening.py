@@ -6,7 +6,7 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from builder.cacheio.places import CacheSource, CacheTarget
+from builder.cacheio.places import CacheDirectories, CacheSource, CacheTarget
 from builder.errors import CacheOptionError
 from builder.request.cache import CacheFrom, CacheTo
 from core.closing import Closing
@@ -23,9 +23,13 @@ class CachePlaces(Closing):
 
     connect: None where no registry may be asked.
     platform: the platform whose inline cache is meant, where an image is for several.
+    directories: what ``type=local`` names; None: directories of this host.
     """
 
-    def __init__(self, connect: Connect | None, platform: Platform) -> None:
+    def __init__(
+        self, connect: Connect | None, platform: Platform, directories: CacheDirectories | None = None
+    ) -> None:
+        self._directories = directories
         self._connect = connect
         self._platform = platform
         self._client: Client | None = None
@@ -35,6 +39,8 @@ class CachePlaces(Closing):
     def source(self, origin: CacheFrom) -> CacheSource:
         """Where to read. Nothing has been read yet."""
         if origin.type == "local":
+            if self._directories is not None:
+                return self._directories.source(origin)
             from builder.cacheio.layout import LayoutSource
 
             return LayoutSource(origin)
@@ -48,6 +54,8 @@ class CachePlaces(Closing):
     def target(self, wanted: CacheTo) -> AbstractContextManager[CacheTarget]:
         """Where to write."""
         if wanted.type == "local":
+            if self._directories is not None:
+                return self._directories.target(wanted)
             from builder.cacheio.layout import LayoutTarget
 
             return LayoutTarget(wanted)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 import msgspec
 
 from builder.cacheio.document import MAX_RECORDS_BYTES, decode_records, inline_records, is_cache, layers_of
 from builder.errors import CacheFormatError
+from builder.request.cache import CacheFrom, CacheTo
 from core.digests import DiffID
 from images.oci import CONFIG_TYPES, Descriptor, decode_config, decode_manifest
 from images.records import CacheRecord
@@ -34,6 +36,13 @@ class CacheSource(Protocol):
     def __str__(self) -> str: ...
     def read(self) -> CacheContents: ...
     def open_layer(self, layer: Descriptor, moved: Callable[[int], None]) -> LayerStream: ...
+
+
+class CacheDirectories(Protocol):
+    """What ``type=local`` names: directories of this host, unless a build is told of others."""
+
+    def source(self, origin: CacheFrom) -> CacheSource: ...
+    def target(self, wanted: CacheTo) -> AbstractContextManager[CacheTarget]: ...
 
 
 class CacheTarget(Protocol):

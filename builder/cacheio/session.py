@@ -21,6 +21,7 @@ from core.gobool import parse_bool
 if TYPE_CHECKING:
     from builder.bases import Connect
     from builder.cacheio.importing import CacheImports
+    from builder.cacheio.places import CacheDirectories
     from builder.request.request import BuildRequest
     from images.oci import ImageConfig
     from images.store import Store
@@ -30,6 +31,7 @@ class CacheSession(Closing):
     """``cache`` answers the solver. A context manager, which closes the connections that caches needed.
 
     new_step: makes a step for each import, transfer and export.
+    directories: what ``type=local`` names; None: directories of this host.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class CacheSession(Closing):
         *,
         new_step: Callable[[str], StepInfo],
         cancelled: threading.Event,
+        directories: CacheDirectories | None = None,
     ) -> None:
         self._request = request
         self._store = store
@@ -55,7 +58,7 @@ class CacheSession(Closing):
         if request.cache_from or self._targets:
             from builder.cacheio.opening import CachePlaces
 
-            self._places = self._stack.enter_context(CachePlaces(connect, request.platform))
+            self._places = self._stack.enter_context(CachePlaces(connect, request.platform, directories))
         if request.cache_from:
             from builder.cacheio.importing import CacheImports
 

@@ -9,6 +9,7 @@
     sessions    clients' own services, which we call: files, secrets, agents, credentials
     receiving   a directory of the client's, of which only changed files cross; sending: outputs, to the client
     making      the files of such a directory, made ahead of their contents
+    caches      directories of the client's that caches go to and come from
     keeping     where such directories are kept from build to build
     wanted      what a solve asks for, as a request of the builder's
     solving     one solve, from its options to the answer

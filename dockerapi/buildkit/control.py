@@ -213,7 +213,7 @@ class _Asked(NamedTuple):
             raise RpcError(Code.UNIMPLEMENTED, _NO_LLB)
         if frontend != FRONTEND:
             raise RpcError(Code.UNIMPLEMENTED, f"the frontend {frontend[:100]!r} is not done: {FRONTEND} is")
-        return cls(read_attributes(attributes), read_cache_imports(imports))
+        return cls(read_attributes(attributes), read_cache_imports(imports, attributes))
 
     def plan(self, exporters: Iterable[Any], cache_exports: Iterable[Any]) -> Plan:
         """Raises ShiplapErrors."""

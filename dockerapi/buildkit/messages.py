@@ -4,7 +4,7 @@ A message on the wire has numbers and no names, so that the names of messages he
 them all. Paths of files are bytes: they need not be UTF-8.
 
 Sources: moby/buildkit's and fsutil's published descriptions (control, gateway, worker, caps, filesync, auth, secrets,
-sshforward, upload, stat, wire).
+sshforward, upload, stat, wire), and containerd's (content).
 """
 
 from __future__ import annotations
@@ -74,6 +74,13 @@ Stat: 1 path bytes, 2 mode uint32, 3 uid uint32, 4 gid uint32, 5 size int64, 6 m
     8 devmajor int64, 9 devminor int64
 CredentialsRequest: 1 Host string
 CredentialsResponse: 1 Username string, 2 Secret string
+ContentInfoRequest: 1 digest string
+ContentInfoResponse: 1 info ContentInfo
+ContentInfo: 1 digest string, 2 size int64
+ReadContentRequest: 1 digest string, 2 offset int64, 3 size int64
+ReadContentResponse: 1 offset int64, 2 data bytes
+WriteContentRequest: 1 action int32, 2 ref string, 3 total int64, 4 expected string, 5 offset int64, 6 data bytes
+WriteContentResponse: 1 action int32, 4 offset int64, 5 total int64, 6 digest string
 GetSecretRequest: 1 ID string, 2 annotations map
 CheckAgentRequest: 1 ID string
 """
@@ -144,5 +151,11 @@ Packet: Final = _made("Packet")
 Stat: Final = _made("Stat")
 CredentialsRequest: Final = _made("CredentialsRequest")
 CredentialsResponse: Final = _made("CredentialsResponse")
+ContentInfoRequest: Final = _made("ContentInfoRequest")
+ContentInfoResponse: Final = _made("ContentInfoResponse")
+ReadContentRequest: Final = _made("ReadContentRequest")
+ReadContentResponse: Final = _made("ReadContentResponse")
+WriteContentRequest: Final = _made("WriteContentRequest")
+WriteContentResponse: Final = _made("WriteContentResponse")
 GetSecretRequest: Final = _made("GetSecretRequest")
 CheckAgentRequest: Final = _made("CheckAgentRequest")

@@ -33,6 +33,7 @@ from core.cancellation import asking
 from core.platforms import Platform
 from core.settings import Settings
 from dockerapi import imagedocs
+from dockerapi.buildkit.caches import ClientCaches
 from dockerapi.buildkit.keeping import Place, place_for
 from dockerapi.buildkit.progress import Progress
 from dockerapi.buildkit.receiving import receive
@@ -89,9 +90,10 @@ def solve(tools: Solve, plan: Plan) -> dict[str, str]:
         store = stack.enter_context(imagedocs.opened(tools.engine))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=store.tmp, prefix="solve-")))
         request = requested(tools, plan, store, scratch, stack)
-        result = _built(tools, request, store)
+        caches = ClientCaches(tools.session)
+        result = _built(tools, request, store, caches)
         _send(tools, plan.exports, request)
-    answers = {"containerimage.config.digest": str(result.config_digest)}
+    answers = {"containerimage.config.digest": str(result.config_digest), **caches.answers()}
     if result.root is not None:
         root = {"mediaType": result.root.media_type, "digest": str(result.root.digest), "size": result.root.size}
         answers["containerimage.digest"] = str(result.root.digest)
@@ -264,7 +266,7 @@ def connecting(tools: Solve) -> Connect:
     return connect
 
 
-def _built(tools: Solve, request: BuildRequest, store: Store) -> BuildResult | RecalledResult:
+def _built(tools: Solve, request: BuildRequest, store: Store, caches: ClientCaches) -> BuildResult | RecalledResult:
     files = ContextFiles(request, store)
     recalled = recall(request, store, tools.progress, files)
     if recalled is not None:
@@ -282,6 +284,7 @@ def _built(tools: Solve, request: BuildRequest, store: Store) -> BuildResult | R
                 cache_max=settings.cache_max,
                 solved=launcher.retire,
                 files=files,
+                cache_directories=caches,
             ),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from builder.request.output import Output
 
 FRONTEND: Final = "dockerfile.v0"
+CACHE_IMPORTS: Final = "cache-imports"
+"""The attribute that has where caches come from, as JSON: within a solve it is all that a client says of them."""
+
 
 _PASSED_OVER: Final = (
-    "cache-imports",  # they come as members of the request, too
+    CACHE_IMPORTS,
     "frontend.caps",
     "hostname",
     "contextkey",
@@ -132,23 +136,28 @@ def _export(number: int, kind: str, attributes: Mapping[str, str]) -> Export:
     raise not_done(f"output type={kind} is not done: image, docker, oci, tar and local are")
 
 
-def read_cache_imports(entries: Iterable[Any]) -> tuple[CacheFrom, ...]:
-    """Read where caches come from. Raises ShiplapErrors."""
-    return tuple(parse_cache_from(_cache_option("--cache-from", entry)) for entry in entries)
+def read_cache_imports(entries: Iterable[Any], attributes: Mapping[str, str]) -> tuple[CacheFrom, ...]:
+    """Read where caches come from: of a request's member, else of its attributes. Raises ShiplapErrors."""
+    found = [(str(entry.Type), dict(entry.Attrs)) for entry in entries]
+    if not found and attributes.get(CACHE_IMPORTS):
+        try:
+            told = json.loads(attributes[CACHE_IMPORTS]) or []
+            found = [(str(each["Type"]), {str(name): str(is_) for name, is_ in each["Attrs"].items()}) for each in told]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise bad(f"{CACHE_IMPORTS}: this is no list of caches") from error
+    return tuple(parse_cache_from(_cache_option(kind, attrs)) for kind, attrs in found)
 
 
 def read_cache_exports(entries: Iterable[Any]) -> tuple[CacheTo, ...]:
     """Read where caches go to. Raises ShiplapErrors."""
-    return tuple(parse_cache_to(_cache_option("--cache-to", entry)) for entry in entries)
+    found = tuple(parse_cache_to(_cache_option(entry.Type, dict(entry.Attrs))) for entry in entries)
+    if sum(target.type == "local" for target in found) > 1:
+        raise not_done("--cache-to type=local twice: a client writes down one manifest; one directory is done")
+    return found
 
 
-def _cache_option(name: str, entry: Any) -> str:
-    if entry.Type == "local":
-        raise not_done(f"{name} type=local: the directory is the client's; type=registry and type=inline are done")
-    members = dict(entry.Attrs)
-    if entry.Type == "inline":
-        members.clear()
-    return _option(entry.Type, members)
+def _cache_option(kind: str, members: dict[str, str]) -> str:
+    return _option(kind, {} if kind == "inline" else members)
 
 
 def _option(kind: str, members: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -217,3 +218,32 @@ def test_compose_watches(api: Api, tmp_path: Path) -> None:
         watch.terminate()
         watch.wait(stretched(60))
         subprocess.run([*compose, "down", "-t", "0"], env=api.environment, check=True, capture_output=True)
+
+
+def test_a_cache_in_a_directory_of_the_clients(api: Api, context: Path) -> None:
+    cache = context.parent / "cache of hers ü"
+    (context / "Dockerfile").write_text(
+        f"FROM {BUSYBOX_NAME}\nRUN head -c 700000 /dev/urandom >/random\nCOPY file /\nRUN date +%N >/when\n"
+    )
+    code, _, err = _build(api, context, "-t", "kit:to", "--cache-to", f"type=local,mode=max,dest={cache}")
+    assert code == 0, err + api.log()
+    first = api.docker("run", "--rm", "kit:to", "cat", "/when").stdout
+    index = json.loads((cache / "index.json").read_text())
+    assert [each["annotations"]["org.opencontainers.image.ref.name"] for each in index["manifests"]] == ["latest"]
+    for blob in (cache / "blobs" / "sha256").iterdir():
+        assert blob.name == hashlib.sha256(blob.read_bytes()).hexdigest()
+    api.docker("rmi", "kit:to", check=True)
+    api.docker("builder", "prune", "-a", "-f", check=True)
+    code, _, err = _build(api, context, "-t", "kit:from", "--cache-from", f"type=local,src={cache}")
+    assert code == 0, err + api.log()
+    assert err.count("CACHED") >= 3, err + api.log()
+    assert api.docker("run", "--rm", "kit:from", "cat", "/when").stdout == first
+    blobs = sorted((cache / "blobs" / "sha256").iterdir(), key=lambda each: each.stat().st_size)
+    blobs[-1].write_bytes(b"\1" * blobs[-1].stat().st_size)  # the layer of random bytes
+    api.docker("rmi", "kit:from", check=True)
+    api.docker("builder", "prune", "-a", "-f", check=True)
+    code, _, err = _build(api, context, "-t", "kit:from", "--cache-from", f"type=local,src={cache}")
+    assert (code, "is broken" in err) == (0, True), err
+    (context.parent / "taken").write_text("a file")
+    code, _, err = _build(api, context, "--cache-to", f"type=local,dest={context.parent}/taken/in")
+    assert code == 1, err
