@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import os
 import socket
 import sys
+import tarfile
 from collections.abc import Iterator
 
 import pytest
 
 from dockerapi.terminal import Lines
 from engine.places import Places
-from tests.toolkit.bounds import stretched
+from tests.toolkit.bounds import eventually, stretched
 from tests.toolkit.engineapi import Api
 from tests.toolkit.shiplap import BUSYBOX_NAME
 
@@ -180,6 +182,30 @@ def test_an_upgrade_of_what_cannot_be_upgraded_is_an_answer(mistreated: Api) -> 
     assert status(ask(mistreated, b"POST /containers/nobody/attach?stream=1 HTTP/1.1\r\nHost: x\r\n" + upgrade)) == 404
     exec_start = b"POST /exec/" + b"0" * 64 + b"/start HTTP/1.1\r\nHost: x\r\n" + upgrade
     assert status(ask(mistreated, exec_start)) == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", f"/containers/{NAME}/archive?path=/tmp"), ("POST", "/images/load"), ("POST", "/images/create?fromSrc=-")],
+)
+def test_a_tar_that_never_ends_leaves_nothing_of_itself(mistreated: Api, method: str, path: str) -> None:
+    entry = tarfile.TarInfo("endless")
+    entry.size = 1 << 40
+    chunk = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(stretched(60))
+        client.connect(str(mistreated.socket))
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n200\r\n"
+        client.sendall(head.encode() + entry.tobuf(tarfile.PAX_FORMAT)[-512:] + b"\r\n")
+        with contextlib.suppress(BrokenPipeError):  # it may be refused by its head
+            for _ in range(40):
+                client.sendall(chunk)
+            assert mistreated.answers()
+            client.shutdown(socket.SHUT_WR)
+        assert status(client.recv(1 << 16)) >= 400, mistreated.log()[-2000:]
+    root = mistreated.shiplap.root
+    eventually(lambda: not [path for path in root.rglob("*") if path.is_file() and path.stat().st_size > 30 << 20])
+    assert mistreated.docker("exec", NAME, "ls", "/tmp").stdout == ""
 
 
 def test_what_strangers_call_things_gives_no_orders_to_the_terminal_of_root() -> None:
