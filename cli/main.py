@@ -29,6 +29,9 @@ _PLAIN = {
 }
 """Commands that take no click for a plain line: modules with a ``declared_command``, by the command's words."""
 
+_SHORT = frozenset({"create", "exec", "images", "kill", "ps", "rm", "rmi", "run", "start", "stop", "tag"})
+"""Commands that open databases once, at most."""
+
 _WITHOUT_DOCUMENTS = ("build", "exec")
 """Those of them that may have no need of msgspec."""
 
@@ -59,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def end_with(asked: Sequence[str], then: Callable[[], None] | None = None) -> NoReturn:
     """Run the command line in this process, and end with its exit code. then: called at the very end."""
-    sys.excepthook = _report_bug
-    code = _caught(asked)
-    from core.leaving import leave
+    from core import leaving
 
-    leave(code, then)
+    sys.excepthook = _report_bug
+    leaving.is_near = any(word in _SHORT for word in (asked[2:3] if asked[:1] == ["--root"] else asked[:1]))
+    leaving.leave(_caught(asked), then)
 
 
 def _caught(asked: Sequence[str]) -> int:

@@ -16,6 +16,10 @@ told: Callable[[int], None] | None = None
 until the kernel has taken its memory apart. It is for that process alone, not for what that forks."""
 
 
+is_near = False
+"""Whether this process ends with what it does now, so that what its end does by itself need not be done before."""
+
+
 def code_of(main: Callable[[], int]) -> int:
     """The exit code of ``main``, also where it ends by SystemExit."""
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from core import shortlogs
 from core.sqlfaults import full_or_held
 from core.sqlscript import statements
 from engine.errors import ConflictError, ContainerNotFoundError, NameInUseError, RecordsError
@@ -162,7 +163,7 @@ class Records:
     def close(self) -> None:
         with self._lock:
             if self._connection is not None:
-                self._connection.close()
+                shortlogs.close(self._connection, self._path)
                 self._connection = None
 
     # Containers.

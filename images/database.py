@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from core import shortlogs
 from core.sqlfaults import full_or_held, primary_code
 from core.sqlscript import statements
 from images.errors import StoreAccessError, StoreBusyError, StoreCorruptError, StoreError, StoreVersionError
@@ -248,7 +249,7 @@ class Database:
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            shortlogs.close(self._connection, self._path)
 
     def one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:
         """The first row, a tuple, or None."""
