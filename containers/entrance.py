@@ -41,7 +41,9 @@ _OWN, _NEXT = "169.254.1.6", "169.254.1.7"
 it is for."""
 
 _MTU = 65535
-_MARK, _NUMBERS = 0x53000000, 0x7FFF
+_MARK, _ADDRESSES, _NUMBERS = 0x53000000, 0xFFFFFF, 0x7FFF
+"""A mark has the last three bytes of the switch's address, which has the pair's number (``kernelway``)."""
+
 _RULES = f"""\
 add table ip {TABLE}
 add set ip {TABLE} taking {{ type mark; }}
@@ -80,9 +82,9 @@ def ensure(far: bytes, subnets: Iterable[tuple[int, int]]) -> int:
         links = host.links()
         if not (IN in links and AT in links and _is_whole(nft)) and not _make(host):
             return 0
-        number = int.from_bytes(far, "big") & _NUMBERS
-        _fill(nft, links, number, far, subnets)
-        return _MARK | number
+        mark = _MARK | int.from_bytes(far, "big") & _ADDRESSES
+        _fill(nft, links, mark, far, subnets)
+        return mark
     finally:
         nft.close()
         host.close()
@@ -124,33 +126,43 @@ def _make(host: netlink.Netlink) -> bool:
     return not programs.nft(_RULES)
 
 
-def _fill(nft: nftwire.Nft, links: dict[str, int], number: int, far: bytes, subnets: Iterable[tuple[int, int]]) -> None:
+def _fill(nft: nftwire.Nft, links: dict[str, int], mark: int, far: bytes, subnets: Iterable[tuple[int, int]]) -> None:
     """Elements for this switch, and none for pairs that are gone."""
-    mark = (_MARK | number).to_bytes(4, sys.byteorder)
+    key = mark.to_bytes(4, sys.byteorder)
     taking = set(nft.elements(nftwire.IP, TABLE, "taking"))
-    for old in taking:
-        if f"shiplap{(int.from_bytes(old, sys.byteorder) & _NUMBERS) >> 1}" not in links:
-            _delete(nft, "taking", old)
-            _delete(nft, "entrances", old)
+    for old in {*taking, *nft.elements(nftwire.IP, TABLE, "entrances")}:
+        if not _is_there(int.from_bytes(old, sys.byteorder), links):
+            _delete(nft, nftwire.delete_elements(nftwire.IP, TABLE, "taking", old))
+            _delete(nft, nftwire.delete_elements(nftwire.IP, TABLE, "entrances", old))
     doors = {bytes(name) for name in nft.elements(nftwire.IP, TABLE, "doors")}
     wanted = {nftwire.ifname(name) for name in links if not name.startswith("shiplap") and _forwards(name)}
     for door in doors - wanted:
-        _delete(nft, "doors", door)
+        _delete(nft, nftwire.delete_elements(nftwire.IP, TABLE, "doors", door))
+    known = nft.ranges(nftwire.IP, TABLE, "inside")
+    mine = {_range(mark, address, prefix) for address, prefix in subnets}
+    for each in known - mine:
+        owner = int.from_bytes(each[0][:4], "big")
+        if owner == mark or not _is_there(owner, links):
+            _delete(nft, nftwire.delete_ranges(nftwire.IP, TABLE, "inside", each))
     changes = [nftwire.add_elements(nftwire.IP, TABLE, "doors", (door, None)) for door in wanted - doors]
-    known = set(nft.elements(nftwire.IP, TABLE, "inside"))
-    ranges = []
-    for address, prefix in subnets:
-        ends = (address, address | (1 << 32 - prefix) - 1)
-        first, last = ((_MARK | number).to_bytes(4, "big") + end.to_bytes(4, "big") for end in ends)
-        if first not in known:
-            ranges.append((first, last))
-    if ranges:
-        changes.append(nftwire.add_ranges(nftwire.IP, TABLE, "inside", *ranges))
-    if mark not in taking:
-        changes.append(nftwire.add_elements(nftwire.IP, TABLE, "entrances", (mark, far)))
-        changes.append(nftwire.add_elements(nftwire.IP, TABLE, "taking", (mark, None)))
+    if mine - known:
+        changes.append(nftwire.add_ranges(nftwire.IP, TABLE, "inside", *(mine - known)))
+    if key not in taking:
+        changes.append(nftwire.add_elements(nftwire.IP, TABLE, "entrances", (key, far)))
+        changes.append(nftwire.add_elements(nftwire.IP, TABLE, "taking", (key, None)))
     if changes:
         nft.change(*changes)
+
+
+def _range(mark: int, address: int, prefix: int) -> tuple[bytes, bytes]:
+    """The first and the last key of a network in ``inside``, whose marks are as on the wire."""
+    head = mark.to_bytes(4, "big")
+    return head + address.to_bytes(4, "big"), head + (address | (1 << 32 - prefix) - 1).to_bytes(4, "big")
+
+
+def _is_there(mark: int, links: dict[str, int]) -> bool:
+    """Whether the pair is that a mark is of."""
+    return f"shiplap{(mark & _NUMBERS) >> 1}" in links
 
 
 def _forwards(name: str) -> bool:
@@ -165,8 +177,7 @@ def _sysctl(name: str) -> str:
         return ""
 
 
-def _delete(nft: nftwire.Nft, name: str, key: bytes) -> None:
-    change = nftwire.delete_elements(nftwire.IP, TABLE, name, key)
+def _delete(nft: nftwire.Nft, change: nftwire.Change) -> None:
     _even_if(errno.ENOENT, lambda: nft.change(change))
 
 

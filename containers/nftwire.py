@@ -108,6 +108,16 @@ class Nft:
                     found.append(attributes_of(key)[1])
         return found
 
+    def ranges(self, family: int, table: str, name: str) -> set[tuple[bytes, bytes]]:
+        """As ``elements``, of a set of concatenations with intervals: the first and the last key of each range."""
+        found = set()
+        for body in self._dump(_GETSETELEM, family, text_attribute(1, table) + text_attribute(2, name)):
+            for _kind, element in attribute_list(attributes_of(body).get(3, b"")):
+                first, last = (attributes_of(element).get(kind) for kind in (1, 10))
+                if first is not None and last is not None:
+                    found.add((attributes_of(first)[1], attributes_of(last)[1]))
+        return found
+
     def has_table(self, family: int, table: str) -> bool:
         """Whether there is a table of that name."""
         return any(
@@ -138,8 +148,12 @@ def add_elements(family: int, table: str, name: str, *elements: tuple[bytes, byt
 
 def add_ranges(family: int, table: str, name: str, *ranges: tuple[bytes, bytes]) -> Change:
     """Add ranges to a set of concatenations with intervals: of each (first key, last key), both part of it."""
-    listed = b"".join(_nest(1, _nest(1, attribute(1, first)) + _nest(10, attribute(1, last))) for first, last in ranges)
-    return _NEWSETELEM, family, _CREATE, text_attribute(1, table) + text_attribute(2, name) + _nest(3, listed)
+    return _NEWSETELEM, family, _CREATE, _range_list(table, name, ranges)
+
+
+def delete_ranges(family: int, table: str, name: str, *ranges: tuple[bytes, bytes]) -> Change:
+    """Remove ranges, each of which has to be there (ENOENT)."""
+    return _DELSETELEM, family, 0, _range_list(table, name, ranges)
 
 
 def delete_elements(family: int, table: str, name: str, *keys: bytes) -> Change:
@@ -221,6 +235,11 @@ def _element_list(table: str, name: str, elements: tuple[tuple[bytes, bytes | No
         if value is not None:
             element += _nest(2, attribute(1, value))
         listed += _nest(1, element)
+    return text_attribute(1, table) + text_attribute(2, name) + _nest(3, listed)
+
+
+def _range_list(table: str, name: str, ranges: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    listed = b"".join(_nest(1, _nest(1, attribute(1, first)) + _nest(10, attribute(1, last))) for first, last in ranges)
     return text_attribute(1, table) + text_attribute(2, name) + _nest(3, listed)
 
 

@@ -110,7 +110,7 @@ table inet shiplap {{
   }}
   chain forward {{
     iifname "{outward}" ct direction original ct status dnat meta l4proto . ip daddr . th dport @behind accept
-    iifname "{outward}" ct direction original ct status dnat drop
+    iifname "{outward}" ct direction original ct status dnat meta l4proto tcp reject with tcp reset
     iifname . oifname @same accept
     ct state established,related accept
     iifname @outgoing oifname @outgoing ct status dnat accept

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import entrance, netlink
+from containers import entrance, netlink, nftwire
 from containers.addresses import pack
 from containers.endpoints import Endpoint, Publication
 from containers.keeper.loop import Loop
@@ -219,9 +219,13 @@ def _same_address(endpoint: Endpoint) -> Endpoint:
 
 
 def test_port_that_is_withdrawn_resets_and_a_strict_host_has_no_way_in(published: Published) -> None:
-    published.lan.switch.withdraw(published.publication)
-    with pytest.raises(ConnectionRefusedError):
-        published.connect()
+    with published.listen(), published.connect() as client:
+        published.lan.switch.withdraw(published.publication)
+        with pytest.raises(ConnectionRefusedError):
+            published.connect()
+        client.sendall(b"to who has gone")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
     published.scene.host.do(lambda: write_sysctls(("ipv4/conf/all/rp_filter", "1")))
     known = published.lan.switch.way_in()
     assert known is not None
@@ -230,8 +234,19 @@ def test_port_that_is_withdrawn_resets_and_a_strict_host_has_no_way_in(published
     assert marks == [0]
 
 
-def test_marks_of_pairs_that_are_gone_are_taken_away(published: Published) -> None:
-    gone = "add element ip shiplap entrances {{ 0x53000002 : 10.9.9.{} }}"
-    published.scene.nft(f"add element ip shiplap taking {{ 0x53000002 }}\n{gone.format(9)}")
+def test_marks_and_networks_that_are_gone_are_taken_away(published: Published) -> None:
+    gone = "add element ip shiplap entrances {{ 0x53000003 : 10.9.9.{} }}"
+    published.scene.nft(f"add element ip shiplap taking {{ 0x53000003 }}\n{gone.format(9)}")
+    published.scene.nft("add element ip shiplap inside { 0x53000003 . 10.9.0.0/16 }")
+    other = published.lan.network(2)
+    published.connected.ensure()
+    published.lan.switch.remove_network(other)
     published.connected.ensure()
     published.scene.nft(gone.format(8))  # nft refuses another value for one that is there
+
+    def look() -> None:
+        with contextlib.closing(nftwire.Nft()) as nft:
+            ((first, last),) = nft.ranges(nftwire.IP, "shiplap", "inside")
+            assert (first[4:], last[4:]) == (pack("10.77.1.0"), pack("10.77.1.255"))
+
+    published.scene.host.do(look)
