@@ -1,6 +1,6 @@
 """Rows in bulk for a service that has worked for months: its runs, what their tests reported, what their jobs output.
 
-They are written past the service. It reads them as if jobs had left them.
+They are written past the service, but for single reports. It reads them as if jobs had left them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from typing import Any, Final
 
 from ci.reports.model import Case, Reports, tally
 from ci.reports.packing import packed
+from pipelines.database import Database
+from pipelines.model import Claim
+from pipelines.runs.reports import JobReports, keep_reports
+from pipelines.runs.rows import run_from_row, select_runs
+from pipelines.schema import runs
 
 APP: Final = "app"
 """The project of most runs."""
@@ -107,18 +112,29 @@ def add_reports(found: Tables, first: int, cases: int, now: float) -> int:
             f" SELECT '{project}', concurrency, tag_template, keep_runs, keep_days FROM projects WHERE name = '{APP}'"
         )
         for n in range(REPORTED):
-            number = add_report(found, first, project, cases, now - 60.0 * (REPORTED - n))
+            at = now - 60.0 * (REPORTED - n)
+            number = add_run(found, first, project, at)
+            _report(found, project, number, _cases(cases, None if project == BROKEN else number), at)
     return number
 
 
-def add_report(found: Tables, first: int, project: str, cases: int, at: float) -> int:
-    """Another run of ``TESTED`` or ``BROKEN``, which ended with a report. Returns its number."""
+def add_run(found: Tables, first: int, project: str, at: float) -> int:
+    """Another run of ``TESTED`` or ``BROKEN``. Returns its number."""
     number = found.newest("runs") + 1
     for table in ("runs", "jobs"):
         row = found.row(table, first)
         found.insert(table, [{**row, **_facts(number, at), "project": project}], row)
-    _report(found, project, number, _cases(cases, None if project == BROKEN else number), at)
     return number
+
+
+def report(database: Database, number: int, cases: int, at: float) -> None:
+    """Let the service keep what the job of a run of ``add_run`` reported."""
+    with database.read() as connection:
+        run = run_from_row(connection.execute(select_runs().where(runs.c.number == number)).one())
+    found = Reports(_cases(cases, None if run.project == BROKEN else number), 80.0 + number % 10)
+    claim = Claim(run, number, 1, "worker-1", 1, kind="job", name="test")
+    with database.write() as connection:
+        keep_reports(connection, claim, JobReports("test", f"{number:040x}", True, found), at)
 
 
 def add_outputs(found: Tables, root: Path, first: int, count: int, now: float) -> None:

@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,9 +93,10 @@ def _measure(directory: Path, files: int, mean_bytes: int, runs: int) -> Iterato
     with serving(directory / "r", concurrency=1, labels="one") as service, _other_host(service, directory / "other"):
         run([*shiplap(service.root), "image", "import", image, _IMAGE])
         run([*shiplap(service.root), "--host", service.url, "project", "add", "bench", "--bare"])
-        for _ in range(runs):
+        for number in range(1, runs + 1):
             ours.append(_crossed_s(repository, service.root / "git" / "bench.git"))
             theirs.append(_packed_and_back_s(tree, directory))
+            print(f"round {number}: {ours[-1]:.1f} s beside {theirs[-1]:.1f} s", file=sys.stderr, flush=True)
     yield figure("crossing", f"outputs of {files:,} files, to a job on another host", ours, None)
     yield figure("tar-zstd", "tar | zstd -1 of the same, and back", theirs, None)
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]

@@ -197,6 +197,16 @@ test_failures = Table(
     Index("test_failures_by_base", "project", "pipeline", "base", "at"),
 )
 
+test_histories = Table(
+    "test_histories",  # who failed in the last reports of a job, packed; see pipelines.runs.histories
+    metadata,
+    Column("project", String(100), primary_key=True),
+    Column("pipeline", String(100), primary_key=True),
+    Column("base", String(200), primary_key=True),
+    Column("at", Float, nullable=False),  # of the newest report
+    Column("document", LargeBinary, nullable=False),
+)
+
 gates = Table(
     "gates",  # jobs that people answer, see pipelines.runs.gates
     metadata,
@@ -643,5 +653,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0028"
+HEAD = "0029"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -22,7 +22,7 @@ from pipelines.projects.borders import Borders
 from pipelines.projects.checking import check_hook
 from pipelines.projects.repositories import known_forge
 from pipelines.projects.tags import check_template
-from pipelines.schema import image_tags, job_times, projects, runs, secrets
+from pipelines.schema import image_tags, job_times, projects, runs, secrets, test_histories
 from pipelines.sealing.vault import Secrets
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
@@ -100,6 +100,7 @@ class Projects:
             connection.execute(delete(secrets).where(secrets.c.project == name))
             connection.execute(delete(image_tags).where(image_tags.c.project == name))
             connection.execute(delete(job_times).where(job_times.c.project == name))
+            connection.execute(delete(test_histories).where(test_histories.c.project == name))
             forget_grants(connection, name)
             connection.execute(delete(projects).where(projects.c.name == name))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.engine import Connection
 
 from ci.ends import JobOutcome
@@ -14,13 +15,16 @@ from ci.graph import JobNode
 from ci.reports.model import Case, Reports, Tally
 from pipelines.errors import StaleAttemptError
 from pipelines.model import Claim, RunRequest
-from pipelines.runs import reports
-from pipelines.runs.reports import CoveragePoint, History, JobReports, keep_reports
-from pipelines.schema import job_reports, runs, test_failures
+from pipelines.runs import histories, reports
+from pipelines.runs.histories import Histories, History
+from pipelines.runs.reports import CoveragePoint, JobReports, keep_reports
+from pipelines.schema import job_reports, runs, test_failures, test_histories
 from pipelines.service import Service
 from tests.pipelines.test_pipelines import COMMIT, SOURCE, TRIGGER, claimed, node, pipeline, write
 
 OTHER = "c" * 40
+GROUP = histories.Group("app", "main", "test")
+FROM_ROWS = histories._from_rows
 
 
 def begun(service: Service, *nodes: JobNode, pipe: str = "main") -> int:
@@ -84,7 +88,7 @@ def test_attempt_that_lost_its_job_reports_nothing(service: Service) -> None:
 
 
 def test_how_often_a_test_failed_of_the_last_hundred(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "COUNTED", 3)
+    monkeypatch.setattr(histories, "COUNTED", 3)
     ran(service, case("old", "failed"), commit="1" * 40)
     ran(service, case("a", "failed"), case("b"), commit="2" * 40)
     ran(service, case("a", "error"), case("b", "failed"), commit="3" * 40)
@@ -178,6 +182,7 @@ def test_a_job_s_history_is_bounded_however_often_it_runs(service: Service, monk
 
 def test_reports_of_forks_are_bounded_and_push_no_others_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "_KEPT", 2)
+    monkeypatch.setattr(histories, "COUNTED", 2)
     own = [ran(service, case("a", "failed"), commit=f"{at}" * 40) for at in range(2)]
     forks = [ran(service, case("b", "failed"), counts=False, commit="9" * 40) for _ in range(3)]
     own.append(ran(service, case("a"), commit="3" * 40))
@@ -195,7 +200,7 @@ def test_history_is_added_up_once_and_anew_when_a_report_comes_or_goes(service: 
     def history() -> tuple[History | None, bool]:
         asked.clear()
         found = service.reports.of_project("app")
-        return found[0].history if found else None, any("FROM test_failures" in statement for statement in asked)
+        return found[0].history if found else None, any("FROM test_histories" in statement for statement in asked)
 
     event.listen(service.database.engine, "before_cursor_execute", note)
     first = ran(service, case("a", "failed"))
@@ -205,6 +210,48 @@ def test_history_is_added_up_once_and_anew_when_a_report_comes_or_goes(service: 
     with service.database.write() as connection:
         connection.execute(delete(runs).where(runs.c.number == first))
     assert history() == (None, True)
+
+
+def test_what_is_kept_of_a_history_says_what_its_rows_say(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "COUNTED", 4)
+    monkeypatch.setattr(histories, "_MOST_TESTS", 5)
+    chance = random.Random(18)
+    asked: list[bool] = []  # whether the rows were needed
+
+    def looked() -> None:
+        by_rows: list[bool] = []
+
+        def from_rows(*given: Any) -> Any:
+            by_rows.append(True)
+            return FROM_ROWS(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(histories, "_from_rows", from_rows)
+            with service.database.read() as connection:
+                found = sorted(Histories().failing(connection, GROUP)[1], key=str)
+            asked.append(bool(by_rows))
+            patch.setattr(histories, "_told", lambda *given: None)
+            with service.database.read() as connection:
+                assert found == sorted(Histories().failing(connection, GROUP)[1], key=str)
+
+    for turn in range(14):
+        names = "abcde" if turn < 11 else "abcdefgh"  # in the end more than are kept
+        cases = [
+            case(name, chance.choice(["failed", "passed", "skipped"]), is_flaky=chance.random() < 0.1) for name in names
+        ]
+        last = ran(service, *cases, commit=f"{chance.randrange(3)}" * 40, at=chance.choice([0.0, 1000.0 + turn * 3]))
+        looked()
+        if turn % 6 == 5:
+            with service.database.write() as connection:
+                connection.execute(delete(runs).where(runs.c.number == last - chance.randrange(3)))
+            looked()
+        if turn == 8:  # what another version left, or none
+            with service.database.write() as connection:
+                connection.execute(update(test_histories).values(document=chance.randbytes(9)))
+            looked()
+    assert [asked[at] for at in (0, 3, 5, 7, 8, 9, 11)] == [False] * 7
+    assert asked[10], "what cannot be read is looked for in the rows, until the next report"
+    assert any(asked[-3:]), "more tests than a document has"
 
 
 def test_other_projects_know_nothing_of_it(service: Service) -> None:
@@ -217,7 +264,7 @@ def test_reports_go_with_their_runs(service: Service) -> None:
     ran(service, case("a", "failed"))
     service.projects.remove("app")
     with service.database.read() as connection:
-        for table in (job_reports, test_failures):
+        for table in (job_reports, test_failures, test_histories):
             assert connection.execute(select(func.count()).select_from(table)).scalar() == 0
 
 

@@ -14,8 +14,8 @@ from pipelines.logs.lines import decode_line
 from pipelines.logs.store import read_lines
 from pipelines.model import BuildOptions, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs.artifacts import KEPT_S
+from pipelines.runs.histories import History
 from pipelines.runs.pipelines import PLANNING
-from pipelines.runs.reports import History
 from pipelines.schema import jobs, schedules
 from pipelines.service import Service
 from tests.toolkit.bounds import eventually, stretched

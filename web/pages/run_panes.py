@@ -15,8 +15,8 @@ from ci.reports.model import Case
 from core.references import Reference
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import FIRST_PLACE, Run, Step
+from pipelines.runs.histories import History
 from pipelines.runs.jobs import JobView, PipelineView
-from pipelines.runs.reports import History
 from pipelines.runs.strips import SHOWN, Strip, branch_strips
 from web.backing import service
 from web.guard.rights import may

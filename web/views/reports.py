@@ -8,7 +8,8 @@ import msgspec
 
 from ci.reports.model import Case, CaseOutcome, Tally
 from pipelines.errors import NotFoundError
-from pipelines.runs.reports import Course, History, ReportView, TestView
+from pipelines.runs.histories import History, TestView
+from pipelines.runs.reports import Course, ReportView
 from web.calls import Call
 from web.endpoints import Api
 from web.views.jobs import Name
