@@ -42,6 +42,7 @@ def given_to(
         before={other: before[other] for other, _ in outputs},
         exports={other: outcome.exports for other, outcome in good if outcome.exports},
         images={other: outcome.image for other, outcome in good if outcome.image},
+        may_hold_secrets=common.secret_jobs is None or not common.secret_jobs.isdisjoint(before[name]),
     )
 
 

@@ -352,6 +352,11 @@ class Job(Struct, frozen=True):
         lists = [each.secrets for each in (self.build, *builds) if each is not None]
         return frozenset(map(str, (*(secret.name for secret in asked), *(name for names in lists for name in names))))
 
+    @property
+    def may_output_secrets(self) -> bool:
+        """Whether what it outputs may have a secret in it: one that it asks for, or that others left in a cache."""
+        return bool(self.secret_names or self.caches)
+
 
 class Pipeline(Struct, frozen=True):
     """A pipeline file, read and found to be in order.

@@ -66,6 +66,8 @@ class Given(Struct, frozen=True):
     images: by ``build`` job before it, the ID of its image.
     git: what makes ``.git``; None: the workspace has none.
     reuse: False: every job runs, whatever is known of its result.
+    secret_jobs: names of the run's jobs of which ``Job.may_output_secrets`` is true; None: it may be any.
+    may_hold_secrets: whether a secret that the run has may be in ``outputs``.
     """
 
     run: str = "local"
@@ -82,6 +84,8 @@ class Given(Struct, frozen=True):
     reuse: bool = True
     pipeline: str = ""
     home: str = ""
+    secret_jobs: frozenset[str] | None = None
+    may_hold_secrets: bool = True
 
 
 LOOKING: Final = "[internal] look for an earlier result"

@@ -62,7 +62,8 @@ class MissReason(NamedTuple):
     kind: ``instruction``, ``arg``, ``env``, ``option`` (of what is not in the text: user, working directory, a flag
     with a variable), ``added``, ``changed``, ``removed``, ``mode``, ``owner`` (of files), ``base`` (the image below),
     ``parent`` (a step before it gave another result), ``source`` (what it mounts), ``never-built``, ``evicted``,
-    ``no-cache``; of jobs also ``never-succeeded`` and ``version`` (of Shiplap).
+    ``audience`` (its result is there, and counts for others), ``no-cache``; of jobs also ``never-succeeded`` and
+    ``version`` (of Shiplap).
     name: of the variable, option, file, image or step.
     old, new: before and now; None for what was or is not there, both None where there are no values to show.
     """

@@ -99,6 +99,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
             refused=sifted.refused,
             git=commit.git_view(options),
             pipeline=pipeline_name(basis.plan.file),
+            secret_jobs=None if basis.plan.secret_jobs is None else frozenset(basis.plan.secret_jobs),
         )
         given = given_to(claim.name, basis.before, basis.outcomes, common)
         bring(work, domain, given.outputs, used_images(planned.job, given.images), basis.late_at)

@@ -169,7 +169,11 @@ def _planned(
         group = found.concurrency or Concurrency("")
         about = replace(about, facts={**found.params, **facts}, params=_declared(parsed))
         about = replace(about, group=str(group.group), group_limit=group.limit, when_busy=str(group.when_busy))
-        about = replace(about, secrets=tuple(sorted({name for each in found.jobs for name in each.job.secret_names})))
+        about = replace(
+            about,
+            secrets=tuple(sorted({name for each in found.jobs for name in each.job.secret_names})),
+            secret_jobs=tuple(each.name for each in found.jobs if each.job.may_output_secrets),
+        )
         work = tuple(
             PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
             for node, planned in zip(nodes_of(found.jobs, group.group), found.jobs, strict=True)

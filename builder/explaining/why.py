@@ -24,7 +24,7 @@ from builder.explaining.details import (
 from builder.explaining.lineage import Lineage, matching
 from builder.graph.vertices import BaseOp, CopyOp, Plan, RunOp, Vertex, WorkdirOp
 from core.events import MissReason
-from core.trust import COMMON, Domain, scoped
+from core.trust import COMMON, Domain, Scope, scoped
 
 if TYPE_CHECKING:
     from images.store import Store
@@ -44,6 +44,7 @@ class StepAnswer(msgspec.Struct, frozen=True):
     listings: the files that the step copied.
     unknown_names: names of owners that root replaces.
     facts: what takes part, other than the operation; see ``builder.cacheio.classes``.
+    asks: the scopes in which a result of the step may be found, that of its own results first.
     """
 
     op: str
@@ -57,6 +58,7 @@ class StepAnswer(msgspec.Struct, frozen=True):
     listings: tuple[Listing, ...] = ()
     unknown_names: tuple[UnknownName, ...] = ()
     facts: tuple[tuple[str, ...], ...] = ()
+    asks: tuple[Scope, ...] = ()
 
 
 class Explainer:
@@ -70,6 +72,7 @@ class Explainer:
 
     def __init__(self, store: Store, identity: str, plan: Plan, domain: Domain) -> None:
         self._store = store
+        self._domain = domain
         self._owner = domain.project_scope
         self._files_scope = COMMON if domain.is_host else self._owner  # the host's names are as they have always been
         self._lineage = Lineage(store, identity)
@@ -97,11 +100,11 @@ class Explainer:
                 changes += self._content_changes(vertex, old, outcome)
             return tuple(changes) or (MissReason("never-built"),)
         if not outcome.keys or not set(old.keys).isdisjoint(outcome.keys):
-            return (MissReason("evicted"),)  # without keys: no record of the operation is left
+            return (self._absence(old, outcome),)  # without keys: it may use no record of the operation
         changes = self._content_changes(vertex, old, outcome)
         if old.below != outcome.below:
             changes.append(self._below_change(vertex, old))
-        return tuple(changes) or (MissReason("evicted"),)
+        return tuple(changes) or (self._absence(old, outcome),)
 
     def unknown_names(self, outcome: StepAnswer) -> tuple[UnknownName, ...]:
         """The names of owners that the image did not have when the step ran, in this build or before."""
@@ -179,6 +182,22 @@ class Explainer:
         )
 
     # What differs
+
+    def _absence(self, old: StepDetail, outcome: StepAnswer) -> MissReason:
+        """Why nothing has answered a step that is what it was: its result is gone, or counts for others."""
+        keys = set(old.keys).intersection(outcome.keys) if outcome.keys else old.keys
+        for scope in dict.fromkeys((COMMON, *self._domain.reads())):
+            if scope not in outcome.asks and any(self._store.cache.get(scoped(key, scope)) for key in keys):
+                return MissReason("audience", "", self._whom(scope), self._whom(outcome.asks[0]))
+        return MissReason("evicted")
+
+    def _whom(self, scope: Scope) -> str:
+        """For whom what is kept in a scope counts, in words."""
+        if scope == COMMON:
+            return "everybody"
+        if self._domain.is_host:
+            return "this host"
+        return "the project" if scope == self._owner else "the lane of the run"
 
     def _content_changes(self, vertex: Vertex, old: StepDetail, outcome: StepAnswer) -> list[MissReason]:
         if not outcome.content or not old.content or old.content == outcome.content:

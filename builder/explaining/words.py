@@ -33,6 +33,8 @@ def describe(change: MissReason) -> str:
             return "another version of Shiplap"
         case "evicted":
             return "its result is no longer in the cache"
+        case "audience":
+            return f"for whom its result counts has changed: {change.old} → {change.new}"
         case "instruction":
             return f"changed: {change.old} → {change.new}"
         case "arg" | "env" | "option":

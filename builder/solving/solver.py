@@ -281,7 +281,9 @@ class Solver:
             if record is not None:
                 self._cache.put_as(keys[:-1], record, step)
                 return _answered(record, below, keys, step), record
-        return StepAnswer(digest, ran=True, below=below, content=content, keys=tuple(keys), facts=step.facts), None
+        return StepAnswer(
+            digest, ran=True, below=below, content=content, keys=tuple(keys), facts=step.facts, asks=step.asks
+        ), None
 
     def _keyed(
         self, op: RunOp | WorkdirOp, outcome: StepAnswer, parent: RootFS, sources: tuple[RootFS, ...]
@@ -373,7 +375,7 @@ class Solver:
 
     def _not_asked(self, vertex: Vertex, op: LayerOp, step: StepClass) -> StepAnswer:
         forced = self._no_cache(vertex) and vertex not in self._executed
-        return StepAnswer(op_digest(op, step.facts), ran=True, forced=forced, facts=step.facts)
+        return StepAnswer(op_digest(op, step.facts), ran=True, forced=forced, facts=step.facts, asks=step.asks)
 
     def _is_worth_asking(self, outcome: StepAnswer, parent: RootFS, step: StepClass) -> bool:
         # An operation without any record cannot hit: no need to wait until the layer below has been written.

@@ -13,6 +13,7 @@ from ci.ends import JobOutcome
 from ci.execution.contexts import opened_context
 from ci.execution.ending import Ending
 from ci.execution.image import build_secrets, plain
+from ci.execution.reusing import may_see_secrets
 from ci.execution.steps import Numbering
 from ci.model import Build, Job
 from ci.outcome import Given, JobTools
@@ -88,7 +89,7 @@ def _platforms(job: Job, wanted: Build) -> tuple[Platform, ...]:
 
 def _privacy(given: Given, tools: JobTools) -> Privacy:
     """How far results may go that contain files of the workspace: what jobs with secrets output is the project's."""
-    return max(tools.privacy, Privacy.PROJECT) if given.outputs and tools.masked else tools.privacy
+    return max(tools.privacy, Privacy.PROJECT) if may_see_secrets(given, tools, {}) else tools.privacy
 
 
 def _attestations(wanted: Build) -> Attestations:

@@ -119,7 +119,7 @@ def may_see_secrets(given: Given, tools: JobTools, secrets: Mapping[str, bytes])
 
     secrets: by name, those that it or a service of it gets.
     """
-    return bool(secrets) or bool(given.outputs and tools.masked)
+    return bool(secrets) or bool(given.outputs and given.may_hold_secrets and tools.masked)
 
 
 def privacy_of(

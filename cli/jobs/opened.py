@@ -114,6 +114,7 @@ def opened_run(
             reuse=reuse,
             pipeline=pipeline.pipeline.name,
             home=str(repository.top),
+            secret_jobs=frozenset(each.name for each in planned.jobs if each.job.may_output_secrets),
         )
         tools = _Tools(root, insecure, about, store, launcher, given)
         yield OpenedRun(store, launcher, pipeline.pipeline, planned, given, tools.of, requests, received)

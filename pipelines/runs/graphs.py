@@ -50,6 +50,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     is_run_otherwise: it has none because another event runs the pipeline with this commit, and marks it.
     group, group_limit, when_busy: of the whole run, as of ``ci.model.Concurrency``; an empty group: none.
     secrets: names of those that any of its jobs asks for; null: a plan of before they were noted, and it may be any.
+    secret_jobs: names of the jobs that may output some, as of ``ci.model.Job``; null: as above.
     is_partial: it repeats a part of another run: its success says nothing of the jobs that are left out.
     """
 
@@ -72,6 +73,7 @@ class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     when_busy: WhenBusy = "wait"
     params: dict[str, Param] = {}
     secrets: tuple[str, ...] | None = None
+    secret_jobs: tuple[str, ...] | None = None
 
 
 class GraphRow(NamedTuple):

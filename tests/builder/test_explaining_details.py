@@ -177,6 +177,10 @@ def test_instructions_are_matched_with_those_before() -> None:
         (MissReason("never-succeeded"), "it has not succeeded before"),
         (MissReason("version"), "another version of Shiplap"),
         (MissReason("evicted"), "its result is no longer in the cache"),
+        (
+            MissReason("audience", "", "everybody", "the project"),
+            "for whom its result counts has changed: everybody → the project",
+        ),
         (MissReason("instruction", "", "RUN a", "RUN b"), "changed: RUN a → RUN b"),
         (MissReason("env", "A", None, "1"), 'ENV A changed: not set → "1"'),
         (MissReason("option", "user", "a", "b"), 'user changed: "a" → "b"'),

@@ -111,7 +111,8 @@ class JobShop:
         """Execute the jobs of a file in its order, whatever becomes of each. Returns the last one's outcome."""
         known = {"SHIPLAP_EVENT": "push", **(facts or {})}
         planned = plan(parse_pipeline(text.encode()), Event("push", facts=known)).jobs
-        common = Given(facts=known, source=self.source(files or {}), **{"run": "7", **(given or {})})
+        hold = frozenset(each.name for each in planned if each.job.may_output_secrets)
+        common = Given(facts=known, source=self.source(files or {}), secret_jobs=hold, **{"run": "7", **(given or {})})
         used = JobTools(self.store, self.launcher, pins=self.pins, masked=tuple(common.secrets.values()))
         used = used._replace(**tools)
         before = jobs_before(planned)

@@ -10,8 +10,10 @@ import pytest
 
 from ci.errors import JobCancelledError
 from core.digests import Digest
+from core.events import StepFinished
 from core.platforms import Platform
 from core.references import Reference
+from core.trust import protected
 from tests.ci.execution.jobshop import JobShop, Seen
 from tests.toolkit.bounds import eventually
 
@@ -195,6 +197,29 @@ def test_build_is_of_the_workspace_and_its_image_is_for_later_jobs(shop: JobShop
     again = shop.run(BUILD, files=IMAGE)
     assert again.state == "succeeded"
     assert shop.outcomes["app"].image == app.image
+
+
+def test_build_counts_for_the_project_only_where_outputs_may_have_a_secret_and_says_so(shop: JobShop) -> None:
+    text = """
+jobs:
+  key: {image: "base:1", secrets: [{name: KEY, optional: true}], outputs: [said], run: echo key > said}
+  made: {image: "base:1", outputs: [made], run: echo made > made}
+  app: {build: ., needs: [WANTED]}
+"""
+    files = {"Dockerfile": "FROM base:1\nCOPY made /made\nRUN cat /made\n"}
+
+    def steps(needs: str, secret: bool) -> dict[str, str]:
+        given = {"secrets": {"KEY": b"correct-horse-battery"} if secret else {}}
+        assert shop.run(text.replace("WANTED", needs), files=files, given=given, domain=protected("app")).state
+        ended = [event for event in shop.last.events if isinstance(event, StepFinished)]
+        names = [shop.last.names[event.id].partition("] ")[2] for event in ended]
+        return {name: event.reason or event.outcome for name, event in zip(names, ended, strict=True) if "made" in name}
+
+    assert set(steps("made", False).values()) == {"not built before"}
+    assert set(steps("made", True).values()) == {"cached"}, "the run has a secret, and what this is made of has not"
+    other = "for whom its result counts has changed: everybody → the project"
+    assert set(steps("made, key", True).values()) == {other}
+    assert set(steps("made, key", True).values()) == {"cached"}
 
 
 class Publisher:
