@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.toolkit.bounds import stretched
+from tests.toolkit.git import git
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _GOOD = """jobs:
@@ -74,6 +75,9 @@ def test_graph_shows_which_jobs_an_event_would_run(tmp_path: Path) -> None:
     shown = json.loads(done.stdout)
     assert [job["needs"] for job in shown["jobs"]] == [[], [], ["test (3.10)", "test (3.11)"]]
     assert shown["left_out"] == {}
+    git(tmp_path, "init", "-q", "-b", "main")
+    taken = shiplap(tmp_path, "graph", "--event", "push", "--json").stdout
+    assert json.loads(taken) == shown, "the branch that is checked out"
 
 
 def test_graph_shows_the_services_of_jobs(tmp_path: Path) -> None:

@@ -8,30 +8,42 @@ import click
 
 from ci.conditions import Event
 from ci.directories import directories_of
-from ci.errors import CiError, PipelineFileError
+from ci.errors import CiError, PipelineFileError, RepositoryError
 from ci.files import pipeline_files, read_pipeline_file
 from ci.language.jobs import KINDS
 from ci.model import EVENTS, EventName, Job
 from ci.parsing import DIRECTORY, FILE, parse_pipeline
 from ci.planning import Plan, plan
+from ci.source.discovery import find_repository
 from cli.commands.ci.lint import WRONG
 from cli.errors import CommandError, describe
 from cli.jobs.parts import parts_here, top_of
 from cli.options import json_option
 from cli.progress.text import harmless
 from cli.table import print_json, print_table
+from core.settings import FetchSettings, Settings
 
 
 @click.command("graph")
 @click.argument("file", required=False, metavar="[FILE]", type=click.Path(path_type=Path))
 @click.option("--event", type=click.Choice(EVENTS), default="local", show_default=True, help="What the run is of.")
-@click.option("--branch", default="", metavar="NAME", help="The branch that is run.")
+@click.option("--branch", metavar="NAME", help="The branch that is run.  [default: the one that is checked out]")
 @click.option("--target", default="", metavar="NAME", help="The branch that a pull request is to go into.")
 @click.option("--tag", default="", metavar="NAME", help="The tag.")
 @click.option("--fork", "is_fork", is_flag=True, help="The commit comes from a fork.")
 @json_option
+@click.pass_obj
 def command(
-    file: Path | None, *, event: EventName, branch: str, target: str, tag: str, is_fork: bool, as_json: bool
+    root: str | None,
+    /,
+    file: Path | None,
+    *,
+    event: EventName,
+    branch: str | None,
+    target: str,
+    tag: str,
+    is_fork: bool,
+    as_json: bool,
 ) -> int:
     """Show which jobs an event would run, and what they wait for.
 
@@ -41,6 +53,7 @@ def command(
         path = file if file is not None else _only_file()
         top = top_of(path)
         parsed = parse_pipeline(read_pipeline_file(path), str(path), parts_here(top))
+        branch = _branch_of(top, root) if branch is None else branch
         facts = {"SHIPLAP_EVENT": event, "SHIPLAP_BRANCH": branch, "SHIPLAP_TARGET": target, "SHIPLAP_TAG": tag}
         asked = Event(event, branch, target, tag, is_fork, facts, directories=lambda fits: directories_of(top, fits))
         planned = plan(parsed, asked)
@@ -55,6 +68,14 @@ def command(
     else:
         _print(planned)
     return 0
+
+
+def _branch_of(top: Path, root: str | None) -> str:
+    """The branch that is checked out, which ``ci run`` takes; empty where there is none, or no repository."""
+    try:
+        return find_repository(Settings.from_environ(root=root).root, top, FetchSettings.from_environ()).branch
+    except RepositoryError:
+        return ""
 
 
 def _only_file() -> Path:
