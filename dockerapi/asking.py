@@ -9,7 +9,7 @@ from typing import Any, Final
 import flask
 
 from core.platforms import Platform
-from dockerapi.errors import bad
+from dockerapi.errors import bad, not_done
 from dockerapi.versions import NEWEST, Version
 from engine.engine import Engine
 
@@ -116,6 +116,8 @@ def platform() -> Platform | None:
     value = text("platform")
     if not value:
         return None
+    if len(set(texts("platform"))) > 1:
+        raise not_done("several platforms at once are not done: name one, or none for all that are here")
     if value.startswith("{"):
         try:
             found = json.loads(value)

@@ -86,6 +86,7 @@ MEMBERS: Final[Mapping[str, tuple[Member, ...]]] = {
     "containers": (
         Member("[].NetworkSettings.Networks.*.DNSNames", since=v(44)),
         Member("[].NetworkSettings.Networks.*.GwPriority", since=v(48)),
+        Member("[].Health", since=v(52)),
     ),
     "image": (
         Member("VirtualSize", until=v(44)),

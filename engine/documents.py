@@ -56,10 +56,18 @@ def listed(row: Row, state: State, now_ns: int, endpoints: Mapping[str, Mapping[
         "Labels": shown["labels"],
         "State": docker_status(state),
         "Status": status_text(state, now_ns),
+        "Health": _health(state),
         "HostConfig": {"NetworkMode": shown["network"]},
         "NetworkSettings": {"Networks": _networks(shown["networks"], endpoints)},
         "Mounts": shown["mounts"],
     }
+
+
+def _health(state: State) -> dict[str, Any]:
+    """A list's short form: of one that does not run, or has no check, there is none."""
+    if state.health is None or not state.has_process:
+        return {"Status": "none", "FailingStreak": 0}
+    return {"Status": state.health["status"], "FailingStreak": state.health["failing_streak"]}
 
 
 def inspected(

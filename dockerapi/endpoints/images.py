@@ -98,6 +98,8 @@ def tag(name: str) -> flask.Response:
 def remove(name: str) -> flask.Response:
     """Remove a name, and with its last one the image."""
     engine = asking.engine()
+    if asking.texts("platforms"):
+        raise not_done("an image of one platform is not removed by itself: its index names it")
     with imagedocs.opened(engine) as store:
         image = imagedocs.found(store, name)
         try:
