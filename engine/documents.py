@@ -113,6 +113,7 @@ def endpoint(place: EndpointRow, network: NetworkRow, state: State, name: str) -
     user_defined = network.name != "bridge"
     found = {
         **_ENDPOINT,
+        "IPAMConfig": dict(place.asked) or None,
         "Aliases": list(place.aliases) or None,
         "NetworkID": network.id,
         "GwPriority": place.priority,

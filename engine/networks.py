@@ -57,6 +57,12 @@ class WantedEndpoint(NamedTuple):
     links: tuple[tuple[str, str], ...] = ()
     priority: int = 0
 
+    @property
+    def asked(self) -> dict[str, str]:
+        """The addresses that were asked for, as docker's ``IPAMConfig``."""
+        wanted = {"IPv4Address": self.ipv4, "IPv6Address": self.ipv6}
+        return {name: address for name, address in wanted.items() if address}
+
 
 class Networks:
     """The networks of one root. note: writes an event down: ID, what happened, attributes."""
@@ -364,7 +370,7 @@ def allocate(
         address6 = each.ipv6 or (subnets.free_address(row.subnet6, taken6, row.range6) if row.subnet6 else "")
         mac = each.mac or mac_for(pack(address))
         place = EndpointRow(
-            container, row.id, position, address, mac, each.aliases, address6, each.links, each.priority
+            container, row.id, position, address, mac, each.aliases, address6, each.links, each.priority, each.asked
         )
         records.insert_endpoint(connection, place)
 

@@ -10,8 +10,9 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from core import shortlogs
@@ -76,6 +77,10 @@ _MIGRATIONS: Final = (
     -- priority: by the place with the highest one a container's way out goes
     ALTER TABLE endpoints ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- asked: the addresses that were asked for, as docker's IPAMConfig: JSON
+    ALTER TABLE endpoints ADD COLUMN asked TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
@@ -139,6 +144,7 @@ class EndpointRow(NamedTuple):
     ipv4, ipv6: without prefix length; ipv6 is "" without one.
     links: ID of another container, and what it is called here.
     priority: the way out goes by the place with the highest one; of several, by the first.
+    asked: the addresses that were asked for, as docker's ``IPAMConfig``.
     """
 
     container: str
@@ -150,6 +156,7 @@ class EndpointRow(NamedTuple):
     ipv6: str = ""
     links: tuple[tuple[str, str], ...] = ()
     priority: int = 0
+    asked: Mapping[str, str] = MappingProxyType({})
 
 
 class Records:
@@ -287,8 +294,9 @@ class Records:
 
     def insert_endpoint(self, connection: sqlite3.Connection, row: EndpointRow) -> None:
         """Give a container a place in a network, within a transaction."""
-        values = (*row[:5], json.dumps(row.aliases), row.ipv6, json.dumps(row.links), row.priority)
-        connection.execute("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        texts = (json.dumps(row.aliases), row.ipv6, json.dumps(row.links))
+        values = (*row[:5], *texts, row.priority, json.dumps(dict(row.asked)))
+        connection.execute("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def set_networks(self, connection: sqlite3.Connection, row: Row, names: Iterable[str]) -> None:
         """Let a container's row name these networks, within a transaction."""
@@ -413,8 +421,8 @@ def _network(found: Any) -> NetworkRow:
 
 def _endpoint(found: Any) -> EndpointRow:
     links = tuple((identity, alias) for identity, alias in json.loads(found[7]))
-    aliases = tuple(json.loads(found[5]))
-    return EndpointRow(found[0], found[1], found[2], found[3], found[4], aliases, found[6], links, found[8])
+    aliases, asked = tuple(json.loads(found[5])), json.loads(found[9])
+    return EndpointRow(found[0], found[1], found[2], found[3], found[4], aliases, found[6], links, found[8], asked)
 
 
 def _as_error(error: sqlite3.Error, path: Path) -> Exception:
