@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -95,6 +96,8 @@ def add_runs(found: Tables, first: int, rows: int, now: float) -> int:
         row = found.row(table, first)
         copies = ({**row, **_facts(first + n, now - 60.0 * (rows - n))} for n in range(1, rows))
         found.insert(table, copies, row)
+    ended = Counter(_STATES[(first + n) % len(_STATES)] for n in range(1, rows))  # as the end of each has counted it
+    found.insert("counters", [{"name": f"ended.{state}", "value": n} for state, n in ended.items()], ("name", "value"))
     steps = [_step(first + rows - 1, n, now) for n in range(_STEPS)]
     found.insert("steps", steps, steps[0])
     return first + rows - 1
@@ -175,7 +178,7 @@ def _facts(number: int, at: float) -> dict[str, object]:
     }  # fmt: skip
     return {
         "number": number, "run": number, "state": _STATES[number % len(_STATES)], "attempt": 1, "worker": "worker-1",
-        "created_at": at, "queued_at": at, "started_at": at + 1, "finished_at": at + 40,
+        "is_counted": True, "created_at": at, "queued_at": at, "started_at": at + 1, "finished_at": at + 40,
         "trigger": json.dumps(trigger, separators=(",", ":")), "branch": trigger["branch"],
         "commit": trigger["commit"],
         "result": json.dumps({"names": [f"registry/app:{number}"], "executed": 4, "cached": 9}),

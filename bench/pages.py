@@ -45,6 +45,9 @@ AS_BEFORE: Final = 1.25
 NOTHING_S: Final = 0.001
 """What takes less than so many times as long as before, or so much longer, takes as long as before."""
 
+_BUDGETS_S: Final = {"metrics": 0.005}
+"""Of pages that have one of their own, in seconds."""
+
 _BEFORE: Final = ", before"
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 _START_S: Final = 60.0
@@ -75,6 +78,7 @@ _PAGES: Final = {
     "a project's settings": "/projects/app/settings/builds",
     "service": "/service",
     "its health": "/service/health",
+    "metrics": "/metrics",
     "the API": "/api",
     "one operation": "/api/put_project",
 }
@@ -168,7 +172,7 @@ def table(found: dict[str, list[float]]) -> str:
     lines = []
     for title, samples in found.items():
         median = statistics.median(samples)
-        verdict = "met" if median < BUDGET_S else "MISSED"
+        verdict = "met" if median < _BUDGETS_S.get(title, BUDGET_S) else "MISSED"
         before = found.get(f"{title.rpartition(', ')[0]}{_BEFORE}", samples)
         if before is not samples:
             was = statistics.median(before)

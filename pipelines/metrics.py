@@ -1,6 +1,6 @@
 """The numbers that operators watch, as the database has them now; ``web`` gives them to Prometheus.
 
-Totals count runs that were removed, too; see ``pipelines.counters``.
+Totals count runs that were removed, too; see ``pipelines.counters``. How many runs there are makes no difference.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from pipelines.counters import ENDED, add, counted, totals
+from pipelines.counters import ENDED, REMOVED, add, counted, totals
 from pipelines.model import FINAL_STATES
 from pipelines.schema import jobs, runs
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CacheWritten: TypeAlias = Literal["written", "unchanged", "failed", "dropped"]
 _CACHE: Final = "cache."
+_GOING: Final = ("queued", "running", "blocked")
 _MOST_LABELS: Final = 200  # sets of labels: files name them
 
 
@@ -68,9 +69,12 @@ class Metrics(msgspec.Struct, frozen=True):
 def snapshot(service: Service) -> Metrics:
     """The numbers as of now. Raises DatabaseUnreachableError."""
     with service.database.read() as connection:
-        by_state = counted(connection, runs.c.state)
+        by_state = counted(connection, runs.c.state, runs.c.state.in_(_GOING))
         waiting = _waiting(connection, time.time())
         total = totals(connection)
+    for state in FINAL_STATES:
+        if kept := int(total[f"{ENDED}{state}"] - total[f"{REMOVED}{state}"]):
+            by_state[state] = kept
     return Metrics(
         queue_depth=by_state.get("queued", 0),
         running=by_state.get("running", 0),
@@ -107,4 +111,4 @@ def _waiting(connection: Connection, now: float) -> tuple[Waiting, ...]:
 def count_cache(database: Database, outcome: CacheWritten) -> None:
     """Count the outcome of writing a run's part of the shared cache. Raises DatabaseUnreachableError."""
     with database.write() as connection:
-        add(connection, f"{_CACHE}{outcome}", 1)
+        add(connection, {f"{_CACHE}{outcome}": 1})

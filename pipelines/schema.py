@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData()
@@ -72,6 +73,12 @@ runs = Table(
     Index("runs_by_state", "state", "number"),
     Index("runs_by_project", "project", "number"),
     Index("runs_by_group", "group_state"),
+    Index(
+        "runs_uncounted",
+        "number",  # those that the totals lack, see pipelines.counters
+        sqlite_where=text("is_counted IS 0"),
+        postgresql_where=text("is_counted IS false"),
+    ),
     sqlite_autoincrement=True,  # the number of a removed run is never given again
 )
 
@@ -377,7 +384,7 @@ run_secrets = Table(
 )
 
 counters = Table(
-    "counters",  # the counts of removed runs, so that totals never fall; see pipelines.counters
+    "counters",  # totals over runs, which never fall; see pipelines.counters
     metadata,
     Column("name", String(100), primary_key=True),
     Column("value", Float, nullable=False),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
-from pipelines.counters import remember
+from pipelines.counters import remove_runs
 from pipelines.model import FINAL_STATES, ContextSource
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import runs
@@ -47,8 +47,7 @@ def sweep(service: Service, now: float) -> Swept:
                 runs.c.number < kept[-1],
                 runs.c.finished_at < now - project.keep_days * _DAY_S,
             )
-            remember(connection, *beyond)
-            removed += connection.execute(delete(runs).where(*beyond)).rowcount
+            removed += remove_runs(connection, *beyond)
     for swept in (
         service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit, service.naming,
         service.output_tokens,

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.changes import Change, compared
-from pipelines.counters import remember
+from pipelines.counters import remove_runs
 from pipelines.database import Database
 from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipelines.model import FINAL_STATES, HookSettings, Project
@@ -95,8 +95,7 @@ class Projects:
             number = connection.execute(going.limit(1)).scalar()
             if number is not None:
                 raise ConflictError(f"run {number} of project {name} has not ended", hint="cancel it first")
-            remember(connection, runs.c.project == name)
-            connection.execute(delete(runs).where(runs.c.project == name))
+            remove_runs(connection, runs.c.project == name)
             connection.execute(delete(secrets).where(secrets.c.project == name))
             connection.execute(delete(image_tags).where(image_tags.c.project == name))
             connection.execute(delete(job_times).where(job_times.c.project == name))

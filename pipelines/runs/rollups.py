@@ -1,7 +1,8 @@
 """Roll-ups, so that pages answer at once however many runs there are: sums of days, and the newest run of each ref.
 
 Both are kept in the transaction that changes the runs. A run is counted once, when it ends; removing it takes nothing
-back, so trends outlive the runs. A transaction ends one run, and takes the day's row last: no two wait in a circle.
+back, so trends outlive the runs. A transaction ends one run, and takes the day's row and then the counters' last: no
+two wait in a circle.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from pipelines.counters import count_run
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES, AnyRunState, Run, Trigger
 from pipelines.schema import heads, jobs, project_day_times, project_days, runs
@@ -125,6 +127,7 @@ def note_end(connection: Connection, run: Run) -> None:
             reused + counted.reused,
         ),
     )
+    count_run(connection, run.number)
 
 
 def add_day(connection: Connection, project: str, ended: Lasted) -> None:

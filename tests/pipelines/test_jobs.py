@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import MetaData, Table, event, insert, select, text
+from sqlalchemy import MetaData, Table, event, func, insert, select, text
 from sqlalchemy.engine import Connection
 
 from core.errors import ShiplapError
@@ -25,6 +25,7 @@ from pipelines.errors import ConflictError, NotFoundError, StaleAttemptError
 from pipelines.keeping.backup import backup, restore
 from pipelines.keys.keyring import KeyRing
 from pipelines.logs.lines import LogLine, decode_line, encode_line
+from pipelines.metrics import snapshot
 from pipelines.model import Claim, GitSource, HookSettings, Project, RunRequest, RunResult, Trigger
 from pipelines.runs.logwriter import LogWriter
 from pipelines.runs.reaper import Reaper
@@ -96,6 +97,7 @@ def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
         "0026",
         "0027",
         "0028",
+        "0029",
     ]
     with Service.open(settings) as service:
         found = service.runs.list()
@@ -340,3 +342,5 @@ def test_ends_and_cancellations_at_once_never_wait_for_each_other_in_a_circle(ap
     with apart.database.read() as connection:
         apart_states = select(runs.c.number).join(jobs, jobs.c.run == runs.c.number).where(runs.c.state != jobs.c.state)
         assert connection.execute(apart_states).all() == []
+        ended = connection.execute(select(func.count()).where(runs.c.finished_at.is_not(None))).scalar_one()
+    assert sum(snapshot(apart).ended_by_state.values()) == ended > 0

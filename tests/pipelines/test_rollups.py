@@ -1,15 +1,18 @@
-"""Roll-ups: each run counts once, on the day on which it ended, and a migration counts what there was before."""
+"""Roll-ups and totals: each run counts once, when it ends, and a migration counts what there was before."""
 
 from __future__ import annotations
 
 import time
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, event, select, update
 
 from pipelines.accounts.preferences import Look, Preferences, View
+from pipelines.counters import remove_runs
 from pipelines.errors import InvalidRequestError, NotFoundError
-from pipelines.migrations.versions import v0023_rollups
+from pipelines.metrics import snapshot
+from pipelines.migrations.versions import v0023_rollups, v0029_totals
 from pipelines.model import ContextSource, RunRequest, RunResult, RunState, Trigger
 from pipelines.runs.claims import Claims
 from pipelines.runs.rollups import (
@@ -27,11 +30,12 @@ from pipelines.runs.rollups import (
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.runs.runs import Runs
 from pipelines.runs.strips import branch_strips, strips
-from pipelines.schema import heads, project_day_times, project_days, runs
+from pipelines.schema import counters, heads, jobs, project_day_times, project_days, runs, steps
 from pipelines.service import Service
 from tests.pipelines.test_pipelines import SOURCE, claimed, node, pipeline, write
 
 _CONTEXT = ContextSource("sha256:" + "0" * 64)
+_STEP: Final = {"stage": "", "line": 1, "reason": "", "duration_s": 0.0, "first_line": 0, "last_line": 0}
 _PUSH = Trigger(kind="push", by="ada", branch="main")
 _PULL = Trigger(kind="pull_request", by="ada", branch="main", pull_request=7, fork=True)
 
@@ -95,6 +99,99 @@ def test_what_a_migration_counts_is_what_was_counted(service: Service) -> None:
         assert connection.execute(select(runs.c.number).where(runs.c.is_counted.is_(False))).all() == []
     assert after == before
     assert len(before[2]) == 4
+
+
+def totals(service: Service) -> dict[str, float]:
+    """What Prometheus takes for counters."""
+    found = snapshot(service)
+    numbers = {name: getattr(found, name) for name in ("wait_s", "wait_count", "run_s", "run_count", "cache_hits")}
+    return {**numbers, "cache_misses": found.cache_misses, **found.ended_by_state}
+
+
+def test_totals_have_each_run_once_and_never_fall(service: Service) -> None:
+    """While it waits, runs, is tried again, ends, ends once more and is removed."""
+    seen = [totals(service)]
+
+    def look() -> None:
+        seen.append(totals(service))
+        assert all(seen[-1][name] >= value for name, value in seen[-2].items()), seen[-2:]
+
+    number = service.runs.submit(RunRequest(_CONTEXT, "web", max_attempts=3)).number
+    look()
+    lost = service.claims.take("w", ())
+    assert lost is not None
+    look()
+    service.claims.release(lost.number, lost.attempt, "it died")
+    look()
+    claim = service.claims.take("w", ())
+    assert claim is not None
+
+    def store(connection: Any) -> None:
+        for step, state in enumerate(("cached", "done", "failed")):
+            row = {**_STEP, "job": claim.number, "attempt": claim.attempt, "step": step, "name": "[1/1] RUN x"}
+            connection.execute(steps.insert().values(**row, state=state))
+
+    service.claims.finish(claim, "failed", "", RunResult(), store=store)
+    look()
+    service.runs.cancel(service.runs.submit(RunRequest(_CONTEXT, "web")).number)
+    look()
+    counts = ("wait_count", "run_count", "cache_hits", "cache_misses", "failed", "cancelled", "succeeded")
+    assert [seen[-1][name] for name in counts] == [1, 1, 1, 2, 1, 1, 0]
+    with service.database.write() as connection:
+        note_end(connection, run_from_row(connection.execute(select_runs().where(runs.c.number == number)).one()))
+    assert totals(service) == seen[-1]
+    assert snapshot(service).runs_by_state == {"failed": 1, "cancelled": 1}
+    with service.database.write() as connection:
+        assert remove_runs(connection, runs.c.number == number) == 1
+    assert totals(service) == seen[-1]
+    assert snapshot(service).runs_by_state == {"cancelled": 1}
+    kept = snapshot(service)
+    with service.database.write() as connection:  # as before the migration: of the removed runs alone
+        connection.execute(delete(counters))
+        gone = {"ended.failed": 1, "wait_s": seen[-1]["wait_s"], "wait_count": 1, "run_s": seen[-1]["run_s"]}
+        for name, value in {**gone, "run_count": 1, "cache_hits": 1, "cache_misses": 2, "cache.written": 4}.items():
+            connection.execute(counters.insert().values(name=name, value=value))
+        v0029_totals._count(connection)
+    assert totals(service) == pytest.approx(seen[-1])
+    assert (snapshot(service).runs_by_state, snapshot(service).cache_written["written"]) == (kept.runs_by_state, 4)
+
+
+def test_a_migration_counts_the_steps_and_jobs_of_runs_that_ended(service: Service) -> None:
+    for took_s in (10.0, 0.0):
+        played(service, "web", "succeeded", took_s)
+    service.runs.submit(RunRequest(_CONTEXT, "web"))
+    row = {**_STEP, "job": select(jobs.c.number).limit(1).scalar_subquery(), "attempt": 1}
+    names = (("[1/2] FROM x", "done"), ("[2/2] RUN x", "done"), ("[2/2] RUN y", "cached"))
+    with service.database.write() as connection:
+        for step, (name, state) in enumerate(names):
+            connection.execute(steps.insert().values(**row, step=step, name=name, state=state))
+        connection.execute(delete(counters))
+        v0029_totals._count(connection)
+    found = snapshot(service)
+    assert (found.run_count, found.wait_count) == (2, 2)
+    assert found.run_s == pytest.approx(10.0)
+    assert (found.cache_hits, found.cache_misses, found.ended_by_state["succeeded"]) == (1, 1, 2)
+    assert found.runs_by_state == {"queued": 1, "succeeded": 2}
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_the_numbers_of_operators_go_through_no_table_of_what_has_ended(service: Service) -> None:
+    played(service, "web", "succeeded", 1.0)
+    asked: list[tuple[str, Any]] = []
+
+    def note(*told: Any) -> None:
+        asked.append((told[2], told[3]))
+
+    event.listen(service.database.engine, "before_cursor_execute", note)
+    snapshot(service)
+    event.remove(service.database.engine, "before_cursor_execute", note)
+    plans = []
+    with service.database.read() as connection:
+        for statement, values in asked:
+            plans += [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+    scans = [plan for plan in plans if plan.startswith("SCAN") and "runs_uncounted" not in plan]
+    assert any("runs_uncounted" in plan for plan in plans)
+    assert not [plan for plan in scans if plan.split()[1] in ("runs", "jobs", "steps")], plans
 
 
 def test_heads_are_the_newest_runs_of_branches_tags_and_pull_requests(service: Service) -> None:
