@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from bench import filling, report
+from bench import filling, load, report
 from bench.tools import ToolError, run
 from core.settings import ServiceSettings
 from images.store import Store
@@ -41,6 +41,9 @@ from registry.server.registry import Registry
 from registry.server.settings import ServerSettings
 
 BUDGET_S: Final = 0.050
+RATE_BUDGET: Final = 900.0
+"""Of requests of the API a second, on two cores, which who asks has a part of."""
+
 AS_BEFORE: Final = 1.25
 NOTHING_S: Final = 0.001
 """What takes less than so many times as long as before, or so much longer, takes as long as before."""
@@ -53,6 +56,7 @@ _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 _START_S: Final = 60.0
 _PASSWORD: Final = "a password for the bench"
 _REPORTS: Final = 5
+_RATES: Final = 5
 _PAGES: Final = {
     "home": "/",
     "runs": "/runs",
@@ -152,16 +156,19 @@ def main() -> int:
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="pages-", dir=options.directory))
     try:
-        found = _measure(directory, options)
+        found, rates = _measure(directory, options)
     except ToolError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print("\n" + table(found))
+    verdict = "met" if statistics.median(rates) >= RATE_BUDGET else "MISSED"
+    print(f"API, requests for one run: {statistics.median(rates):.0f} a second, at least {RATE_BUDGET:.0f}: {verdict}")
     if options.output:
         finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         document = {"finished_at": finished_at, "machine": report.machine(), "budget_s": BUDGET_S, "pages": found}
+        document["requests_per_s"] = rates
         options.output.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
@@ -182,7 +189,8 @@ def table(found: dict[str, list[float]]) -> str:
     return "\n".join([f"time to first byte, under {BUDGET_S * 1000:.0f} ms:", *lines])
 
 
-def _measure(directory: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+def _measure(directory: Path, options: argparse.Namespace) -> tuple[dict[str, list[float]], list[float]]:
+    """The times of pages, and how many requests of the API were answered a second."""
     root, database = directory / "r", str(options.database)
     made = run([_CHECKOUT / "scripts" / "rootfs", "busybox"])
     if database:
@@ -200,6 +208,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> dict[str, list[flo
         browser.sign_in("bench", _PASSWORD)
         measuring = _Measuring(root, browser, options.runs)
         measuring.pages(_PAGES, newest=newest)
+        rates = [measuring.rate(urlsplit(url).netloc, f"/api/v1/runs/{newest}") for _ in range(_RATES)]
         with filling.tables(root, database) as tables:
             last = filling.add_reports(tables, first, options.cases, time.time())
         for project, what in _OF_PROJECTS.items():
@@ -213,7 +222,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> dict[str, list[flo
         measuring.pages(_OF_IMAGES, ", with outputs")
         _collect(root, now + filling.HALF_UNTIL_S + 1)
         measuring.pages(_OF_IMAGES, ", half of them collected")
-        return measuring.found
+        return measuring.found, rates
 
 
 def _after_reports(measuring: _Measuring, first: int, project: str, what: str, options: argparse.Namespace) -> None:
@@ -245,6 +254,10 @@ class _Measuring:
             path = address.format(**values)
             self.once(path)  # templates are compiled
             self.found[title + suffix] = [self.once(path) for _ in range(self._samples)]
+
+    def rate(self, address: str, path: str) -> float:
+        """How many times a second the API answers this. address: the service's."""
+        return load.rate(address, path, f"Bearer {self._token}")
 
     def once(self, path: str) -> float:
         """Seconds until the answer begins."""

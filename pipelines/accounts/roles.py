@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import and_, bindparam, delete, insert, select
 from sqlalchemy.engine import Connection
 
 from pipelines.accounts.tokens import Token, Tokens
@@ -65,6 +65,19 @@ class Rights(msgspec.Struct, frozen=True):
         )
 
 
+# Made once: each request of the API asks them.
+_ROLES: Final = select(project_roles.c.project, project_roles.c.role).where(
+    project_roles.c.kind == bindparam("kind"), project_roles.c.subject == bindparam("subject")
+)
+_OF_TOKEN: Final = (
+    select(project_roles.c.project, project_roles.c.role)
+    .select_from(tokens)
+    .outerjoin(project_roles, and_(project_roles.c.kind == "token", project_roles.c.subject == tokens.c.hash))
+    .where(tokens.c.id == bindparam("id"))
+)
+_PROJECT: Final = select(runs.c.project).where(runs.c.number == bindparam("run"))
+
+
 class Member(msgspec.Struct, frozen=True):
     """Somebody with a role in one project. subject: a user's name, or a token's id. name: for people."""
 
@@ -90,7 +103,10 @@ class Roles:
     def of_token(self, token: Token) -> Rights:
         """A valid token's rights as of now; no more than its owner's, if it has one."""
         with self._database.read() as connection:
-            rights = Rights(_largest(token.scopes), _rows(connection, "token", _hash_of(connection, token.id)))
+            found = connection.execute(_OF_TOKEN, {"id": token.id}).all()
+            if not found:
+                raise NotFoundError(f"there is no token {token.id}")
+            rights = Rights(_largest(token.scopes), {row.project: row.role for row in found if row.project is not None})
             if token.owner is None:
                 return rights
             role = connection.execute(select(users.c.role).where(users.c.name == token.owner)).scalar_one()
@@ -165,7 +181,7 @@ class Roles:
     def project_of_run(self, run: int) -> str | None:
         """The project of a run; None: there is no such run."""
         with self._database.read() as connection:
-            return connection.execute(select(runs.c.project).where(runs.c.number == run)).scalar()
+            return connection.execute(_PROJECT, {"run": run}).scalar()
 
     def project_names(self) -> frozenset[str]:
         """All projects, for ``pipelines.owning.ownership``."""
@@ -178,10 +194,7 @@ def _of_user(connection: Connection, name: str, role: str) -> Rights:
 
 
 def _rows(connection: Connection, kind: Kind, subject: str) -> dict[str, Level]:
-    wanted = select(project_roles.c.project, project_roles.c.role).where(
-        project_roles.c.kind == kind, project_roles.c.subject == subject
-    )
-    return {row.project: row.role for row in connection.execute(wanted)}
+    return {row.project: row.role for row in connection.execute(_ROLES, {"kind": kind, "subject": subject})}
 
 
 def _stored(connection: Connection, kind: Kind, subject: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from core.files import write_atomically
@@ -25,7 +25,11 @@ SCOPES: Final = ("read", "build", "admin")
 """Each includes those before it."""
 
 _PREFIX: Final = "shp_"
-_WITH_OWNER: Final = select(tokens, users.c.role, users.c.disabled).outerjoin(users, users.c.name == tokens.c.owner)
+_VALID: Final = (  # made once: each request of the API asks it
+    select(tokens, users.c.role, users.c.disabled)
+    .outerjoin(users, users.c.name == tokens.c.owner)
+    .where(tokens.c.hash == bindparam("known"))
+)
 _NOTED_EVERY_S: Final = 60.0
 _ADMINISTRATOR: Final = "administrator ("
 WORKERS: Final = "workers (SHIPLAP_WEB_TOKEN)"
@@ -112,7 +116,7 @@ class Tokens:
     def verify(self, text: str, scope: str) -> Token:
         """The token that ``text`` is, if it allows ``scope``. Raises TokenError and ScopeError."""
         # The look-up is by hash, so its duration says nothing about the token.
-        row = self._valid(tokens.c.hash == _hash(text))
+        row = self._valid(_hash(text))
         token = _from_row(row)
         if not token.allows(scope):
             raise ScopeError(f"the token {token.name!r} allows {', '.join(token.scopes)}, this needs {scope}")
@@ -123,13 +127,13 @@ class Tokens:
 
     def identify(self, text: str) -> Token:
         """The token that ``text`` is; ``pipelines.accounts.roles`` knows what it may. Raises TokenError."""
-        token = _from_row(self._valid(tokens.c.hash == _hash(text)))
+        token = _from_row(self._valid(_hash(text)))
         self._note_use(token)
         return token
 
     def standing(self, known: str) -> Token:
         """``identify`` for a token that was identified before. known: its ``fingerprint``. Raises TokenError."""
-        return _from_row(self._valid(tokens.c.hash == known))
+        return _from_row(self._valid(known))
 
     def list(self, *, owner: str | None = None) -> list[Token]:
         """All tokens, or those of one user."""
@@ -169,10 +173,10 @@ class Tokens:
             )
         return self._admin_file
 
-    def _valid(self, chosen: ColumnElement[bool]) -> Row[Any]:
-        """The one row that fits ``chosen``, with its owner. Raises TokenError."""
+    def _valid(self, known: str) -> Row[Any]:
+        """The row with this hash, with its owner. Raises TokenError."""
         with self._database.read() as connection:
-            row = connection.execute(_WITH_OWNER.where(chosen)).first()
+            row = connection.execute(_VALID, {"known": known}).first()
         if row is None:
             raise TokenError("the API token is not known", hint="shiplap login, or SHIPLAP_TOKEN")
         if row.expires_at is not None and row.expires_at <= self._clock():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine import Connection
 
 from ci.params import MAX_VALUE
@@ -67,6 +67,9 @@ _MAX_COMMIT: Final = 64
 _MAX_PARAMS: Final = 50
 _BY_HAND: Final = Trigger()
 _ARG_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_RUN: Final = select_runs().where(runs.c.number == bindparam("number"))
+"""One run: made once, for each request for one asks it."""
 
 
 class Runs:
@@ -414,7 +417,7 @@ def _json(value: object) -> str:
 
 
 def _get(connection: Connection, number: int) -> Run:
-    row = connection.execute(select_runs().where(runs.c.number == number)).first()
+    row = connection.execute(_RUN, {"number": number}).first()
     if row is None:
         raise NotFoundError(f"there is no run {number}")
     return run_from_row(row)
