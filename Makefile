@@ -89,6 +89,7 @@ bench: $(VENV)/.installed ## measure against BuildKit, buildah, dockerd and podm
 	$(BIN)/python -m bench.service $(SERVICE_ARGS)
 	$(BIN)/python -m bench.pipeline $(PIPELINE_ARGS)
 	$(BIN)/python -m bench.changed $(CHANGED_ARGS)
+	$(BIN)/python -m bench.floors $(FLOORS_ARGS)
 	$(BIN)/python -m bench.hosts $(HOSTS_ARGS)
 	$(BIN)/python -m bench.dependencies $(DEPENDENCIES_ARGS)
 	$(BIN)/python -m bench.pages $(PAGES_ARGS)

@@ -12,11 +12,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import report, rounds, workloads
-from bench.scenarios import INSTALL, ROWS, Installing, scenarios
+from bench.scenarios import APP, INSTALL, ROWS, Installing, scenarios
 from bench.tools import PEERS, Shiplap, Tool, ToolError, rootfs
 from bench.workloads import SHORT, Sizes
 
@@ -63,13 +64,19 @@ def _measure(options: argparse.Namespace, sizes: Sizes, runs: int) -> tuple[dict
             versions[tool.name] = tool.version()
         installing = None
         if INSTALL.key in options.rows:
-            tar = _with_packages(directory, sizes) if sizes.package else base_tar
+            download = partial(workloads.package_download, sizes=sizes)
+            tar = _debian_with(directory, download) if sizes.package else base_tar
             installing = Installing(tar, directory / "plain", sizes)
             for tool in tools:
                 tool.add_image(tar, workloads.PACKAGES)
+        with_python = APP.key in options.rows
+        if with_python:
+            tar = _debian_with(directory, workloads.python_install) if sizes.package else base_tar
+            for tool in tools:
+                tool.add_image(tar, workloads.PYTHON)
         samples = rounds.measure(
             tools,
-            scenarios(installing),
+            scenarios(installing, with_python=with_python),
             directory=directory,
             sizes=sizes,
             runs=runs,
@@ -81,12 +88,12 @@ def _measure(options: argparse.Namespace, sizes: Sizes, runs: int) -> tuple[dict
     return document, [tool.name for tool in tools]
 
 
-def _with_packages(directory: Path, sizes: workloads.Sizes) -> Path:
-    """The root filesystem of Debian with what is to be installed downloaded, as a tar. Needs the network."""
-    maker, tar = Shiplap(directory / "maker"), directory / "packages.tar"
-    maker.start(rootfs("debian"))
-    maker.flatten(workloads.package_download(directory / "download", sizes), tar)
-    shutil.rmtree(directory / "maker")
+def _debian_with(directory: Path, context: Callable[[Path], Path]) -> Path:
+    """The root filesystem of Debian with what the context's Dockerfile adds, as a tar. Needs the network."""
+    with tempfile.TemporaryDirectory(prefix="maker-", dir=directory) as made:
+        maker, tar = Shiplap(Path(made)), directory / f"{Path(made).name}.tar"
+        maker.start(rootfs("debian"))
+        maker.flatten(context(Path(made) / "context"), tar)
     return tar
 
 

@@ -55,6 +55,7 @@ FROM_STAGE_AS_IS = Row("from-stage-as-is", "the same to the place that it had, a
 WRITE_BIG = Row("write-big", "RUN that writes {big} MB", 0.6)
 FILES_MADE = Row("files-made", "RUN that makes {made} files", 0.4)
 FILES_REMOVED = Row("files-removed", "RUN that removes them", 0.4)
+APP = Row("app", "Python app of {modules} modules, one edited: pip's packages cached, COPY, compileall", 0.3)
 LONG_COLD = Row("long", "Dockerfile of {instructions} instructions, {runs} of them RUN true, no cache", 0.2)
 LONG_CACHED = Row("long-cached", "the same, all cached", 0.2)
 
@@ -98,6 +99,14 @@ class Installing:
         context = workloads.install_package(directory / "install", sizes)
         plain = partial(self._plain.run, workloads.install_command(sizes))
         yield Timing(INSTALL, _build(context, cache=False), plain)
+
+
+def python_app(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
+    """An app whose packages came by pip, from a cache mount; then somebody edits one of its modules."""
+    context = workloads.python_app(directory / "app", sizes)
+    yield Timing(OFF_THE_CLOCK, _build(context, cache=True))
+    workloads.edit_a_module(context, salt=f"round {number}")
+    yield Timing(APP, _build(context, cache=True))
 
 
 def save(directory: Path, sizes: Sizes, number: int) -> Iterator[Timing]:
@@ -182,12 +191,15 @@ _SCENARIOS: dict[Scenario, tuple[Row, ...]] = {
     many_lines: (LINES,),
     long_file: (LONG_COLD, LONG_CACHED),
 }
-ROWS = (*(row for rows in _SCENARIOS.values() for row in rows), INSTALL)
+ROWS = (*(row for rows in _SCENARIOS.values() for row in rows), APP, INSTALL)
 
 
-def scenarios(installing: Installing | None) -> dict[Scenario, tuple[Row, ...]]:
-    """What there is to measure; installing: None where that is not wanted, because it takes preparation."""
-    return _SCENARIOS if installing is None else {**_SCENARIOS, installing: (INSTALL,)}
+def scenarios(installing: Installing | None, *, with_python: bool = False) -> dict[Scenario, tuple[Row, ...]]:
+    """What there is to measure. installing, with_python: only where they are wanted, because they take preparation."""
+    chosen = dict(_SCENARIOS)
+    if with_python:
+        chosen[python_app] = (APP,)
+    return chosen if installing is None else {**chosen, installing: (INSTALL,)}
 
 
 def emptied(directory: Path) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 BASE = "bench-base"  # the image name that every tool has the busybox base under
 PACKAGES = "bench-packages"  # and Debian, with what ``install_package`` installs already downloaded
+PYTHON = "bench-python"  # and with pip
 _FILES_PER_DIRECTORY = 100
 _POOL_BYTES = 4 << 20
 _INSTRUCTIONS_PER_STAGE = 1000
@@ -22,7 +24,7 @@ class Sizes:
     files, total_bytes: of the COPY context. steps: number of RUN instructions. stages: that are independent. big_bytes:
     of the one file. many: files of the context that is built again. huge: of the largest one. made: by one RUN.
     instructions, runs: of the long Dockerfile.
-    lines: that one RUN prints.
+    lines: that one RUN prints. modules: of the Python app.
     package: Debian's, to be installed; none: something on busybox in its place.
     """
 
@@ -37,6 +39,7 @@ class Sizes:
     instructions: int = 1000
     runs: int = 50
     lines: int = 1_000_000
+    modules: int = 200
     package: str = "gcc"
 
     def of_many_files(self) -> Sizes:
@@ -50,7 +53,7 @@ class Sizes:
 
 SHORT = Sizes(
     files=200, total_bytes=1_000_000, steps=3, stages=2, big_bytes=1_000_000, many=300, huge=300, made=50,
-    instructions=20, runs=3, lines=1000, package="",
+    instructions=20, runs=3, lines=1000, modules=3, package="",
 )  # fmt: skip
 
 
@@ -158,6 +161,42 @@ def long_dockerfile(directory: Path, sizes: Sizes) -> Path:
         else:
             lines.append(f"ENV NAME{number % 10}=value{number}" if number % 2 else f"LABEL label{number % 10}={number}")
     (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def python_app(directory: Path, sizes: Sizes) -> Path:
+    """A context with a package for pip, which needs no network, and an app. On busybox, things are copied."""
+    (directory / "src").mkdir(parents=True)
+    (directory / "wheels").mkdir()
+    body = "".join(f"def function_{number}(x):\n    return x * {number} + {number}\n\n\n" for number in range(100))
+    for number in range(sizes.modules):
+        (directory / "src" / f"module_{number}.py").write_text(body)
+    info = "benchlib-1.0.dist-info"
+    with zipfile.ZipFile(directory / "wheels" / "benchlib-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("benchlib.py", body)
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: benchlib\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    pip = "pip install --break-system-packages --no-index --find-links /wheels benchlib"
+    install, build = (pip, "python3 -m compileall -q src") if sizes.package else ("cp -r /wheels /lib", "cp -r src out")
+    (directory / "Dockerfile").write_text(
+        f"FROM {PYTHON}\nWORKDIR /app\nCOPY wheels /wheels\n"
+        f"RUN --mount=type=cache,target=/root/.cache {install}\nCOPY . .\nRUN {build}\n"
+    )
+    return directory
+
+
+def edit_a_module(context: Path, salt: str) -> None:
+    """Give one module of the app another line."""
+    with min((context / "src").iterdir()).open("a") as file:
+        file.write(f"# {salt}\n")
+
+
+def python_install(directory: Path) -> Path:
+    """A context, on Debian as BASE, for an image with Python and pip. Needs the network."""
+    directory.mkdir(parents=True)
+    command = "apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*"
+    (directory / "Dockerfile").write_text(f"FROM {BASE}\nRUN {command}\n")
     return directory
 
 

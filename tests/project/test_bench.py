@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import figures, growth, pages, registry, report, runpage, workloads
+from bench import figures, floors, growth, pages, registry, report, runpage, workloads
 from bench.figures import Figure
 from bench.pipeline import times_of
 from bench.rounds import PLAIN, Sample
@@ -91,6 +91,12 @@ def test_short_bench_of_a_changed_file_measures_every_figure(privileged: None) -
         found = measured("bench.changed", Path(directory), "--runs", "1", "--files", "200")
     rows = {row["key"]: row["value"] for row in found["rows"]}
     assert rows["ratio"] == rows["service"] / rows["local"] > 0
+
+
+def test_short_bench_of_floors_measures_every_one(tmp_path: Path) -> None:
+    rows = {row["key"]: row["value"] for row in measured("bench.floors", tmp_path, "--short", "--runs", "1")["rows"]}
+    assert list(rows) == [floor.key for floor in floors.FLOORS]
+    assert all(value > 0 for value in rows.values())
 
 
 def test_short_bench_of_a_runs_page_sees_frames_while_jobs_end(privileged: None) -> None:
