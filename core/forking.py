@@ -1,7 +1,7 @@
 """A process that forks a command for each who asks, if it could have been them: what it forks is as they are.
 
-    client (``core.forked``)            parent                      child
-    connect; could I be that one? ─────▶ accept, fork ────────────▶ can I look into it?
+    client (``core.forked``)            parent                      child, forked ahead as a rule
+    connect; could I be that one? ─────▶ accept, hand over ───────▶ can I look into it?
     ◀───────────────────────────────────────────────────────────── a name that only such a one can know
     the request ──────────────────────────────────────────────────▶ could it have been me?
     ◀───────────────────────────────────────────────────────────── becomes as the client is: begun, its pidfd
@@ -44,6 +44,7 @@ PLACES = 4
 """How many such processes may have their sockets in one directory."""
 
 _POLL_S = 10.0
+_CALM_S = 0.03  # after a client: what it asked for comes first
 _FAILED = 125
 _PRESSED_PERCENT = 10.0
 _FIRST_TO_GO = 1000
@@ -208,6 +209,48 @@ def _note(text: str) -> None:
 # The parent
 
 
+class _Spare:
+    """A child that was forked ahead, and waits to be given a client. It has looked at what it needs: with most Pythons
+    that copies the pages, which takes as long as the fork.
+    """
+
+    def __init__(self, pid: int, channel: _socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.channel = channel
+
+    def give(self, sock: _socket.socket) -> bool:
+        """Have it serve a client. False: it has been killed, and somebody else has to."""
+        try:
+            packets.send(self.channel, b"client", [sock.fileno()])
+        except OSError:
+            return False
+        finally:
+            self.channel.close()
+        return True
+
+    def end(self) -> None:
+        """It is needed no more: it ends when its channel does. Reap it."""
+        self.channel.close()
+        os.close(self.pidfd)
+        os.waitpid(self.pid, 0)
+
+
+def _wait_ahead(channel: _socket.socket, parent: int, command: Callable[[list[str]], int]) -> NoReturn:
+    """In the spare, all that it does."""
+    try:
+        end_with_parent(parent, signal.SIGKILL)
+        likeness.facts(os.getpid())
+        forked.described(())
+        received = packets.receive(channel)
+        if received is None:
+            os._exit(0)
+        channel.close()
+        _run(packets.from_fd(received[1][0]), parent, command)
+    finally:
+        os._exit(_FAILED)
+
+
 class _Parent:
     """Forks for each who connects. command: what a child runs with its arguments. idle_s: it ends after so long."""
 
@@ -224,11 +267,16 @@ class _Parent:
         self._poll.register(self._listener, select.POLLIN)
         self._clients: dict[int, tuple[_socket.socket, int, int]] = {}
         self._ended: dict[int, int] = {}
+        self._spare: _Spare | None = None
 
     def serve(self) -> None:
         last = time.monotonic()
         while self._clients or self._listener:
-            events = self._poll.poll(min(_POLL_S, self._idle_s) * 1000)
+            events = self._poll.poll(min(_POLL_S if self._spare else _CALM_S, self._idle_s) * 1000)
+            if not events and self._listener and self._spare is None:
+                self._spare = self._prepared()
+                if self._spare is not None:
+                    continue
             if events:
                 last = time.monotonic()
             for fd, _events in events:
@@ -254,19 +302,42 @@ class _Parent:
         if packets.peer(sock)[1] != os.geteuid():
             sock.close()
             return
-        try:
-            pid = os.fork()
-        except OSError:  # too many processes: whoever asked may have better luck
-            sock.close()
-            return
-        if pid == 0:
-            self._forget()
-            _run(sock, self._pid, self._command)
-        pidfd = os.pidfd_open(pid)
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.give(sock):
+            pid, pidfd = spare.pid, spare.pidfd
+        else:
+            if spare is not None:
+                spare.end()
+            try:
+                pid = os.fork()
+            except OSError:  # too many processes: whoever asked may have better luck
+                sock.close()
+                return
+            if pid == 0:
+                self._forget()
+                _run(sock, self._pid, self._command)
+            pidfd = os.pidfd_open(pid)
         self._clients[sock.fileno()] = (sock, pid, pidfd)
         self._ended[pidfd] = sock.fileno()
         self._poll.register(sock, 0)  # its end alone: what it says is the child's to read
         self._poll.register(pidfd, select.POLLIN)
+
+    def _prepared(self) -> _Spare | None:
+        """A child that waits ahead. That there is none costs the next client some time."""
+        ours, theirs = packets.pair()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            return None
+        finally:
+            if os.getpid() == self._pid:
+                theirs.close()
+        if pid == 0:
+            ours.close()
+            self._forget()
+            _wait_ahead(theirs, self._pid, self._command)
+        return _Spare(pid, ours)
 
     def _forget(self) -> None:
         """In the child: close all that is the parent's."""
@@ -309,6 +380,9 @@ class _Parent:
             os.unlink(self._path)
         self._listener.close()
         self._listener = None
+        if self._spare is not None:
+            self._spare.end()
+            self._spare = None
 
 
 def _taken_place(path: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -532,3 +533,33 @@ def test_a_directory_has_four_places_and_one_parent_a_socket(short_path: Path) -
     assert not (short_path / "s0").exists()
     for place in places:
         os.close(place)
+
+
+def test_who_waits_ahead_serves_the_next_and_one_that_was_killed_is_not_missed(parent: Parent, tmp_path: Path) -> None:
+    pid = parent.pid
+    names = map(str, itertools.count())
+
+    def ahead() -> list[int]:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    def is_served_by_one_of_them() -> bool:
+        before, told = ahead(), tmp_path / next(names)
+        with contextlib.closing(_Sleeping(parent, told)) as client:
+            return client.pid in before
+
+    eventually(is_served_by_one_of_them)
+    eventually(lambda: len(ahead()) == 1)
+    os.kill(ahead()[0], signal.SIGKILL)
+    assert parent.ask("known").returncode == _FORKED
+
+
+class _Sleeping:
+    """A command that sleeps. pid: of its fork."""
+
+    def __init__(self, parent: Parent, told: Path) -> None:
+        self._client = parent.start("sleep", told)
+        self.pid = _pid_in(told)
+
+    def close(self) -> None:
+        self._client.kill()
+        self._client.wait()
