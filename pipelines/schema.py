@@ -660,5 +660,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0029"
+HEAD = "0030"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -98,6 +98,7 @@ def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
         "0027",
         "0028",
         "0029",
+        "0030",
     ]
     with Service.open(settings) as service:
         found = service.runs.list()

@@ -12,7 +12,7 @@ from pipelines.accounts.preferences import Look, Preferences, View
 from pipelines.counters import remove_runs
 from pipelines.errors import InvalidRequestError, NotFoundError
 from pipelines.metrics import snapshot
-from pipelines.migrations.versions import v0023_rollups, v0029_totals
+from pipelines.migrations.versions import v0023_rollups, v0030_totals
 from pipelines.model import ContextSource, RunRequest, RunResult, RunState, Trigger
 from pipelines.runs.claims import Claims
 from pipelines.runs.rollups import (
@@ -151,7 +151,7 @@ def test_totals_have_each_run_once_and_never_fall(service: Service) -> None:
         gone = {"ended.failed": 1, "wait_s": seen[-1]["wait_s"], "wait_count": 1, "run_s": seen[-1]["run_s"]}
         for name, value in {**gone, "run_count": 1, "cache_hits": 1, "cache_misses": 2, "cache.written": 4}.items():
             connection.execute(counters.insert().values(name=name, value=value))
-        v0029_totals._count(connection)
+        v0030_totals._count(connection)
     assert totals(service) == pytest.approx(seen[-1])
     assert (snapshot(service).runs_by_state, snapshot(service).cache_written["written"]) == (kept.runs_by_state, 4)
 
@@ -166,7 +166,7 @@ def test_a_migration_counts_the_steps_and_jobs_of_runs_that_ended(service: Servi
         for step, (name, state) in enumerate(names):
             connection.execute(steps.insert().values(**row, step=step, name=name, state=state))
         connection.execute(delete(counters))
-        v0029_totals._count(connection)
+        v0030_totals._count(connection)
     found = snapshot(service)
     assert (found.run_count, found.wait_count) == (2, 2)
     assert found.run_s == pytest.approx(10.0)

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.engine import Connection
 
-revision = "0029"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 
 _RUNS = sa.table("runs", sa.column("number"), sa.column("state"), sa.column("is_counted", sa.Boolean))
 _JOBS = sa.table(
