@@ -7,12 +7,14 @@ import functools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from containers.errors import KeeperError, StateError
 from containers.extras import DOCKERS_MARKS
+from core.cancellation import check
 from core.digests import Digest
 from core.references import Reference
 from engine import locking, spec
@@ -36,6 +38,9 @@ from images.tarwriter import TarWriter
 
 if TYPE_CHECKING:
     from images.store import Store
+
+_PATIENCE_S: Final = 10.0
+_LOOK_EACH_S: Final = 0.02
 
 
 class Files:
@@ -148,23 +153,27 @@ class Files:
 
     @contextlib.contextmanager
     def _tree(self, ref: str) -> Iterator[Tree]:
-        """Its files, for as long as the block takes."""
+        """Its files, for as long as the block takes. Who else has those of one that does not run is waited for."""
         row = self._records.container(ref)
         directory = self._places.container(row.id)
-        state = read(directory)
-        if state.has_process:
-            yield Running(self._keepers, row.id, state.pid)
-            return
-        with self._store() as store:  # which holds what is mounted
-            self._life.make_ready(row)
-            document = spec.read(directory)
-            lock = locking.take(directory, make=True)
-            if lock is None:
-                raise ConflictError(f"container {row.id} is being started or removed", hint="try again in a moment")
-            try:
-                yield Stopped(store.tmp, document["layers"], document["upper"], document["mounts"])
-            finally:
-                os.close(lock)
+        end = time.monotonic() + _PATIENCE_S
+        while not (state := read(directory)).has_process:
+            with self._store() as store:  # which holds what is mounted
+                self._life.make_ready(row)
+                document = spec.read(directory)
+                lock = locking.take(directory, make=True)
+                if lock is not None:
+                    try:
+                        yield Stopped(store.tmp, document["layers"], document["upper"], document["mounts"])
+                    finally:
+                        os.close(lock)
+                    return
+            if time.monotonic() > end:
+                what = "is being started or removed, or somebody copies its files"
+                raise ConflictError(f"container {row.id} {what}", hint="try again in a moment")
+            check()
+            time.sleep(_LOOK_EACH_S)
+        yield Running(self._keepers, row.id, state.pid)
 
     @contextlib.contextmanager
     def _held(self, identity: str, *, pause: bool) -> Iterator[None]:

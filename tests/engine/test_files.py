@@ -8,6 +8,7 @@ import struct
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import pytest
 
 from containers import syscalls
 from core.references import Reference
-from engine import inside
+from engine import inside, locking
 from engine.engine import Engine
 from engine.errors import EngineError, InvalidRequestError, PathNotFoundError
 from images.store import Store
@@ -273,3 +274,18 @@ def test_work_in_a_file_system_that_has_the_question_and_never_answers_is_left(
         return not inside._stuck
 
     eventually(gone)
+
+
+def test_who_else_copies_from_a_container_that_does_not_run_is_waited_for(living: Engine) -> None:
+    create(living, "box", "true")
+    lock = locking.take(living.directory(living.records.container("box").id), make=True)
+    assert lock is not None
+    threading.Timer(0.2, os.close, [lock]).start()
+    assert text_of(living, "box", "/etc/passwd").startswith("root:")
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: copied(living, "box", "/etc"), range(4)))
+    lock = locking.take(living.directory(living.records.container("box").id), make=True)
+    assert lock is not None
+    threading.Timer(0.2, os.close, [lock]).start()
+    living.start("box")
+    assert living.wait("box") == 0
