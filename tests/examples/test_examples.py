@@ -191,19 +191,28 @@ def test_pipeline_runs_what_a_change_concerns(base_store: Shiplap, tmp_path: Pat
     git(place, "commit", "-q", "-m", "tally")
 
     def states(*words: str) -> dict[str, str]:
-        end = json.loads(base_store("ci", "run", "--progress", "json", *words, cwd=place).stderr.splitlines()[-1])
+        said = base_store("ci", "run", "--progress", "json", *words, cwd=place).stderr.splitlines()
+        (end,) = (found for line in said if line.startswith("{") and "jobs" in (found := json.loads(line)))
         return {name: job["state"] for name, job in end["jobs"].items()}
 
     tests = [f"test ({standard}, {optimise})" for standard in ("c99", "c17") for optimise in ("-O0", "-O2")]
     always = {"app": "succeeded", "smoke": "succeeded"}
-    first = states()
-    assert first == dict.fromkeys(("check", *tests, "program", "keep", "app", "smoke"), "succeeded")
+    first = states("--outputs", str(tmp_path / "outputs"))
+    assert first == dict.fromkeys(("check", *tests, "program", "page/write", "keep", "app", "smoke"), "succeeded")
+    title = "<h1>tally, built with -O2</h1>"
+    assert title in (tmp_path / "outputs" / "page" / "write" / "page" / "page" / "index.html").read_text()
     reused = dict.fromkeys(first, "reused") | always
     assert states() == reused
-    assert states("--event", "push") == reused | {"announce": "succeeded"}
+    (tmp_path / "token").write_text("of-the-chat")
+    pushed = base_store(
+        "ci", "run", "--event", "push", "--yes", "--secret", f"CHAT_TOKEN={tmp_path}/token", cwd=place
+    ).stderr
+    assert re.search(r"announce \| .*; the chat is told$", pushed, re.MULTILINE)
+    smaller = dict.fromkeys(("program", "page/write", "keep"), "succeeded")
+    assert states("--param", "LEVEL=-Os") == reused | smaller
     with open(place / "tests" / "words.txt", "a") as words:
         words.write("more\n")
-    assert states() == reused | dict.fromkeys((*tests, "keep"), "succeeded")
+    assert states() == reused | dict.fromkeys((*tests, "page/write", "keep"), "succeeded")
     source = place / "src" / "tally.c"
     source.write_text(source.read_text().replace("words, %ld", "word, %ld"))
     failed = base_store("ci", "run", cwd=place, check=False)
