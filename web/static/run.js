@@ -1,5 +1,7 @@
 // The page of a run: what is chosen in the tree, the strip or the graph is shown at the right, without another page.
 
+import { foresee } from "./log/json.js";
+import { firstLines } from "./log/lines.js";
 import { LogPanel } from "./log/panel.js";
 import { copyLink } from "./log/taking.js";
 import { patch } from "./patch.js";
@@ -17,15 +19,27 @@ const openLog = () => { log = $("#log") ? new LogPanel($("#log")) : null; };
 
 const rows = () => [...document.querySelectorAll("#tree [role=treeitem]")];
 const chosen = () => $('#tree [aria-selected="true"]');
-let asked = 0;
+let choices = 0;
+
+// The log that a job's page is going to show, while the server still draws that page: its marks and, where it is going
+// to begin with its first line, its lines.
+const ENDED_WELL = ".status-succeeded, .status-warnings, .status-reused";
+function foreseeLog(href) {
+  const [, job, step] = /^(\/runs\/\d+\/jobs\/\d+)(\/\d+)?$/.exec(new URL(href).pathname) ?? [];
+  const row = job && rows().find((other) => other.ariaLevel === "1" && other.pathname === job);
+  if (!row?.querySelector(ENDED_WELL)) return;
+  foresee(`${job}/log/marks?after=0`);
+  if (!step) foresee(firstLines(`/api/v1${job}`));
+}
 
 /** Show what a link of this page leads to. Its address takes this one's place. */
 async function choose(link) {
   const { href } = link;
-  const number = ++asked;
+  const number = ++choices;
   const isSameLog = log && link.dataset.job === $("#log").dataset.place && link.dataset.step !== undefined && !$("#log").dataset.live;
   for (const row of rows()) row.setAttribute("aria-selected", String(row.href === href));
   if (isSameLog) log.setSteps([Number(link.dataset.step)]);
+  else foreseeLog(href);
   let found;
   try {
     const answer = await fetch(href, { headers: { Accept: "text/html" } });
@@ -35,11 +49,11 @@ async function choose(link) {
     location.assign(href);
     return;
   }
-  if (number !== asked) return;
+  if (number !== choices) return;
   const { activeElement: active } = document;
   const wasInTree = active?.closest("#tree");
-  const scrolled = ["#tree", "#strip-time", "#graph"].map((name) => [name, $(name)?.scrollTop, $(name)?.scrollLeft]);
-  for (const name of ["#strip", "#tree"]) swap($(name), found.querySelector(name));
+  drawing++;
+  for (const name of ["#strip", "#tree"]) renew($(name), found.querySelector(name));
   history.replaceState(null, "", href);
   if (isSameLog) {
     for (const name of ["#log-title", "#job"]) swap($(name), found.querySelector(name));
@@ -50,7 +64,6 @@ async function choose(link) {
     $("#tab-pane").textContent = found.querySelector("#tab-pane").textContent;
     openLog();
   }
-  for (const [name, top, left] of scrolled) { const box = $(name); if (box && top !== undefined) { box.scrollTop = top; box.scrollLeft = left; } }
   settle();
   // What had the focus came anew: a row, a box of the graph; or went, as a link beside the log did.
   if (active && !active.isConnected) ((!wasInTree && document.getElementById(active.id)) || chosen())?.focus({ preventScroll: true });
@@ -103,22 +116,30 @@ const takeTurn = () => {
   requestAnimationFrame(() => { waiting.shift(); if (waiting.length) takeTurn(); });
   act();
 };
+// An answer to what was asked before something else was chosen or opened comes too late: that part is asked for anew.
+let drawing = 0;
+const asked = new WeakMap();
+document.addEventListener("htmx:beforeRequest", ({ detail }) => { asked.set(detail.xhr, drawing); });
 const polling = (part) => ["hx-get", "hx-trigger"].map((name) => part.getAttribute(name)).join(" ");
 document.addEventListener("htmx:beforeSwap", (event) => {
-  const { target, shouldSwap, serverResponse } = event.detail;
+  const { target, shouldSwap, serverResponse, xhr } = event.detail;
   if (!shouldSwap || !("patch" in target.dataset)) return;
   event.detail.shouldSwap = false;
+  const isWanted = () => {
+    if (asked.get(xhr) === drawing) return true;
+    delete target.dataset.etag;
+    return false;
+  };
   inTurn(() => {
-    const fresh = new DOMParser().parseFromString(serverResponse, "text/html").getElementById(target.id);
-    if (fresh) inTurn(() => renew(target, fresh));
+    const fresh = isWanted() && new DOMParser().parseFromString(serverResponse, "text/html").getElementById(target.id);
+    if (fresh) inTurn(() => { if (isWanted()) renew(target, fresh); });
   });
 });
 function renew(target, fresh) {
-  if (!target.isConnected) return; // something else was chosen, and came with a fresh one
   const before = polling(target);
   patch(target, fresh);
-  if (polling(target) !== before) globalThis.htmx.process(target);
-  globalThis.htmx.trigger(target, "htmx:afterSettle", { target });
+  if (polling(target) !== before) globalThis.htmx?.process(target);
+  globalThis.htmx?.trigger(target, "htmx:afterSettle", { target });
 }
 
 document.addEventListener("htmx:afterSettle", (event) => {
@@ -148,6 +169,7 @@ function go(row) {
 }
 async function turn(row, open) {
   if (!row?.dataset.turn || (row.getAttribute("aria-expanded") === "true") === open) return;
+  drawing++;
   await globalThis.htmx.ajax("GET", row.dataset.turn, { target: "#tree", swap: "outerHTML" });
   document.getElementById(row.id)?.focus();
 }

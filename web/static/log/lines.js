@@ -9,6 +9,11 @@ const AGAIN_MS = 1500; // after a page that did not come
 const ANEW_MS = 3000; // after a stream that was refused
 const REST_MS = 10_000; // a hidden tab keeps its stream for so long
 
+const linesFrom = (api, first, limit) => `${api}/log?first=${first}&limit=${limit}`;
+
+/** Where the first lines of a log are, as its panel is going to ask for them. */
+export const firstLines = (api) => linesFrom(api, 1, PAGE);
+
 export class LogLines extends EventTarget {
   /**
    * `api`: the address below which lines and events are; `pages`: matches and marks. `count`: how many lines there are
@@ -160,7 +165,7 @@ export class LogLines extends EventTarget {
     try {
       const end = (page + 1) * PAGE;
       for (let first = page * PAGE + 1; first && first <= end; ) { // where lines are long, fewer come than asked for
-        const { lines, next } = await getJson(`${this.api}/log?first=${first}&limit=${end - first + 1}`);
+        const { lines, next } = await getJson(linesFrom(this.api, first, end - first + 1));
         lines.forEach((line) => this.#put(line));
         this.#tell();
         first = next;
