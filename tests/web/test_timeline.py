@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipelines.model import JobState, Step, StepState
 from pipelines.runs.jobs import JobView
 from web.pages import words
-from web.pages.timeline import WIDTH, draw, draw_jobs
+from web.pages.timeline import WIDTH, Lane, draw, draw_jobs
 
 _STATES: tuple[StepState, ...] = ("waiting", "running", "done", "cached", "failed", "cancelled")
 
@@ -70,9 +70,22 @@ def test_bars_of_jobs_are_to_scale_in_the_order_of_the_file() -> None:
     assert drawn.span_s == 10.0
 
 
-@given(st.lists(st.tuples(st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6))), st.floats(0, 2e6))
-def test_bars_of_jobs_stay_inside(facts: list[tuple[float | None, float | None]], until: float) -> None:
-    drawn = draw_jobs([job("j", "running", *times) for times in facts], until)
+def test_bars_that_have_ended_stay_where_they_are_for_a_while() -> None:
+    jobs = [job("c", "succeeded", 100.0, 105.0), job("a", "running", 102.0, None)]
+    drawn = [draw_jobs(jobs, until, goes_on=True) for until in (120.5, 124.9, 125.1)]
+    assert [each.lanes[0] for each in drawn[:2]] == [Lane(jobs[0], 0.0, 20.0, 5.0)] * 2
+    assert [each.span_s for each in drawn] == [25.0, 25.0, 30.0]
+    assert [each.now for each in drawn] == pytest.approx([82.0, 99.6, 25.1 / 0.3])
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6))),
+    st.floats(0, 2e6),
+    st.booleans(),
+)
+def test_bars_of_jobs_stay_inside(facts: list[tuple[float | None, float | None]], until: float, goes_on: bool) -> None:
+    drawn = draw_jobs([job("j", "running", *times) for times in facts], until, goes_on=goes_on)
+    assert 0 <= drawn.now <= WIDTH + 1e-6
     for lane in drawn.lanes:
         assert 0 <= lane.width <= WIDTH + 1e-6
         assert -1e-6 <= lane.x <= WIDTH - lane.width + 1e-6

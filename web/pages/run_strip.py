@@ -42,13 +42,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Strip(msgspec.Struct, frozen=True):
-    """All rows. ticks, pauses: x and widths are in hundredths of the strip."""
+    """All rows. ticks, pauses: x and widths are in hundredths of the strip. now: that moment, of a run that goes on."""
 
     rows: tuple[Row, ...]
     ticks: tuple[Tick, ...]
     pauses: tuple[Pause, ...]
     height: float
     words: str
+    now: float | None = None
 
 
 def strip_of(run: Run, jobs: Sequence[JobView], steps: Mapping[int, Sequence[Step]], view: View, now: float) -> Strip:
@@ -80,14 +81,15 @@ def strip_of(run: Run, jobs: Sequence[JobView], steps: Mapping[int, Sequence[Ste
             for at, bar in enumerate(bars)
         )
         return _strip(rows, drawn.ticks, ())
-    timeline = draw_jobs(jobs, until)
+    timeline = draw_jobs(jobs, until, goes_on=not run.is_final)
     lanes = sorted((lane for lane in timeline.lanes if lane.width), key=lambda lane: lane.job.started_at or 0.0)
     scale = 100.0 / timeline.span_s
     rows = tuple(
         _lane(lane, TOP + ROW * at, steps.get(lane.job.place, ()), view, scale) for at, lane in enumerate(lanes)
     )
     pauses = tuple(Pause(_x(pause.x), pause.width * _SCALE, pause.duration_s) for pause in timeline.pauses)
-    return _strip(rows, timeline.ticks, pauses)
+    drawn_jobs = _strip(rows, timeline.ticks, pauses)
+    return drawn_jobs if run.is_final else msgspec.structs.replace(drawn_jobs, now=_x(timeline.now))
 
 
 def _strip(rows: tuple[Row, ...], ticks: Sequence[Tick], pauses: tuple[Pause, ...]) -> Strip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -76,12 +77,14 @@ class JobTimeline(msgspec.Struct, frozen=True):
     """A run's jobs over time, in their order.
 
     span_s: the time that the whole width stands for, without pauses as they were, with what is drawn of them.
+    now: where the bars of what goes on end.
     """
 
     lanes: tuple[Lane, ...]
     ticks: tuple[Tick, ...]
     span_s: float
     pauses: tuple[Pause, ...] = ()
+    now: float = WIDTH
 
 
 class _Clock:
@@ -102,22 +105,34 @@ class _Clock:
         return moment - self._zero - cut
 
 
-def draw_jobs(jobs: Sequence[JobView], until: float) -> JobTimeline:
-    """Lay out ``jobs``. until: the run's end, or now; seconds since the epoch."""
+def draw_jobs(jobs: Sequence[JobView], until: float, *, goes_on: bool = False) -> JobTimeline:
+    """Lay out ``jobs``.
+
+    until: the run's end, or now; seconds since the epoch.
+    goes_on: the run does. The axis has room then, so that bars that have ended stay in their place for a while.
+    """
     starts = [job.started_at for job in jobs if job.started_at is not None]
     zero = min([until, *starts])
     end = max([until, *starts, *(job.finished_at for job in jobs if job.finished_at is not None)])
     pauses, worked_s = _pauses([job for job in jobs if not job.is_gate], zero, end)
     drawn_s = worked_s * _PAUSE
     clock = _Clock(zero, pauses, drawn_s)
-    span_s = max(clock.at(end), _MIN_SPAN_S)
+    ended_s = max(clock.at(end), _MIN_SPAN_S)
+    span_s = _roomy(ended_s) if goes_on else ended_s
     scale = WIDTH / span_s
     return JobTimeline(
         tuple(_lane(job, clock, until, scale) for job in jobs),
         _ticks(span_s) if not pauses else _worked_ticks(pauses, zero, worked_s, drawn_s, scale),
         span_s,
         tuple(Pause(clock.at(begin) * scale, drawn_s * scale, stop - begin) for begin, stop in pauses),
+        ended_s * scale,
     )
+
+
+def _roomy(span_s: float) -> float:
+    """The next round time, at most a sixth of the span away where that is one of seconds to hours."""
+    step_s = next((nice for nice in _NICE if span_s / nice <= _TICKS), span_s / _TICKS)
+    return step_s * math.ceil(span_s / step_s)
 
 
 def _pauses(jobs: Sequence[JobView], zero: float, end: float) -> tuple[list[tuple[float, float]], float]:
