@@ -99,13 +99,14 @@ def _recent(run: Run) -> dict[str, Any]:
     """The last runs of the run's branch, drawn, what it changed there, and the run before. Nothing without one."""
     branch = run.trigger.branch
     if not branch or run.trigger.pull_request:
-        return {"recent": None, "course": "", "earlier": 0}
+        return {"recent": None, "course": "", "earlier": 0, "usual_s": None}
     found = branch_strips(service().database, run.project, [branch], SHOWN)[branch]
     earlier = max((brief.number for brief in found.runs if brief.number < run.number and brief.is_final), default=0)
     return {
         "recent": draw_strip(found, time.time()),
         "course": course(found, run.number, branch),
         "earlier": earlier if run.is_final else 0,
+        "usual_s": found.usual_s,
     }
 
 

@@ -73,9 +73,14 @@ def grow(
     now: float,
 ) -> list[Row]:
     """All rows. steps: by place, of the jobs whose steps are shown. lines: of all logs. left_out: why, by name."""
+    said = plural(lines, "line")
+    why = _failed_meanwhile(jobs)
     rows = [
-        Row("row-all", 1, "", "", "All output", view.page(ALL), ALL, view.chosen == ALL, said=plural(lines, "line"))
-    ]
+        Row(
+            "row-all", 1, "", "", "All output", view.page(ALL), ALL, view.chosen == ALL, said=said, why=why,
+            is_fault=bool(why),
+        )
+    ]  # fmt: skip
     for job in jobs:
         rows += _of_job(job, steps.get(job.place), view, now)
     rows += [
@@ -83,6 +88,12 @@ def grow(
         for name, reason in left_out.items()
     ]
     return rows
+
+
+def _failed_meanwhile(jobs: Sequence[JobView]) -> str:
+    """That jobs have failed while others go on: what is chosen stays chosen, and a key leads there."""
+    failed = sum(job.state in ("failed", "error") and not job.may_fail for job in jobs)
+    return f"{failed} failed; f goes there" if failed and any(job.state not in ENDED for job in jobs) else ""
 
 
 def _of_job(job: JobView, steps: Sequence[Step] | None, view: View, now: float) -> Iterator[Row]:

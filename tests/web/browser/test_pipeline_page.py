@@ -77,10 +77,10 @@ def test_parts_that_come_anew_take_nothing_from_who_uses_them(page: Page, going:
     page.set_viewport_size({"width": 1366, "height": 500})
     page.goto(f"/runs/{going.number}")
     page.locator("#tree").evaluate("tree => { tree.scrollTop = 40; }")
-    page.get_by_role("button", name="Cancel", exact=True).focus()
+    page.get_by_role("button", name="Cancel run").focus()
     page.evaluate(_WAIT_UNTIL_NEW)
     assert page.locator("#tree").evaluate("tree => tree.scrollTop") == 40
-    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_focused()
+    expect(page.get_by_role("button", name="Cancel run")).to_be_focused()
     row(page, "docs").hover()
     page.mouse.down()
     for _ in range(2):
@@ -159,6 +159,8 @@ def test_part_that_is_polled_becomes_the_fresh_one_by_what_differs(page: Page, g
     going.end("test (3.12)", GOOD)
     expect(row(page, "test (3.12)").locator(".status-succeeded")).to_be_visible()
     assert all(handle is not None and handle.evaluate("row => row.isConnected") for handle in before)
+    going.end("test (3.13)", ENDS["test (3.13)"])
+    expect(page.get_by_role("treeitem", name="All output")).to_contain_text("1 failed; f goes there")
 
 
 def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
@@ -183,7 +185,7 @@ def test_states_and_the_log_are_live(page: Page, going: Pipeline) -> None:
 
 def test_run_is_ended_gently_first(page: Page, going: Pipeline) -> None:
     page.goto(f"/runs/{going.number}")
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel run").click()
     expect(page.locator("#head")).to_contain_text("stopping")
     page.get_by_role("button", name="Kill what still runs").click()
     expect(page.locator("#head")).to_contain_text("stopping")
@@ -331,6 +333,7 @@ def test_all_output_has_each_line_below_its_job(page: Page, failed: int, going: 
     page.get_by_role("searchbox", name="Search the log").fill("this is test")
     page.keyboard.press("Enter")
     expect(page.locator("#log-found")).to_have_text(re.compile("of 3$"))
+    expect(log.locator(".k-job .gap")).to_have_count(0)
     log.locator(".l", has_text="this is test (3.12)").locator(".n").click()
     expect(page).to_have_url(re.compile(rf"/runs/{failed}/jobs/5#L3$"))
     page.goto(f"/runs/{going.number}/all")

@@ -72,7 +72,7 @@ def test_a_log_is_watched_live_and_resumes_exactly(page: Page, site: Site) -> No
 def test_cancel(page: Page, site: Site) -> None:
     number = site.stage.play(_LIVE)
     page.goto(f"/runs/{number}")
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel run").click()
     expect(page.locator("#head")).to_contain_text("stopping")
     assert site.service.runs.get(number).cancel_requested
     site.stage.finish(number, 0, "cancelled", "cancelled")

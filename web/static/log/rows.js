@@ -72,7 +72,7 @@ export function fillRow(row, number, line, panel) {
     say(row.w, [["w", count === 1 ? "1 line" : `${count.toLocaleString()} lines`]]);
   }
   const next = source.get(number + 1);
-  if (next?.at - line.at > GAP_S && (next.step ?? -1) === step) say(row.w, [["gap", `${lasted(next.at - line.at)} later`]]);
+  if (line.at && next?.at - line.at > GAP_S && (next.step ?? -1) === step) say(row.w, [["gap", `${lasted(next.at - line.at)} later`]]);
   return cells;
 }
 

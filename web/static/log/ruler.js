@@ -20,7 +20,7 @@ export class Ruler {
     this.last = [marks, total, from, part, key];
     const { height } = this;
     this.see.setAttribute("y", from * height);
-    this.see.setAttribute("height", Math.max(6, part * height));
+    this.see.setAttribute("height", part < 1 ? Math.max(6, part * height) : 0); // all is in sight: that needs no word
     const wanted = `${key} ${total} ${height}`;
     if (this.key === wanted || !height || performance.now() - this.drawnAt < 250 && this.key?.startsWith(`${key} `)) return;
     this.key = wanted;
