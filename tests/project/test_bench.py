@@ -100,12 +100,12 @@ def test_short_bench_of_floors_measures_every_one(tmp_path: Path) -> None:
 
 
 def test_short_bench_of_a_runs_page_sees_frames_while_jobs_end(privileged: None) -> None:
-    short = ("--jobs", "12", "--lasts", "0.3", "--times", "1", "--seconds", "1")
+    short = ("--jobs", "12", "--lasts", "0.3", "--times", "1", "--seconds", "1", "--long", "50", "--choices", "2")
     with tempfile.TemporaryDirectory(prefix="shl-", dir="/tmp") as directory:  # short: sockets are below
         found = measured("bench.runpage", Path(directory), *short)
     rows = {row["key"]: row["value"] for row in found["rows"]}
-    assert list(rows) == ["frames", "drawn", "busy", "ended"]
-    assert all(rows[key] > 0 for key in ("frames", "drawn", "busy"))
+    assert list(rows) == ["frames", "frame", "drawn", "busy", "ended", "choice"]
+    assert all(rows[key] > 0 for key in ("frames", "frame", "drawn", "busy", "choice"))
 
 
 def test_frames_of_a_trace_are_those_of_the_page_with_the_most() -> None:
@@ -116,8 +116,10 @@ def test_frames_of_a_trace_are_those_of_the_page_with_the_most() -> None:
     drawn = [event("DrawFrame", at * 10_000) for at in range(101)]
     others = [event("BeginMainThreadFrame", 0, tree=4), event("DrawFrame", 9_000_000, tree=4)]
     tasks = [event("RunTask", 0, dur=9_000), event("RunTask", 50_000, dur=21_000), event("RunTask", 0, 4, dur=99_000)]
-    found = runpage.shown([*others, *frames, *drawn, *tasks])
+    beats = [event("WebFrameWidgetImpl::BeginMainFrame", 0, args={"frameTime": at}) for at in (16_000, 0, 48_000)]
+    found = runpage.shown([*others, *frames, *drawn, *tasks, *beats])
     assert (found.frames_per_s, found.drawn_per_s, found.busy_ms) == (50.0, 100.0, 21.0)
+    assert found.frames_ms == [16.0, 32.0]
 
 
 def test_short_services_bench_measures_every_figure(privileged: None, tmp_path: Path) -> None:
