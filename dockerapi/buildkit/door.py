@@ -46,6 +46,17 @@ _CODES: Final[Mapping[int, Code]] = {
     409: Code.ALREADY_EXISTS,
     501: Code.UNIMPLEMENTED,
 }
+_HISTORY: Final = ": the history of builds is not told over the API: shiplap build history"
+_SHELL: Final = ": nothing is run within a build over the API: shiplap build --debug"
+_FRONTEND: Final = ": frontends and LLB of one's own are not done; Dockerfiles are built"
+_INSTEAD: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("ListenBuildHistory", "UpdateBuildHistory"), _HISTORY),
+    **dict.fromkeys(("NewContainer", "ReleaseContainer", "ExecProcess"), _SHELL),
+    **dict.fromkeys(("ReadFile", "ReadDir", "StatFile", "Evaluate", "Inputs"), _FRONTEND),
+    **dict.fromkeys(("ResolveImageConfig", "ResolveSourceMeta", "Warn"), _FRONTEND),
+}
+"""Methods of BuildKit's that are not done, and what there is."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -176,7 +187,8 @@ def _outcome(call: Call, methods: Callable[[], Mapping[str, Method]]) -> tuple[i
     try:
         method = methods().get(call.method)
         if method is None:
-            raise RpcError(Code.UNIMPLEMENTED, f"{call.method[:200]} is not done")
+            why = _INSTEAD.get(call.method.rpartition("/")[2], "")
+            raise RpcError(Code.UNIMPLEMENTED, f"{call.method[:200]} is not done{why}")
         method(call)
     except RpcError as error:
         return error.code, error.message

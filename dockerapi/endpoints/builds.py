@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import flask
 
 from core.events import BuildPlanned, Event, StepFinished, StepInfo, StepOutput, StepStarted, Warned
+from core.files import storage_errors
 from core.references import Reference
 from core.settings import Settings
 from dockerapi import answering, asking, buildcache, handover, imagedocs
 from dockerapi.endpoints.transfers import credentials_of_config
-from dockerapi.errors import bad, not_done
+from dockerapi.errors import ApiError, bad, not_done
 from dockerapi.imagedocs import client_config
 from dockerapi.lines import Lines, streamed
 from registry.client import Client
@@ -52,6 +52,8 @@ _REFUSED: Final[Mapping[str, str]] = {
 _NOTHING: Final = ("", "0", "null", "{}", "[]", "false", "default")
 _NETWORKS: Final[Mapping[str, Any]] = {"": "default", "default": "default", "bridge": "default", "none": "none"}
 _SHORT: Final = 12
+_MOST_CONTEXT: Final = 64 << 30
+_PIECE: Final = 256 << 10
 
 
 @bp.post("/build")
@@ -209,10 +211,16 @@ class _Shown:
 
 
 def _spooled(scratch: Path) -> BinaryIO:
-    """The request's body, in a file without a name."""
+    """The request's body, in a file without a name. Raises ApiError, StorageFullError."""
     file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - whoever builds closes it
+    left = _MOST_CONTEXT
     try:
-        shutil.copyfileobj(flask.request.stream, file)
+        with storage_errors("the build context"):
+            while data := flask.request.stream.read(_PIECE):
+                left -= len(data)
+                if left < 0:
+                    raise ApiError(413, f"a build context of more than {_MOST_CONTEXT} bytes")
+                file.write(data)
         file.seek(0)
     except BaseException:
         file.close()

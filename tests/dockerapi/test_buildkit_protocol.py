@@ -147,8 +147,13 @@ def test_what_is_not_done_is_refused(api: Api) -> None:
         ):
             with pytest.raises(RpcError, match=told):
                 call(grpc, f"{CONTROL}Solve", request, messages.SolveResponse)
-        for method in (f"{CONTROL}ListenBuildHistory", "/nothing", "/moby.buildkit.v1.frontend.LLBBridge/ReadFile"):
-            with pytest.raises(RpcError) as refused:
+        for method, told in (
+            (f"{CONTROL}ListenBuildHistory", "shiplap build history"),
+            ("/nothing", "/nothing is not done"),
+            (f"{BRIDGE}ReadFile", "Dockerfiles are built"),
+            (f"{BRIDGE}NewContainer", "shiplap build --debug"),
+        ):
+            with pytest.raises(RpcError, match=told) as refused:
                 call(grpc, method, messages.Empty(), messages.Empty)
             assert refused.value.code == Code.UNIMPLEMENTED
 
