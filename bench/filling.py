@@ -10,16 +10,19 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from ci.reports.model import Case, Reports, tally
 from ci.reports.packing import packed
 from pipelines.database import Database
-from pipelines.model import Claim
+from pipelines.model import FIRST_PLACE, BuildOptions, Claim, Source, Trigger
 from pipelines.runs.reports import JobReports, keep_reports
 from pipelines.runs.rows import run_from_row, select_runs
+from pipelines.runs.texts import text_of
 from pipelines.schema import runs
 
 APP: Final = "app"
@@ -39,6 +42,7 @@ HALF_UNTIL_S: Final = 3_700.0
 
 _NOTED: Final = 1_000  # failed tests of one report that the history knows
 _STATES: Final = ("succeeded", "failed", "cancelled", "error")
+_BATCH: Final = 1_000
 _STEPS: Final = 40
 _DAY_S: Final = 86_400.0
 _FORKS: Final = 10  # one run of so many is a fork's: what it outputs has a repository of its own
@@ -62,6 +66,11 @@ class Tables:
         """The highest number."""
         self.cursor.execute(f"SELECT max(number) FROM {table}")
         return int(self.cursor.fetchone()[0])
+
+    def rows(self, statement: str) -> list[Sequence[Any]]:
+        """What a statement finds."""
+        self.cursor.execute(statement)
+        return list(self.cursor.fetchall())
 
     def insert(self, table: str, rows: Iterable[Mapping[str, object]], like: Iterable[str]) -> None:
         """Insert rows with these columns."""
@@ -98,9 +107,26 @@ def add_runs(found: Tables, first: int, rows: int, now: float) -> int:
         found.insert(table, copies, row)
     ended = Counter(_STATES[(first + n) % len(_STATES)] for n in range(1, rows))  # as the end of each has counted it
     found.insert("counters", [{"name": f"ended.{state}", "value": n} for state, n in ended.items()], ("name", "value"))
+    note_texts(found, first + 1, first + rows - 1)
     steps = [_step(first + rows - 1, n, now) for n in range(_STEPS)]
     found.insert("steps", steps, steps[0])
     return first + rows - 1
+
+
+def note_texts(found: Tables, first: int, last: int) -> None:
+    """What these runs are found by, as the service writes it with each."""
+    for begin in range(first, last + 1, _BATCH):
+        end = min(last, begin + _BATCH - 1)
+        rows = found.rows(
+            "SELECT runs.number, runs.project, source, trigger, spec FROM runs JOIN jobs ON jobs.run = runs.number"
+            f" WHERE runs.number BETWEEN {begin:d} AND {end:d} AND place = {FIRST_PLACE:d}"
+        )
+        found.insert("run_texts", [{"run": number, "text": _text(*its)} for number, *its in rows], ("run", "text"))
+
+
+def _text(project: str, source: str, trigger: str, spec: str) -> str:
+    decode = msgspec.json.decode
+    return text_of(project, decode(source, type=Source), decode(trigger, type=Trigger), decode(spec, type=BuildOptions))
 
 
 def add_reports(found: Tables, first: int, cases: int, now: float) -> int:
@@ -127,6 +153,7 @@ def add_run(found: Tables, first: int, project: str, at: float) -> int:
     for table in ("runs", "jobs"):
         row = found.row(table, first)
         found.insert(table, [{**row, **_facts(number, at), "project": project}], row)
+    note_texts(found, number, number)
     return number
 
 

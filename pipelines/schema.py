@@ -68,10 +68,10 @@ runs = Table(
     Column("is_counted", Boolean, nullable=False, default=False, server_default=false()),  # see pipelines.runs.rollups
     Column("commit", String(64), nullable=False, default="", server_default=""),  # that it is of, as far as it is known
     Index("runs_by_commit", "project", "commit"),
-    Index("runs_by_branch", "project", "branch", "number"),
-    Index("runs_of_branch", "branch", "number"),  # of whichever project
-    Index("runs_by_state", "state", "number"),
-    Index("runs_by_project", "project", "number"),
+    Index("runs_by_branch", "project", "branch", "number", "state"),  # a list by state too reads no other rows
+    Index("runs_of_branch", "branch", "number", "state"),  # of whichever project
+    Index("runs_by_state", "state", "number", "project"),
+    Index("runs_by_project", "project", "number", "state"),
     Index("runs_by_group", "group_state"),
     Index(
         "runs_uncounted",
@@ -80,6 +80,13 @@ runs = Table(
         postgresql_where=text("is_counted IS false"),
     ),
     sqlite_autoincrement=True,  # the number of a removed run is never given again
+)
+
+run_texts = Table(
+    "run_texts",  # what runs are found by, see pipelines.runs.texts, which also says how it is indexed
+    metadata,
+    Column("run", ForeignKey("runs.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
 )
 
 jobs = Table(
@@ -660,5 +667,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0030"
+HEAD = "0031"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -45,6 +45,7 @@ from pipelines.schema import (
     registry_logins,
     run_images,
     run_secrets,
+    run_texts,
     runs,
     schedules,
     secrets,
@@ -62,7 +63,7 @@ TABLES: Final = (  # each after those that it refers to
     projects, runs, jobs, gates, run_images, job_reports, test_failures, run_secrets, steps, log_chunks, users, tokens,
     secrets, contexts, counters, audit, deliveries, approvals, statuses, registry_logins, grants, project_roles,
     image_tags, schedules, shells, heads, project_days, project_day_times, user_settings, job_times,
-    made_images, test_histories,
+    made_images, test_histories, run_texts,
 )  # fmt: skip
 BATCH_ROWS: Final = 200
 HEADER: Final = "shiplap-backup.json"

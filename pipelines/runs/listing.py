@@ -7,13 +7,15 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy.engine import Connection
 
 from pipelines.database import Database
 from pipelines.model import FINAL_STATES, AnyRunState, Run
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.runs.shares import SharedOrder
-from pipelines.schema import jobs, runs
+from pipelines.runs.texts import by_whom, folded, has_all, numbers_with
+from pipelines.schema import jobs, run_texts, runs
 
 StateGroup: TypeAlias = Literal["active", "queued", "running", "blocked", "succeeded", "failed", "cancelled"]
 GROUPS: Final[dict[StateGroup, tuple[AnyRunState, ...]]] = {
@@ -33,8 +35,8 @@ class RunFilter(msgspec.Struct, frozen=True):
     """What a list of runs is to show; empty members want everything.
 
     branch: exactly.
-    by: who started it, exactly.
-    text: anywhere in what started it, its source, its image names; or its number.
+    by: who started it, by the whole name in whatever case.
+    text: in whatever case, anywhere in what started it, its source, its image names; or its number.
     """
 
     project: str = ""
@@ -79,18 +81,11 @@ class Listing:
 
         projects: only the runs of these projects.
         """
-        query = select_runs().where(*conditions(wanted), *_of(projects)).limit(limit + 1)
         upward = after is not None and before is None
-        if before is not None:
-            query = query.where(runs.c.number < before)
-        if upward:
-            query = query.where(runs.c.number > after)
-        query = query.order_by(runs.c.number if upward else runs.c.number.desc())
-        found = self._runs(query)
+        with self._database.read() as connection:
+            found = list_runs(connection, wanted, before=before, after=after, limit=limit + 1, projects=projects)
         beyond = len(found) > limit
-        found = found[:limit]
-        if upward:
-            found.reverse()
+        found = found[-limit:] if upward and beyond else found[:limit]
         return RunPage(
             self._explain(found),
             newer=found[0].number if found and (beyond if upward else before is not None) else None,
@@ -134,12 +129,45 @@ class Listing:
             return [run_from_row(row) for row in connection.execute(query)]
 
 
+def list_runs(
+    connection: Connection,
+    wanted: RunFilter,
+    *,
+    state: AnyRunState | None = None,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int,
+    projects: Collection[str] | None = None,
+) -> list[Run]:
+    """Runs, the newest first: the newest of all, those before a number, or those just ``after`` one.
+
+    state: only of these, beside what ``wanted`` says.
+    projects: only of these.
+    """
+    after = after if before is None else None
+    chosen = [*_conditions(wanted), *_of(projects)]
+    if state is not None:
+        chosen.append(runs.c.state == state)
+    needles = [*([by_whom(wanted.by)] if wanted.by else []), *([folded(wanted.text)] if wanted.text else [])]
+    numbers = numbers_with(connection, needles, chosen, before=before, after=after, limit=limit)
+    number = _number_in(wanted.text)
+    if number is not None:
+        its = [*chosen, runs.c.number == number]
+        if wanted.by:
+            its.append(exists().where(run_texts.c.run == runs.c.number, has_all(connection, needles[:1])))
+        also = connection.scalars(select(runs.c.number).where(*its))
+        numbers.extend(each for each in also if (before is None or each < before) and (after is None or each > after))
+    chosen_numbers = sorted(set(numbers), reverse=after is None)[:limit]
+    query = select_runs().where(runs.c.number.in_(chosen_numbers)).order_by(runs.c.number.desc())
+    return [run_from_row(row) for row in connection.execute(query)] if chosen_numbers else []
+
+
 def _of(projects: Collection[str] | None) -> list[ColumnElement[bool]]:
     return [] if projects is None else [runs.c.project.in_(projects)]
 
 
-def conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
-    """What a row of a run has to be like, beside its first job's."""
+def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
+    """What a row of a run has to be like, but for its text."""
     found: list[ColumnElement[bool]] = []
     if wanted.project:
         found.append(runs.c.project == wanted.project)
@@ -147,21 +175,10 @@ def conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
         found.append(runs.c.state.in_(GROUPS[wanted.state]))
     if wanted.branch:
         found.append(runs.c.branch == wanted.branch)
-    if wanted.by:
-        found.append(runs.c.trigger.contains(f'"by":{_inner(wanted.by, quotes=True)}', autoescape=True))
-    if wanted.text:
-        text, number = _inner(wanted.text), wanted.text.removeprefix("#")
-        places: list[ColumnElement[bool]] = [
-            column.icontains(text, autoescape=True)
-            for column in (runs.c.project, runs.c.trigger, runs.c.source, jobs.c.spec)
-        ]
-        if number.isascii() and number.isdigit() and len(number) < _DIGITS:
-            places.append(runs.c.number == int(number))
-        found.append(or_(*places))
     return found
 
 
-def _inner(text: str, *, quotes: bool = False) -> str:
-    """How ``text`` stands within a JSON string of a column."""
-    encoded = msgspec.json.encode(text).decode()
-    return encoded if quotes else encoded[1:-1]
+def _number_in(text: str) -> int | None:
+    """The number of a run that a text is, with # or without."""
+    number = text.removeprefix("#")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < _DIGITS else None

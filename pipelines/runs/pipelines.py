@@ -35,6 +35,7 @@ from pipelines.runs.rows import was_entered
 from pipelines.runs.runs import Runs
 from pipelines.runs.schedules import write_schedules
 from pipelines.runs.states import follow_job, hold_run
+from pipelines.runs.texts import note_text
 from pipelines.schema import jobs, run_images, runs
 from pipelines.sealing.vault import Secrets
 from pipelines.statuses.outbox import note_handed_over
@@ -306,6 +307,7 @@ class Pipelines:
             insert(runs).values(**asked._mapping, state="running", created_at=now).returning(runs.c.number)
         ).scalar_one()
         note_head(connection, claim.run.project, number, claim.run.trigger)
+        note_text(connection, number, claim.run.project, claim.run.source, claim.run.trigger, claim.run.options)
         found = plan(number)
         state, reason, result = _end_of_planning(found)
         options = (jobs.c.spec, jobs.c.max_attempts, jobs.c.worker_labels, jobs.c.own_secrets, jobs.c.started_at)

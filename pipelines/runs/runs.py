@@ -45,12 +45,13 @@ from pipelines.runs.domains import domain_of, told
 from pipelines.runs.graphs import plans, stop_pipeline
 from pipelines.runs.groups import hand_over_at_once
 from pipelines.runs.kinds import had_pipelines
-from pipelines.runs.listing import RunFilter, conditions
+from pipelines.runs.listing import RunFilter, list_runs
 from pipelines.runs.queue import Queue, check_labels
 from pipelines.runs.rollups import note_head
 from pipelines.runs.rows import job_from_row, run_from_row, select_jobs, select_runs
 from pipelines.runs.shares import SharedOrder
 from pipelines.runs.states import follow_job, hold_run
+from pipelines.runs.texts import note_text
 from pipelines.runs.waiting import Waiting
 from pipelines.runs.waking import wake
 from pipelines.runs.workers import Workers
@@ -160,6 +161,7 @@ class Runs:
         ).scalar_one()
         self._secrets.seal_for_job(connection, job, request.secrets)
         note_head(connection, request.project, number, trigger)
+        note_text(connection, number, request.project, request.source, trigger, request.options)
         run = _get(connection, number)
         note_state(connection, run, now)
         return run
@@ -190,19 +192,13 @@ class Runs:
         projects: only of these.
         before: only runs with smaller numbers, to go on from a list's last.
         """
-        found = select_runs().order_by(runs.c.number.desc()).limit(max(0, min(limit, _MAX_LIST)))
+        wanted = RunFilter() if wanted is None else wanted
         if project is not None:
-            found = found.where(runs.c.project == project)
-        if projects is not None:
-            found = found.where(runs.c.project.in_(projects))
-        if state is not None:
-            found = found.where(runs.c.state == state)
-        if wanted is not None:
-            found = found.where(*conditions(wanted))
-        if before is not None:
-            found = found.where(runs.c.number < before)
+            wanted = msgspec.structs.replace(wanted, project=project)
+        limit = max(0, min(limit, _MAX_LIST))
         with self._database.read() as connection:
-            return [*self._explained(connection, [run_from_row(row) for row in connection.execute(found)])]
+            found = list_runs(connection, wanted, state=state, before=before, limit=limit, projects=projects)
+            return [*self._explained(connection, found)]
 
     def job(self, number: int) -> Job:
         """The first job of the run with this number. Raises NotFoundError."""

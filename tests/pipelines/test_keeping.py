@@ -115,10 +115,16 @@ def test_many_processes_may_migrate_at_once(settings: ServiceSettings) -> None:
     assert first[-1] == HEAD
 
 
+def _is_no_index_of_texts(name: str | None, kind: str, parents: object) -> bool:
+    """See ``pipelines.runs.texts``: SQLAlchemy knows neither tables of FTS5, nor indexes of what a function returns."""
+    return not (name or "").startswith(("run_grams", "run_texts_by_grams"))
+
+
 def test_tables_are_what_the_migrations_make(service: Service) -> None:
     """Of PostgreSQL the lengths and the nulls, too: what the code takes for granted, and the database refuses."""
     with service.database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": _is_no_index_of_texts}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
 
 

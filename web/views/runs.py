@@ -35,8 +35,10 @@ _END_PAUSE_S: Final = 1.0
 class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which runs are listed.
 
-    branch: exactly. by: who started it, exactly. text: anywhere in what started it, its source, its image names; or its
-    number. before: only runs with smaller numbers, to page through the list.
+    branch: exactly.
+    by: who started it, by the whole name in whatever case.
+    text: in whatever case, anywhere in what started it, its source, its image names; or its number.
+    before: only runs with smaller numbers, to page through the list.
     """
 
     project: Annotated[str, msgspec.Meta(max_length=200)] | None = None
