@@ -27,7 +27,7 @@ _SERVICE: Final = {
     "runs": "ls show jobs logs watch open outputs shell approve refuse cancel retry",
     "secret": "ls policy rm set",
     "audit": "", "token": "add ls rm",
-    "user": "add disable enable link ls passwd role", "project": "add set ls show rm",
+    "user": "add disable enable link ls passwd role", "project": "add archive set ls show rm unarchive",
     "project member": "ls set rm", "grant": "add rm ls login logout logins",
     "project hook": "approvals approve ls redeliver secret show token",
     "registry": "ls",

@@ -12,6 +12,7 @@
     ├── DeniedError
     ├── NotFoundError
     ├── ConflictError
+    │   └── ArchivedError
     ├── WorkerSickError
     ├── LeftToOthersError
     ├── OutputsAwayError
@@ -77,6 +78,10 @@ class NotFoundError(PipelineError):
 
 class ConflictError(PipelineError):
     """The request does not fit the state that the run is in."""
+
+
+class ArchivedError(ConflictError):
+    """The project is archived: nothing new is taken for it."""
 
 
 class WorkerSickError(PipelineError):

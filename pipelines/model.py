@@ -347,6 +347,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: of its share: while both have runs that wait, a project with weight 2 gets twice the places of one with
     weight 1.
     keep_failed: whether what failed jobs left is kept for a while, so that somebody can open a shell in it.
+    archived_at: since when it takes no pushes and no runs, and stands in no list; None: it is not archived.
     """
 
     name: str
@@ -359,6 +360,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     has_status_token: bool = False
     weight: int = 1
     keep_failed: bool = False
+    archived_at: float | None = None
 
     @property
     def reports_status(self) -> bool:

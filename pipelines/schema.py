@@ -38,6 +38,7 @@ projects = Table(
     Column("status_token", LargeBinary),
     Column("weight", Integer, nullable=False, default=1, server_default="1"),  # see pipelines.runs.shares
     Column("keep_failed", Boolean, nullable=False, default=False, server_default=false()),  # see pipelines.runs.shells
+    Column("archived_at", Float),  # since when it takes nothing new; null: it does
 )
 
 runs = Table(
@@ -667,5 +668,5 @@ user_settings = Table(
     Column("chosen", Text, nullable=False),
 )
 
-HEAD = "0031"
+HEAD = "0032"
 """The newest migration: what ``alembic_version`` must say for this version to work."""

@@ -18,6 +18,7 @@ from pipelines.accounts.runtokens import RunRights
 from pipelines.accounts.tokens import Token, fingerprint
 from pipelines.errors import TokenError
 from pipelines.owning.ownership import is_cache, is_outputs, owner_of
+from pipelines.projects.projects import TAKES_NOTHING
 from registry.server.access import Account
 from registry.server.users import TOKEN_PREFIX
 
@@ -31,21 +32,42 @@ _OUTPUTS: Final = "outputs/"
 
 
 class ImageRights(NamedTuple):
-    """Rights in projects, applied to repositories. projects: names of all, where there are roles in single ones."""
+    """Rights in projects, applied to repositories.
+
+    projects: names of all, where there are roles in single ones, or archived ones.
+    archived: names of those that take no images.
+    """
 
     rights: Rights
     projects: frozenset[str]
+    archived: frozenset[str] = frozenset()
 
     def covers(self, repository: str, action: str) -> bool:
         """Whether the rights allow this action there."""
         # Build caches and outputs are written by runs, each in its own domain, and by administrators.
         is_runs = is_cache(repository) or is_outputs(repository)
+        if action == "push" and self.archives(repository):
+            return False
         needed = "admin" if action == "push" and is_runs else _NEEDED.get(action, "admin")
         if self.rights.may_everywhere(needed):
             return True
         if not repository:  # all that builds on this host left: no project's
             return False
-        return self.rights.may(owner_of(repository, self.projects.__contains__), needed)
+        return self.rights.may(self._owner(repository), needed)
+
+    def archives(self, repository: str) -> bool:
+        """Whether the repository is an archived project's."""
+        return bool(self.archived and repository) and self._owner(repository) in self.archived
+
+    def advise(self, repository: str, action: str) -> str:
+        """What to do about a right that is missing."""
+        owner = self._owner(repository)
+        if action == "push" and owner in self.archived:
+            return f"project {owner} is archived: {TAKES_NOTHING}"
+        return f"who maintains project {owner} can give it: shiplap project member set"
+
+    def _owner(self, repository: str) -> str:
+        return owner_of(repository, self.projects.__contains__)
 
 
 class ServiceAccounts:
@@ -99,8 +121,10 @@ class ServiceAccounts:
 
     def _account(self, known: str, token: Token) -> Account:
         rights = self._roles.of_token(token)
-        names = self._roles.project_names() if rights.projects else frozenset()
-        return Account(f"{_PREFIX}{known}", (ImageRights(rights, names),))
+        archived = self._roles.archived_names()
+        names = self._roles.project_names() if rights.projects or archived else frozenset()
+        found = ImageRights(rights, names, archived)
+        return Account(f"{_PREFIX}{known}", (found,), found.advise if archived else None)
 
 
 def _outputs_account(rights: OutputRights) -> Account:

@@ -63,6 +63,7 @@ PROJECTS: Final = Listing(
         "Webhook": "WEBHOOK",
         "Statuses": "STATUSES",
         "Repository": "REPOSITORY",
+        "ArchivedAt": "ARCHIVED AT",
     },
     ("Name", "Forge", "Webhook", "Statuses", "Repository"),
     "Name",
@@ -135,6 +136,7 @@ def project_row(project: Mapping[str, Any]) -> Row:
         "Webhook": "yes" if project.get("has_webhook_secret") else "no",
         "Statuses": "yes" if project.get("has_status_token") else "no",
         "Repository": hook.get("repository", "") or "-",
+        "ArchivedAt": rfc3339(int(project["archived_at"])) if project.get("archived_at") else "",
     }
 
 

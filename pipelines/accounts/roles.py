@@ -188,6 +188,12 @@ class Roles:
         with self._database.read() as connection:
             return frozenset(connection.execute(select(projects.c.name)).scalars())
 
+    def archived_names(self) -> frozenset[str]:
+        """The projects that are archived."""
+        with self._database.read() as connection:
+            found = select(projects.c.name).where(projects.c.archived_at.is_not(None))
+            return frozenset(connection.execute(found).scalars())
+
 
 def _of_user(connection: Connection, name: str, role: str) -> Rights:
     return Rights(_largest(SCOPES_OF[role]), _rows(connection, "user", name))

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.database import Database
-from pipelines.errors import ConflictError, DeniedError, InvalidRequestError, NotFoundError
+from pipelines.errors import ArchivedError, ConflictError, DeniedError, InvalidRequestError, NotFoundError
 from pipelines.forges.base import Forge
 from pipelines.forges.errors import MissingSignatureError, WebhookError, WrongSignatureError
 from pipelines.forges.events import Ignored, Payload, Ping
@@ -26,7 +26,7 @@ from pipelines.hooks.approvals import Approvals
 from pipelines.hooks.deliveries import Deliveries, Delivery
 from pipelines.hooks.planning import Await, Build, Close, Hold, Skip, is_about, lane, plan
 from pipelines.model import Project, Run, RunRequest, Trigger
-from pipelines.projects.projects import Projects
+from pipelines.projects.projects import TAKES_NOTHING, Projects
 from pipelines.runs.ownpulls import judge
 from pipelines.runs.runs import Runs
 
@@ -164,6 +164,9 @@ class Receiver:
 
     def _apply(self, connection: Connection, project: Project, payload: Payload, delivery: int) -> _Done:
         done = _Done([], [], [], [])
+        if project.archived_at is not None:
+            done.reasons.append(f"project {project.name} is archived: {TAKES_NOTHING}")
+            return done
         for action in plan(project, payload):
             match action:
                 case Build(request=request, trigger=trigger, before=before):
@@ -191,6 +194,7 @@ class Receiver:
         try:
             run = self._runs.insert(connection, request, trigger, before=before)
         except (
+            ArchivedError,
             InvalidRequestError,
             DeniedError,
         ) as error:  # a setting that does not suit runs is no fault of the forge's

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from pipelines.errors import DeniedError, InvalidRequestError
+from pipelines.errors import ArchivedError, DeniedError, InvalidRequestError
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Run
 from pipelines.projects.projects import Projects
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 def start_due(schedules: Schedules, projects: Projects, runs: Runs) -> list[Run]:
     """Start what is due; the runs.
 
-    A project whose settings allow no run has its time pass, and the log says so.
+    A project whose settings allow no run has its time pass, and the log says so. So has one that is archived, silently.
     Raises DatabaseUnreachableError.
     """
     started = []
@@ -40,6 +40,8 @@ def start_due(schedules: Schedules, projects: Projects, runs: Runs) -> list[Run]
                 wanted = by_hand(projects.get(project), due.branch, BY, "")
                 trigger = msgspec.structs.replace(wanted.trigger, kind="cron", pipeline=pipeline)
                 run = runs.insert(connection, wanted.request, trigger)
+            except ArchivedError:
+                continue
             except (DeniedError, InvalidRequestError) as error:
                 _log.warning("project %s: pipeline %s cannot run: %s", project, pipeline, error.message)
                 continue

@@ -28,12 +28,12 @@ class Swept(msgspec.Struct, frozen=True):
 def sweep(service: Service, now: float) -> Swept:
     """Remove what is out of date.
 
-    That is: runs beyond both limits of their project, with steps and logs; contexts out of use; and old rows of every
-    other table that grows.
+    That is: runs beyond both limits of their project, unless that is archived, with steps and logs; contexts out of
+    use; and old rows of every other table that grows.
     """
     removed = 0
     for project in service.projects.list():
-        if not project.keep_runs or not project.keep_days:
+        if not project.keep_runs or not project.keep_days or project.archived_at is not None:
             continue
         ended = select(runs.c.number).where(runs.c.project == project.name, runs.c.state.in_(FINAL_STATES))
         with service.database.write() as connection:

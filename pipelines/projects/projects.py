@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets as randomness
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from pipelines.changes import Change, compared
 from pipelines.counters import remove_runs
 from pipelines.database import Database
-from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.errors import ArchivedError, ConflictError, InvalidRequestError, NotFoundError
 from pipelines.model import FINAL_STATES, HookSettings, Project
 from pipelines.owning.grants import forget_grants
 from pipelines.projects.borders import Borders
@@ -29,6 +31,8 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
 _MIN_SECRET: Final = 16
 _MAX_SECRET: Final = 500
 MAX_WEIGHT: Final = 1000
+TAKES_NOTHING: Final = "it takes no pushes, no images and no runs"
+"""What that a project is archived means, for people."""
 _hooks = msgspec.json.Decoder(HookSettings)
 
 
@@ -40,7 +44,16 @@ class Projects:
     borders: says which of these repositories are the project's.
     """
 
-    def __init__(self, database: Database, vault: Secrets, borders: Borders, local: Path | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vault: Secrets,
+        borders: Borders,
+        local: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
         self._database = database
         self._borders = borders
         self._local = local
@@ -50,9 +63,36 @@ class Projects:
         """Raises NotFoundError."""
         return _from_row(self._row(name))
 
+    def current(self) -> list[Project]:
+        """Those that are not archived: what lists show."""
+        return [project for project in self.list() if project.archived_at is None]
+
     def list(self) -> list[Project]:
+        """All, archived ones too."""
         with self._database.read() as connection:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
+
+    def archive(self, name: str) -> None:
+        """Take nothing new for a project, and have it in no list; its runs and images stay. May be done again.
+
+        Raises NotFoundError, and ConflictError while one of its runs has not ended.
+        """
+        with self._database.write() as connection:
+            this = projects.c.name == name
+            # Whoever inserts a run holds this row by the run's foreign key until that is committed.
+            row = connection.execute(select(projects).where(this).with_for_update()).first()
+            if row is None:
+                raise _unknown(name)
+            _check_ended(connection, name)
+            if row.archived_at is None:
+                connection.execute(update(projects).where(this).values(archived_at=self._clock()))
+
+    def unarchive(self, name: str) -> None:
+        """Make an archived project one like others again. May be done again. Raises NotFoundError."""
+        with self._database.write() as connection:
+            this = update(projects).where(projects.c.name == name)
+            if not connection.execute(this.values(archived_at=None)).rowcount:
+                raise _unknown(name)
 
     def put(self, project: Project, *, seen: Project | None = None) -> tuple[Change, ...]:
         """Make the project or change its settings. Without a forge in them, the repository's well-known host decides.
@@ -91,10 +131,7 @@ class Projects:
         with self._database.write() as connection:
             if connection.execute(select(projects.c.name).where(projects.c.name == name)).first() is None:
                 raise _unknown(name)
-            going = select(runs.c.number).where(runs.c.project == name, runs.c.state.not_in(FINAL_STATES))
-            number = connection.execute(going.limit(1)).scalar()
-            if number is not None:
-                raise ConflictError(f"run {number} of project {name} has not ended", hint="cancel it first")
+            _check_ended(connection, name)
             remove_runs(connection, runs.c.project == name)
             connection.execute(delete(secrets).where(secrets.c.project == name))
             connection.execute(delete(image_tags).where(image_tags.c.project == name))
@@ -160,6 +197,23 @@ def ensure_project(connection: Connection, name: str) -> None:
             return  # somebody else was quicker
 
 
+def check_takes_runs(connection: Connection, name: str) -> None:
+    """Raises ArchivedError."""
+    archived = select(projects.c.name).where(projects.c.name == name, projects.c.archived_at.is_not(None))
+    if connection.execute(archived).first() is not None:
+        raise ArchivedError(
+            f"project {name} is archived: {TAKES_NOTHING}",
+            hint=f"who maintains it can change that: shiplap project unarchive {name}",
+        )
+
+
+def _check_ended(connection: Connection, name: str) -> None:
+    going = select(runs.c.number).where(runs.c.project == name, runs.c.state.not_in(FINAL_STATES))
+    number = connection.execute(going.limit(1)).scalar()
+    if number is not None:
+        raise ConflictError(f"run {number} of project {name} has not ended", hint="cancel it first")
+
+
 def _values(project: Project) -> dict[str, object]:
     return {
         "name": project.name,
@@ -177,6 +231,7 @@ def _from_row(row: Row[Any]) -> Project:
     return Project(
         row.name, row.concurrency, row.tag_template, row.keep_runs, row.keep_days, _hooks.decode(row.hook),
         row.webhook_secret is not None, row.status_token is not None, row.weight, row.keep_failed,
+        row.archived_at,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from core.trust import Domain, protected
 from pipelines.database import Database
 from pipelines.documents import has_nul
 from pipelines.endings import why_cancelled
-from pipelines.errors import ConflictError, InvalidRequestError, NotFoundError
+from pipelines.errors import ArchivedError, ConflictError, InvalidRequestError, NotFoundError
 from pipelines.logs.lines import LogLine, encode_line, text_size
 from pipelines.logs.store import store_lines
 from pipelines.model import (
@@ -38,7 +38,7 @@ from pipelines.model import (
     Trigger,
 )
 from pipelines.projects.borders import Borders
-from pipelines.projects.projects import ensure_project
+from pipelines.projects.projects import check_takes_runs, ensure_project
 from pipelines.runs.authors import author_of
 from pipelines.runs.blocked import why_runs_are_blocked
 from pipelines.runs.domains import domain_of, told
@@ -99,7 +99,7 @@ class Runs:
         """Record the run and queue it. Once this returns the run is safe, even with Redis away: then it starts later.
 
         domain: for whom the run is; None: source and trigger say it.
-        Raises InvalidRequestError, and DeniedError for names of another project.
+        Raises InvalidRequestError, ArchivedError, and DeniedError for names of another project.
         """
         with self._database.write() as connection:
             run = self.insert(connection, request, trigger, domain)
@@ -126,6 +126,7 @@ class Runs:
         domain = domain or told(request.source, request.project, trigger)
         now = self._clock()
         ensure_project(connection, request.project)
+        check_takes_runs(connection, request.project)
         self._borders.check_request(connection, request)
         number = connection.execute(
             insert(runs)
@@ -143,6 +144,10 @@ class Runs:
             )
             .returning(runs.c.number)
         ).scalar_one()
+        try:
+            check_takes_runs(connection, request.project)
+        except ArchivedError as error:  # since then; whoever archives it now waits for this transaction
+            raise ConflictError(f"{error.message}; it was archived at this moment", hint=error.hint) from error
         job = connection.execute(
             insert(jobs)
             .values(

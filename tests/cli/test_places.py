@@ -100,6 +100,8 @@ def test_service_is_what_the_command_asks(
 _MORE = {
     "build": ["build", "."],
     "secret set": ["secret", "set", "name"],
+    "project archive": ["project", "archive", "app"],
+    "project unarchive": ["project", "unarchive", "app"],
     "project rm": ["project", "rm", "--yes", "app"],
 }
 

@@ -381,6 +381,12 @@ def test_roles_in_a_project_are_given_and_bound_a_token(serving: Serving) -> Non
     assert (
         "there is no project elsewhere" in serving.shiplap("project", "show", "elsewhere", env=mine, check=False).stderr
     )
+    serving.shiplap("project", "archive", "elsewhere")
+    assert "elsewhere" not in serving.shiplap("project", "ls", "-q").stdout.split()
+    form = "{{.Name}} {{len .ArchivedAt}}"
+    assert serving.shiplap("project", "ls", "--archived", "--format", form).stdout == "elsewhere 20\n"
+    serving.shiplap("project", "unarchive", "elsewhere")
+    assert "elsewhere" in serving.shiplap("project", "ls", "-q").stdout.split()
     serving.shiplap("project", "member", "rm", "roles", "gus")
     serving.shiplap("project", "member", "rm", "roles", members[1]["subject"], "--token")
     assert serving.shiplap.json("project", "member", "ls", "roles", "--json") == []

@@ -104,7 +104,7 @@ def test_the_index_finds_texts_in_every_script_and_leaves_none_behind(service: S
     assert ([run.number for run in back.runs], back.newer) == ([numbers[7]], numbers[7])
     with service.database.write() as connection:
         rows = connection.execute(select_runs()).all()
-        written = dict(connection.execute(select(run_texts.c.run, run_texts.c.text)).tuples().all())
+        written = {row.run: row.text for row in connection.execute(select(run_texts))}
         assert {row.number: backfill._text(row) for row in rows} == written, "of runs before the migration, too"
         connection.execute(delete(job_rows).where(job_rows.c.run == numbers[0]))
         connection.execute(text("DELETE FROM heads"))

@@ -128,6 +128,18 @@ def test_push_where_somebody_elses_directories_are_is_refused_with_the_way_out(
     assert (status, "runs/1" in said) == (0, True), said
 
 
+def test_an_archived_project_is_fetched_and_not_pushed_to(
+    service: Service, web: WebProcess, repository: Path, clone: Path
+) -> None:
+    token = member(service, "maintain")
+    service.projects.archive("app")
+    code, said = tried(clone, "push", url(web, token), "HEAD:main")
+    assert (code, "project app is archived: it takes no pushes" in said) == (128, True), said
+    assert tried(clone, "ls-remote", url(web, token)) == (0, "")
+    service.projects.unarchive("app")
+    assert tried(clone, "push", url(web, token), "HEAD:main")[0] == 0
+
+
 def test_history_is_rewritten_and_removed(service: Service, web: WebProcess, repository: Path, clone: Path) -> None:
     git(clone, "remote", "add", "origin", url(web, member(service, "build")))
     git(clone, "push", "--quiet", "origin", "main")

@@ -24,6 +24,7 @@ from pipelines.bare.making import DIRECTORY, install_served_hook
 from pipelines.errors import BareRepositoryError, TokenError
 from pipelines.jsonlogs import MEMBERS
 from pipelines.owning.ownership import bare_owner_below
+from pipelines.projects.projects import TAKES_NOTHING
 from registry.server.listening.vouching import vouch
 from registry.server.users import TOKEN_PREFIX
 from web.gitserving.admission import Admission, Place
@@ -108,6 +109,8 @@ class GitServing:
         may_push = level in ("build", "maintain", "admin")
         if _NEEDED[service] == "build" and not may_push:
             raise _Refusal("403 Forbidden", f"to push needs the right to build in project {project}")
+        if _NEEDED[service] == "build" and project in self._service.roles.archived_names():
+            raise _Refusal("403 Forbidden", f"project {project} is archived: {TAKES_NOTHING}")
         job = self._job(environ, name, service, asker.name, may_push=may_push)
         place = self._admission.enter(asker.key)
         if place is None:

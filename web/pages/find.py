@@ -97,9 +97,9 @@ def _people(text: str) -> Iterator[Hit]:
 
 def _projects(text: str) -> Iterator[Hit]:
     seen = visible(g.rights)
-    names = [each.name for each in service().projects.list() if seen is None or each.name in seen]
+    found = [each for each in service().projects.current() if seen is None or each.name in seen]
     wanted = text.casefold()
-    for name in [name for name in names if wanted in name.casefold()][:_EACH]:
+    for name in [each.name for each in found if wanted in each.name.casefold()][:_EACH]:
         yield Hit("project", name, "project", f"/projects/{quote(name)}")
         if text:
             yield from _of_project(name)

@@ -50,7 +50,7 @@ def _shown() -> dict[str, Any]:
     user: User = g.user
     seen = visible(g.rights)
     now = time.time()
-    names = [each.name for each in service().projects.list() if seen is None or each.name in seen]
+    names = [each.name for each in service().projects.current() if seen is None or each.name in seen]
     gates = asked(service(), g.rights, user.name)
     every = cards(service(), user.name, names, gates)
     show = _show()

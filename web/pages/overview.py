@@ -189,7 +189,7 @@ class Failing:
         at, names = self._known
         if time.monotonic() - at > self._KEPT_S or not at:
             with contextlib.suppress(DatabaseUnreachableError):  # the page that says so has this mark, too
-                every = [project.name for project in self._service.projects.list()]
+                every = [project.name for project in self._service.projects.current()]
                 found = strips(self._service.database, every)
                 names = frozenset(name for name, strip in found.items() if strip.is_failing)
             self._known = time.monotonic(), names

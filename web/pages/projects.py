@@ -47,15 +47,22 @@ _BODY_BYTES: Final = 1 << 18
 
 @blueprint.get("")
 def list_projects() -> Response:
-    """All projects, with the outcome of the newest run."""
+    """Projects with the outcome of the newest run: those that are not archived, or those that are."""
     seen = visible(g.rights)
-    found = [project for project in service().projects.list() if seen is None or project.name in seen]
+    every = [project for project in service().projects.list() if seen is None or project.name in seen]
+    groups: dict[str, list[Project]] = {"": [], "archived": []}
+    for project in every:
+        groups["" if project.archived_at is None else "archived"].append(project)
+    show = "archived" if request.args.get("show") == "archived" else ""
+    found = groups[show]
     runs = {project.name: newest(service().database, project.name) for project in found}
     latest = {project.name: next(iter(service().deliveries.list(project.name, limit=1)), None) for project in found}
     now = time.time()
     return page(
         "projects.html",
         projects=found,
+        show=show,
+        counts={name: len(each) for name, each in groups.items()},
         runs=runs,
         latest=latest,
         strips=strips(service().database, [project.name for project in found]),
@@ -157,6 +164,7 @@ def save_trends_json(name: str) -> Response:
 _NOTICES: Final = {
     "rejected": "The commit will not be built.",
     "saved": "The settings are saved.",
+    "unarchived": "The project takes pushes, images and runs again.",
 }
 
 

@@ -205,6 +205,28 @@ def create_token(name: str) -> Response:
     return answer
 
 
+@blueprint.post("/<name>/archive")
+@require("maintainer")
+def archive(name: str) -> Response:
+    """Take nothing new for the project, and have it in no list."""
+    project = service().projects.get(name)
+    try:
+        service().projects.archive(name)
+    except ConflictError as error:
+        return _form(project, "danger", 409, error=told(error))
+    note(service(), "archive project", f"project={name}")
+    return redirect(f"/projects/{name}", 303)
+
+
+@blueprint.post("/<name>/unarchive")
+@require("maintainer")
+def unarchive(name: str) -> Response:
+    """Make an archived project one like others again."""
+    service().projects.unarchive(name)
+    note(service(), "unarchive project", f"project={name}")
+    return redirect(f"/projects/{name}?done=unarchived", 303)
+
+
 @blueprint.post("/<name>/remove")
 @require("admin")
 def remove(name: str) -> Response:

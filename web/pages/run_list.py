@@ -42,7 +42,9 @@ def list_runs() -> Response:
     }
     if request.headers.get("HX-Request"):
         return fresh("runs_table.html", (found, marks), **shown)
-    names = [project.name for project in service().projects.list() if seen is None or project.name in seen]
+    names = [project.name for project in service().projects.current() if seen is None or project.name in seen]
+    if wanted.project and wanted.project not in names:  # an archived one: the field says what is chosen
+        names.append(wanted.project)
     counts = {state: service().listing.count(state, projects=seen) for state in ("queued", "running", "blocked")}
     views = [view for view in service().preferences.get(g.user.name).views if view.path.startswith("/runs?")]
     view = next((view for view in views if view.path == _link(wanted)), None)

@@ -39,6 +39,15 @@ class ProjectList(msgspec.Struct, frozen=True):
     projects: list[Project]
 
 
+class ProjectQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which projects are listed.
+
+    archived: archived ones, and no others.
+    """
+
+    archived: bool = False
+
+
 class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A project's settings.
 
@@ -175,10 +184,11 @@ class ImageNames(msgspec.Struct, frozen=True):
 
 
 @api.endpoint("GET", "/projects", scope="read")
-def list_projects(call: Call) -> ProjectList:
-    """List projects."""
+def list_projects(call: Call, query: ProjectQuery) -> ProjectList:
+    """List projects: those that are not archived, or only archived ones."""
     seen = visible(call.rights)
-    return ProjectList([found for found in call.service.projects.list() if seen is None or found.name in seen])
+    found = (each for each in call.service.projects.list() if (each.archived_at is not None) == query.archived)
+    return ProjectList([each for each in found if seen is None or each.name in seen])
 
 
 @api.endpoint("GET", "/projects/{project}", scope="read", errors=_NO_PROJECT)
@@ -210,6 +220,27 @@ def put_project(call: Call, project: ProjectName, body: ProjectSettings) -> Proj
 def delete_project(call: Call, project: ProjectName) -> None:
     """Delete a project with its runs, logs, deliveries and secrets."""
     call.service.projects.remove(project)
+
+
+@api.endpoint(
+    "PUT", "/projects/{project}/archive", scope="maintain", errors={**_NO_PROJECT, 409: "A run of it has not ended"}
+)
+def archive_project(call: Call, project: ProjectName) -> Project:
+    """Archive a project: it takes no pushes, no images and no runs, and stands in no list.
+
+    Its runs and images stay readable. It may be archived already.
+    """
+    call.service.projects.archive(project)
+    note(call.service, "archive project", f"project={project}", actor=call.actor)
+    return call.service.projects.get(project)
+
+
+@api.endpoint("DELETE", "/projects/{project}/archive", scope="maintain", errors=_NO_PROJECT)
+def unarchive_project(call: Call, project: ProjectName) -> Project:
+    """Make an archived project one like others again. It need not be archived."""
+    call.service.projects.unarchive(project)
+    note(call.service, "unarchive project", f"project={project}", actor=call.actor)
+    return call.service.projects.get(project)
 
 
 @api.endpoint("POST", "/projects/{project}/webhook", scope="maintain", status=201, errors=_NO_PROJECT)

@@ -11,6 +11,11 @@ _COMMANDS = {
     "set": LazyCommand("cli.commands.project.set", "Change a project's settings; what is not given stays."),
     "ls": LazyCommand("cli.commands.project.ls", "List projects."),
     "show": LazyCommand("cli.commands.project.show", "Show a project's settings, as JSON."),
+    "archive": LazyCommand(
+        "cli.commands.project.archive",
+        "Archive a project: it takes no pushes, no images and no runs, and is in no list.",
+    ),
+    "unarchive": LazyCommand("cli.commands.project.unarchive", "Make an archived project one like others again."),
     "rm": LazyCommand("cli.commands.project.rm", "Remove a project with its runs, logs, deliveries and secrets."),
     "member": LazyCommand("cli.commands.project.member", "Say who may what in a project."),
     "hook": LazyCommand("cli.commands.project.hook", "Manage a project's webhook: secret, deliveries, approvals."),

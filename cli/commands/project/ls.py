@@ -16,15 +16,17 @@ from cli.table import print_json
 
 
 @click.command("ls")
+@click.option("--archived", is_flag=True, help="Only archived projects, which are not listed otherwise.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only names.")
 @format_option
 @json_option
 @click.pass_obj
-def command(root: str | None, *, quiet: bool, form: str, as_json: bool) -> None:
+def command(root: str | None, *, archived: bool, quiet: bool, form: str, as_json: bool) -> None:
     """List projects."""
     PROJECTS.check(form)
+    query = {"archived": "true"} if archived else {}
     with Client(required_server(host_option(), root)) as client:
-        projects: list[dict[str, Any]] = client.call("GET", "/projects")["projects"]
+        projects: list[dict[str, Any]] = client.call("GET", "/projects", query=query)["projects"]
     if as_json:
         print_json(projects)
         return
