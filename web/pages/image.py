@@ -86,7 +86,7 @@ def _page(repository: str, reference: str, view: ImageView) -> dict[str, Any]:
         "others": others[:_OTHERS],
         "trail": trail_of_image(maker, here, facts.ids),
         "is_immutable": ":" not in reference and registry().settings.policy(repository).is_immutable(reference),
-        "may_delete": may_repository(service(), g.rights, "build", repository),
+        "may_delete": may_repository(service(), g.rights, "maintain", repository),
         "number": None,
         "asked": None,
         "notice": None,

@@ -80,14 +80,14 @@ def show_repository(repository: str) -> Response:
         policy=policy,
         used=browser().summaries([repository])[0].size_bytes,
         may_delete=not registry().settings.is_hidden(repository)
-        and may_repository(service(), g.rights, "build", repository),
+        and may_repository(service(), g.rights, "maintain", repository),
         notice=_notice(),
         notice_stays=request.args.get("refused", "0") != "0",
     )
 
 
 @blueprint.post("/images/<path:repository>/-/-/delete")
-@require("member")
+@require("maintainer")
 def delete_many(repository: str) -> Response:
     """Take tags away, or manifests that nothing leads to: asks first, and shows which of them may not go."""
     _refuse_hidden(repository)
@@ -115,7 +115,7 @@ def delete_many(repository: str) -> Response:
 
 
 @blueprint.post("/images/<path:repository>/-/<reference>/delete")
-@require("member")
+@require("maintainer")
 def delete(repository: str, reference: str) -> Response:
     """Take a tag away, or a manifest with all its tags."""
     _refuse_hidden(repository)

@@ -57,7 +57,7 @@ _IN_POSTGRESQL = (
         " FROM unnest(string_to_array($1, NULL)) WITH ORDINALITY AS each(a, i)) AS places"
         ") AS grams WHERE gram IS NOT NULL $$"
     ),
-    "CREATE INDEX run_texts_by_grams ON run_texts USING gin (shiplap_grams(text)) WITH (fastupdate = off)",
+    "CREATE INDEX run_texts_by_grams ON run_texts USING gin (shiplap_grams(text)) WITH (gin_pending_list_limit = 256)",
 )
 
 

@@ -188,15 +188,27 @@ def test_what_the_file_says_is_shown_with_its_pattern_and_not_taken_from_a_form(
         fixed.close()
 
 
-def test_members_delete_tags_of_their_project_alone(door: Door, registry: Registry) -> None:
-    viewer, member = door("v", "read"), door("m", "build")
+def test_maintainers_delete_images_of_their_project_alone_on_pages_and_by_the_api(
+    door: Door, registry: Registry
+) -> None:
+    clients = {"reader": door("v", "read"), "builder": door("m", "build"), "maintainer": door("t", "maintain")}
 
-    def delete(client: FlaskClient, repository: str) -> int:
-        form = {"_csrf": csrf(client), "chosen": "main", "sure": "1"}
-        return client.post(f"/images/{repository}/-/-/delete", data=form).status_code
+    def delete(who: str, repository: str) -> list[int]:
+        """Many by a page, one by a page, one by the API; nobody is shown a button who may not."""
+        client = clients[who]
+        token = {"_csrf": csrf(client)}
+        shown = client.get(f"/images/{repository}")
+        assert ("delete-chosen" in shown.text) == (who == "maintainer" and shown.status_code == 200)
+        many = client.post(f"/images/{repository}/-/-/delete", data={**token, "chosen": "main", "sure": "1"})
+        one = client.post(f"/images/{repository}/-/nothing/delete", data=token)
+        headers = {"X-CSRF-Token": csrf(client)}
+        api = client.delete(f"/api/v1/images/{repository}/-/manifests/nothing", headers=headers)
+        return [answer.status_code for answer in (many, one, api)]
 
-    assert [delete(viewer, "web/app"), delete(member, "other/app"), delete(member, "web/app")] == [403, 404, 303]
+    assert [delete(who, "web/app") for who in ("reader", "builder")] == [[403] * 3] * 2
+    assert delete("maintainer", "other/app") == [404] * 3
     assert registry.manifests.find("other/app", "main")
+    assert delete("maintainer", "web/app") == [303, 404, 404]
 
 
 def test_containers_of_an_image_are_those_that_the_function_gives(door: Door, app: Flask) -> None:
