@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from cli.errors import CommandError
+from cli.listing import format_option
 from cli.options import json_option
 from cli.places import Group
+from cli.remote.accountrows import GRANTS, LOGINS, grant_row, login_row
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
-from cli.remote.policies import policy_of, policy_options, policy_text
+from cli.remote.policies import policy_of, policy_options
 from cli.remote.servers import require_private, required_server
-from cli.table import print_json, print_table, rfc3339
+from cli.table import print_json
 
 _MAX_PASSWORD_BYTES = 64 << 10
 _KINDS = click.Choice(("secret", "login", "image", "bare"))
@@ -58,23 +59,19 @@ def add(root: str | None, /, *, project: str, kind: str, name: str, push: bool, 
 
 @command.command("ls")
 @click.option("--project", metavar="NAME", default="", help="What this project has, with what all have.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
+@format_option
 @json_option
 @click.pass_obj
-def ls(root: str | None, *, project: str, as_json: bool) -> None:
+def ls(root: str | None, *, project: str, quiet: bool, form: str, as_json: bool) -> None:
     """List what projects were given."""
+    GRANTS.check(form)
     with Client(required_server(host_option(), root)) as client:
         grants = client.call("GET", "/grants", query={"project": project} if project else None)["grants"]
     if as_json:
         print_json(grants)
         return
-    rows = [(grant["project"], grant["kind"], grant["name"], _rights(grant)) for grant in grants]
-    print_table(("PROJECT", "KIND", "NAME", "RIGHTS"), rows)
-
-
-def _rights(grant: Mapping[str, Any]) -> str:
-    if grant.get("may_push"):
-        return "pull, push"
-    return policy_text(grant["policy"]) if grant.get("policy") or grant["kind"] == "login" else ""
+    GRANTS.print(map(grant_row, grants), form, quiet=quiet)
 
 
 @command.command("rm")
@@ -131,17 +128,19 @@ def login(
 
 
 @command.command("logins")
+@click.option("-q", "--quiet", is_flag=True, help="Print only registries.")
+@format_option
 @json_option
 @click.pass_obj
-def logins(root: str | None, *, as_json: bool) -> None:
+def logins(root: str | None, *, quiet: bool, form: str, as_json: bool) -> None:
     """List the logins that are stored. Passwords are never shown."""
+    LOGINS.check(form)
     with Client(required_server(host_option(), root)) as client:
         found = client.call("GET", "/logins")["logins"]
     if as_json:
         print_json(found)
         return
-    rows = [(item["registry"], item["username"], rfc3339(int(item["created_at"]))) for item in found]
-    print_table(("REGISTRY", "USER", "STORED"), rows)
+    LOGINS.print(map(login_row, found), form, quiet=quiet)
 
 
 @command.command("logout")

@@ -9,13 +9,15 @@ from typing import Any, BinaryIO
 import click
 
 from cli.errors import CommandError
+from cli.listing import format_option
 from cli.options import json_option
 from cli.places import Group
+from cli.remote.accountrows import SECRETS, secret_row
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
-from cli.remote.policies import policy_of, policy_options, policy_text
+from cli.remote.policies import policy_of, policy_options
 from cli.remote.servers import require_private, required_server
-from cli.table import print_json, print_table, rfc3339
+from cli.table import print_json
 
 _MAX_BYTES = 500 << 10
 _project_option = click.option("--project", metavar="NAME", default="", help="Of this project, not of the service.")
@@ -94,17 +96,19 @@ def policy(root: str | None, /, *, name: str, project: str, **given: tuple[str, 
 
 @command.command("ls")
 @_project_option
+@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
+@format_option
 @json_option
 @click.pass_obj
-def ls(root: str | None, *, project: str, as_json: bool) -> None:
+def ls(root: str | None, *, project: str, quiet: bool, form: str, as_json: bool) -> None:
     """List secrets, and which runs get them. Values are never shown."""
+    SECRETS.check(form)
     with Client(required_server(host_option(), root)) as client:
         secrets = client.call("GET", _path(project))["secrets"]
     if as_json:
         print_json(secrets)
         return
-    rows = [(each["name"], rfc3339(int(each["created_at"])), policy_text(each["policy"])) for each in secrets]
-    print_table(("NAME", "STORED", "FOR"), rows)
+    SECRETS.print(map(secret_row, secrets), form, quiet=quiet)
 
 
 @command.command("rm")

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from cli.errors import CommandError
+from cli.listing import format_option
 from cli.options import json_option
 from cli.places import Group
+from cli.remote.accountrows import TOKENS, token_row
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
-from cli.table import age, print_json, print_table, rfc3339
+from cli.table import print_json
 
 _DAY_S = 86400.0
 
@@ -69,28 +71,20 @@ def add(
 
 
 @command.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
+@format_option
 @json_option
 @click.pass_obj
-def ls(root: str | None, *, as_json: bool) -> None:
+def ls(root: str | None, *, quiet: bool, form: str, as_json: bool) -> None:
     """List tokens, the expired included."""
+    TOKENS.check(form)
     with Client(required_server(host_option(), root)) as client:
         tokens = client.call("GET", "/tokens")["tokens"]
     if as_json:
         print_json(tokens)
         return
     now = time.time()
-    rows = [
-        (
-            str(token["id"]),
-            token["name"],
-            ",".join(token["scopes"]),
-            rfc3339(int(token["created_at"])),
-            _expiry(token["expires_at"], now),
-            "never" if token["last_used_at"] is None else age(max(0.0, now - token["last_used_at"])),
-        )
-        for token in tokens
-    ]
-    print_table(("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "USED"), rows)
+    TOKENS.print([token_row(token, now) for token in tokens], form, quiet=quiet)
 
 
 @command.command("rm")
@@ -101,9 +95,3 @@ def remove(root: str | None, *, tokens: tuple[int, ...]) -> None:
     with Client(required_server(host_option(), root)) as client:
         for token in tokens:
             client.call("DELETE", f"/tokens/{token}")
-
-
-def _expiry(expires_at: float | None, now: float) -> str:
-    if expires_at is None:
-        return "never"
-    return "expired" if expires_at <= now else rfc3339(int(expires_at))

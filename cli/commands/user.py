@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from cli.errors import CommandError
+from cli.listing import format_option
 from cli.options import json_option
 from cli.places import Group
+from cli.remote.accountrows import USERS, user_row
 from cli.remote.choice import host_option
 from cli.remote.http import Client, segment
 from cli.remote.servers import required_server
-from cli.table import age, print_json, print_table
+from cli.table import print_json
 
 _ROLES = click.Choice(("guest", "viewer", "member", "admin"))
 _MAX_PASSWORD_BYTES = 4096
@@ -50,26 +52,20 @@ def add(root: str | None, *, name: str, role: str, password_stdin: bool) -> None
 
 
 @command.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
+@format_option
 @json_option
 @click.pass_obj
-def ls(root: str | None, *, as_json: bool) -> None:
+def ls(root: str | None, *, quiet: bool, form: str, as_json: bool) -> None:
     """List users, the disabled included."""
+    USERS.check(form)
     with Client(required_server(host_option(), root)) as client:
         users = client.call("GET", "/users")["users"]
     if as_json:
         print_json(users)
         return
     now = time.time()
-    rows = [
-        (
-            user["name"],
-            user["role"],
-            _way_in(user),
-            "never" if user["signed_in_at"] is None else age(max(0.0, now - user["signed_in_at"])),
-        )
-        for user in users
-    ]
-    print_table(("NAME", "ROLE", "SIGNS IN BY", "SIGNED IN"), rows)
+    USERS.print([user_row(user, now) for user in users], form, quiet=quiet)
 
 
 @command.command("passwd")
@@ -118,14 +114,6 @@ def link(root: str | None, *, name: str) -> None:
 def _change(root: str | None, name: str, change: dict[str, Any]) -> None:
     with Client(required_server(host_option(), root)) as client:
         client.call("PATCH", f"/users/{segment(name.lower())}", change)
-
-
-def _way_in(user: dict[str, Any]) -> str:
-    if user["disabled"]:
-        return "disabled"
-    if user["issuer"]:
-        return str(user["issuer"])
-    return "password" if user["has_password"] else "a link, not used yet"
 
 
 def _password_from_stdin() -> str:

@@ -381,6 +381,22 @@ def test_roles_in_a_project_are_given_and_bound_a_token(serving: Serving) -> Non
     assert (
         "there is no project elsewhere" in serving.shiplap("project", "show", "elsewhere", env=mine, check=False).stderr
     )
+    formats = {
+        ("user", "ls"): ("{{.Name}} {{.Role}} {{.SignsInBy}}", "gus guest a link, not used yet"),
+        ("token", "ls"): ("{{.Name}} {{.LastUsed}}", "robot never"),
+        ("secret", "ls", "--project", "roles"): ("{{.Name}} {{.For}}", "KEY protected branches and tags"),
+        ("grant", "ls"): ("{{.Project}} {{.Kind}} {{.Name}} {{.Rights}}", "roles image team/base pull"),
+        ("grant", "logins"): ("{{json .}}", None),
+        ("registry", "ls"): ("{{.Name}} {{.SizeBytes}}", None),
+        ("cache", "ls"): ("{{.ID}} {{.Type}}", None),
+    }
+    serving.shiplap("secret", "set", "--project", "roles", "KEY", stdin="a secret value")
+    serving.shiplap("grant", "add", "roles", "image", "team/base")
+    for command, (form, line) in formats.items():
+        listed_lines = serving.shiplap(*command, "--format", form).stdout.splitlines()
+        assert line is None or line in listed_lines, command
+        refused = serving.shiplap(*command, "--format", "{{.Nothing}}", check=False)
+        assert (refused.returncode, "can't evaluate field Nothing" in refused.stderr) == (1, True), command
     serving.shiplap("project", "archive", "elsewhere")
     assert "elsewhere" not in serving.shiplap("project", "ls", "-q").stdout.split()
     form = "{{.Name}} {{len .ArchivedAt}}"

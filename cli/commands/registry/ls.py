@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import click
 
+from cli.listing import Listing, Row, format_option
 from cli.options import json_option
 from cli.progress.text import size_text
 from cli.remote.choice import chosen_server, host_option
-from cli.table import print_json, print_table, rfc3339
+from cli.table import print_json, rfc3339
 
 
 class _Repository(NamedTuple):
@@ -24,30 +25,53 @@ class _Tag(NamedTuple):
     updated_at: float
 
 
+_REPOSITORIES = Listing(
+    {"Name": "REPOSITORY", "Tags": "TAGS", "Size": "SIZE", "SizeBytes": "BYTES"},
+    ("Name", "Tags", "Size"),
+    "Name",
+    "repository",
+    least=0,
+)
+_TAGS = Listing(
+    {"Name": "TAG", "Digest": "DIGEST", "UpdatedAt": "UPDATED"}, ("Name", "Digest", "UpdatedAt"), "Name", "tag", least=0
+)
+
+
 @click.command("ls")
 @click.argument("repository", required=False)
+@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
+@format_option
 @json_option
 @click.pass_obj
-def command(root: str | None, *, repository: str | None, as_json: bool) -> None:
+def command(root: str | None, *, repository: str | None, quiet: bool, form: str, as_json: bool) -> None:
     """List repositories, with their tags and sizes.
 
     With REPOSITORY, its tags and what they point to. Where a build service is chosen, its registry's.
     """
+    (_REPOSITORIES if repository is None else _TAGS).check(form)
     url = chosen_server()
     if repository is None:
         repositories = _repositories(root) if url is None else _repositories_there(root)
         if as_json:
             print_json([{"name": r.name, "tags": r.tags, "size": r.size_bytes} for r in repositories])
             return
-        print_table(
-            ("REPOSITORY", "TAGS", "SIZE"), [(r.name, str(r.tags), size_text(r.size_bytes)) for r in repositories]
-        )
+        _REPOSITORIES.print(map(_repository_row, repositories), form, quiet=quiet)
         return
     tags = _tags(root, repository) if url is None else _tags_there(root, repository)
     if as_json:
         print_json([{"name": t.name, "digest": t.digest, "updated": rfc3339(t.updated_at)} for t in tags])
         return
-    print_table(("TAG", "DIGEST", "UPDATED"), [(t.name, t.digest, rfc3339(t.updated_at)) for t in tags])
+    rows: list[Row] = [{"Name": t.name, "Digest": t.digest, "UpdatedAt": rfc3339(t.updated_at)} for t in tags]
+    _TAGS.print(rows, form, quiet=quiet)
+
+
+def _repository_row(found: _Repository) -> Row:
+    return {
+        "Name": found.name,
+        "Tags": str(found.tags),
+        "Size": size_text(found.size_bytes),
+        "SizeBytes": str(found.size_bytes),
+    }
 
 
 def _repositories(root: str | None) -> list[_Repository]:
