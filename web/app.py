@@ -39,6 +39,7 @@ from web.views import (
     outputs,
     projects,
     reports,
+    rules,
     runs,
     schedules,
     secrets,
@@ -59,7 +60,7 @@ PREFIX: Final = "/api/v1"
 APIS: Final = (
     runs.api, jobs.api, outputs.api, reports.api, contexts.api, projects.api, admin.api, secrets.api, users.api,
     grants.api,
-    members.api, lint.api, schedules.api, shells.api, images.api, comparisons.api, service_views.api,
+    members.api, lint.api, schedules.api, shells.api, images.api, comparisons.api, rules.api, service_views.api,
 )  # fmt: skip
 REPOSITORIES: Final = "/git/"
 API_VERSION: Final = "1.0"

@@ -46,6 +46,11 @@ class Rules:
         row = self._rows.one("SELECT document FROM registry_rules WHERE repository = ?", (repository,))
         return _policy(repository, row[0]) if row is not None else None
 
+    def all(self) -> list[Policy]:
+        """All that was chosen, by repository."""
+        rows = self._rows.all("SELECT repository, document FROM registry_rules ORDER BY repository")
+        return [_policy(*row) for row in rows]
+
     def set(self, repository: str, wanted: Policy) -> Changed:
         """Choose, for this repository alone. Raises SpecError 400 for rules that nobody can mean.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-import msgspec
 from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from core.digests import Digest
 from images.comparing import ChangedName, compare_settings, compare_versions, pair_layers
-from pipelines.model import Run, Step
-from pipelines.runs.jobs import JobView
-from pipelines.runs.trail import CommitSeen, Maker, line_of
+from pipelines.model import Run
+from pipelines.runs.trail import Maker
 from registry.server.browse import ImageView
 from web.backing import browser, service
 from web.errors import InvalidRequestError
@@ -21,15 +19,14 @@ from web.guard.rights import Target, check
 from web.pages.frame import page
 from web.pages.image import MOST_LAYERS, layers_of
 from web.pages.images import translated
-from web.pages.run_tree import step_name
 from web.pages.trail import image_chips, maker_of, own_registries
+from web.runcomparison import asked_otherwise, commits_between, older_first, times
 
 of_images: Final = Blueprint("compare_pages", __name__)
 of_runs: Final = Blueprint("run_compare_pages", __name__)
 
 Tab: TypeAlias = Literal["packages", "files", "layers", "settings", "times"]
 _SHOWN: Final = 1000
-_MOST_ROWS: Final = 400
 
 
 class Side(NamedTuple):
@@ -54,14 +51,6 @@ class Side(NamedTuple):
     @property
     def digests(self) -> list[str]:
         return [layer.digest for layer in layers_of(self.view)]
-
-
-class Took(msgspec.Struct, frozen=True):
-    """How long something of two runs took, in seconds; None: it was not there, or did not run."""
-
-    name: str
-    old: float | None
-    new: float | None
 
 
 @of_images.get("/images/<path:repository>/-/<reference>/compare")
@@ -92,7 +81,7 @@ def choose_run(number: int) -> Response:
 def compare_runs(number: int, other: int) -> Response:
     """What a run did otherwise than another one; the older one is looked at first."""
     check(service(), g.rights, "read", Target(run=other))
-    older, newer = sorted((service().runs.get(number), service().runs.get(other)), key=lambda run: run.number)
+    older, newer = older_first(number, other)
     made = service().trails.images_of([older.number, newer.number])
     chips = {run: {chip.path: chip for chip in image_chips(its)} for run, its in made.items()}
     pairs = [
@@ -105,8 +94,8 @@ def compare_runs(number: int, other: int) -> Response:
         "compare_runs.html",
         old=older,
         new=newer,
-        times=_times(older, newer),
-        settings=_run_settings(older, newer),
+        times=times(older, newer),
+        settings=asked_otherwise(older, newer),
         pairs=pairs,
         same=[chip for path, chip in chips.get(older.number, {}).items() if path in chips.get(newer.number, {})],
         **_commits(older, newer),
@@ -164,7 +153,7 @@ def _compared(old: Side, new: Side) -> dict[str, Any]:
         "old_layers": [layer for layer in old.view.layers if layer.descriptor is not None],
         "new_layers": [layer for layer in new.view.layers if layer.descriptor is not None],
         "settings": compare_settings(old.view.config, new.view.config),
-        "times": _times(*runs) if runs is not None else [],
+        "times": times(*runs) if runs is not None else [],
         "runs": runs,
         **(_commits(*runs) if runs is not None else {"commits": (), "people": 0}),
     }
@@ -188,62 +177,8 @@ def _runs(old: Side, new: Side) -> tuple[Run, Run] | None:
     return service().runs.get(old.maker.run), service().runs.get(new.maker.run)
 
 
-def _times(old: Run, new: Run) -> list[Took]:
-    """How long the runs took, and their jobs; of builds alone their steps. By name, in the newer one's order."""
-    rows = [Took("the whole run", _lasted(old), _lasted(new))]
-    jobs = [service().jobs.list(run.number) for run in (old, new)]
-    if all(len(each) == 1 for each in jobs):
-        steps = [service().runs.steps(run.number) for run in (old, new)]
-        return [*rows, *_joined(*({step_name(each): _step_took(each) for each in its} for its in steps))]
-    return [*rows, *_joined(*({each.name: _job_took(each) for each in its} for its in jobs))]
-
-
-def _joined(old: Mapping[str, float | None], new: Mapping[str, float | None]) -> list[Took]:
-    names = list(dict.fromkeys((*new, *old)))[:_MOST_ROWS]
-    return [Took(name, old.get(name), new.get(name)) for name in names]
-
-
-def _lasted(run: Run) -> float | None:
-    return run.finished_at - run.started_at if run.finished_at and run.started_at else None
-
-
-def _job_took(job: JobView) -> float | None:
-    return job.finished_at - job.started_at if job.finished_at and job.started_at else None
-
-
-def _step_took(step: Step) -> float | None:
-    return step.duration_s if step.state in ("done", "failed") else None
-
-
-def _run_settings(old: Run, new: Run) -> list[tuple[str, str, str]]:
-    """What was asked for otherwise: name, before, after."""
-    found: list[dict[str, str]] = []
-    for run in (old, new):
-        options, pipeline = run.options, service().jobs.pipeline(run.number)
-        its = {
-            "Dockerfile": options.file or "",
-            "target": options.target,
-            "platform": options.platform or "",
-            "cache": "not used" if options.no_cache else "",
-            "pipeline": pipeline.name if pipeline else "",
-        }
-        its |= {f"build argument {name}": value for name, value in options.build_args.items()}
-        its |= {f"parameter {name}": value for name, value in (pipeline.values if pipeline else {}).items()}
-        found.append(its)
-    names = dict.fromkeys((*found[0], *found[1]))
-    return [
-        (name, found[0].get(name, ""), found[1].get(name, ""))
-        for name in names
-        if found[0].get(name, "") != found[1].get(name, "")
-    ]
-
-
 def _commits(old: Run, new: Run) -> dict[str, Any]:
-    """The commits between two runs of one branch, or of a fork's pull request, as far as they had runs."""
-    older, newer = sorted((old, new), key=lambda run: run.number)
-    between: Sequence[CommitSeen] = ()
-    if old.project == new.project and line_of(old.trigger) == line_of(new.trigger) and old.trigger.branch:
-        between = service().trails.between(old.project, old.trigger, older.number, newer.number)
+    between = commits_between(old, new)
     return {"commits": between, "people": len({each.by for each in between if each.by})}
 
 

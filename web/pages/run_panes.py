@@ -26,10 +26,11 @@ from web.pages.graph import HEIGHT, lay_out, related
 from web.pages.jobwords import shown_box, shown_job
 from web.pages.run_log import ShownLog
 from web.pages.run_strip import strip_of
-from web.pages.run_tree import grow, is_open_by_itself, step_name, steps_of_stage
+from web.pages.run_tree import grow, is_open_by_itself, steps_of_stage
 from web.pages.run_view import ALL, View
 from web.pages.strip import draw_strip
 from web.pages.trail import own_registries, trail_of_run
+from web.runcomparison import step_name
 
 _WIDEST: Final = 40  # boxes; of a larger graph, what has to do with the chosen job is shown
 _GOING: Final = ("running", "blocked", "queued", "waiting")

@@ -10,10 +10,11 @@ import msgspec
 from pipelines.model import Run, Step
 from pipelines.runs.jobs import JobView
 from web.pages.jobwords import shown_job
-from web.pages.run_tree import MARKS, step_name
+from web.pages.run_tree import MARKS
 from web.pages.run_view import View
 from web.pages.timeline import Lane, Pause, Tick, draw, draw_jobs
 from web.pages.words import duration
+from web.runcomparison import step_name
 
 ROW: Final = 19.0  # px
 TOP: Final = 18.0  # px that the axis takes

@@ -14,6 +14,7 @@ from web.pages.jobwords import shown_job
 from web.pages.run_view import ALL, View
 from web.pages.timeline import Bar, Group, draw
 from web.pages.words import plural
+from web.runcomparison import step_name
 
 MARKS: Final = {"done": "succeeded", "cached": "reused"}
 """Of a step's state, where it is not the state's own."""
@@ -177,12 +178,6 @@ def _of_step(job: JobView, bar: Bar, level: int, view: View) -> Row:
         is_failure=is_failed and not job.may_fail,
         is_off=is_out or step.state in ("waiting", "cancelled"),
     )
-
-
-def step_name(step: Step) -> str:
-    """What a step does, without where it stands."""
-    label = step.name.partition("] ")
-    return label[2] if step.name.startswith("[") and label[2] else step.name
 
 
 def steps_of_stage(job: JobView, steps: Sequence[Step], stage: str, now: float) -> list[int]:

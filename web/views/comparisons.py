@@ -1,4 +1,4 @@
-"""What images differ in, and what is known of a commit, for programs."""
+"""What images, and runs, differ in, and what is known of a commit, for programs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from web.calls import Call
 from web.endpoints import Api
 from web.errors import InvalidRequestError
 from web.guard.rights import Target, check, may_repository
+from web.runcomparison import Took, asked_otherwise, commits_between, older_first, times
 from web.views.images import Reference, Repository, translated
 from web.views.names import ProjectName
+from web.views.runs import Number
 
 api: Final = Api("images")
 
@@ -52,12 +54,73 @@ class ComparedImages(msgspec.Struct, frozen=True):
     fault: str
 
 
+class RunCompareQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The run to compare with."""
+
+    other: Number
+
+
+class AskedOtherwise(msgspec.Struct, frozen=True):
+    """What was asked for otherwise; empty: it was not asked for."""
+
+    name: str
+    old: str
+    new: str
+
+
+class CommitBetween(msgspec.Struct, frozen=True):
+    """A commit that a run was of. run: the first such run."""
+
+    commit: str
+    title: str
+    by: str
+    run: int
+
+
+class ComparedRuns(msgspec.Struct, frozen=True):
+    """What two runs differ in. old: the number of the older one, whichever was named first.
+
+    times: of the whole run first, then of jobs, or of a build's steps.
+    old_images, new_images: that they made, as far as the sender may read them.
+    commits: between runs of one branch, as far as these had runs, the newest first.
+    """
+
+    old: int
+    new: int
+    times: list[Took]
+    settings: list[AskedOtherwise]
+    old_images: list[MadeImage]
+    new_images: list[MadeImage]
+    commits: list[CommitBetween]
+
+
 class CommitView(msgspec.Struct, frozen=True):
     """A commit. runs: the newest 100, the newest first. images: that they made, as far as the sender may read them."""
 
     commit: str
     runs: list[int]
     images: list[MadeImage]
+
+
+@api.endpoint("GET", "/runs/{run}/compare", scope="read", errors={404: "There is no such run"})
+def compare_run(call: Call, run: Number, query: RunCompareQuery) -> ComparedRuns:
+    """Compare a run with another one: times, what was asked for, images, and the commits between."""
+    check(call.service, call.rights, "read", Target(run=query.other))
+    old, new = older_first(run, query.other)
+    made = call.service.trails.images_of([old.number, new.number])
+    old_images, new_images = (
+        [each for each in made.get(number, ()) if may_repository(call.service, call.rights, "read", each.repository)]
+        for number in (old.number, new.number)
+    )
+    return ComparedRuns(
+        old.number,
+        new.number,
+        times(old, new),
+        [AskedOtherwise(*each) for each in asked_otherwise(old, new)],
+        old_images,
+        new_images,
+        [CommitBetween(*each) for each in commits_between(old, new)],
+    )
 
 
 @api.endpoint("GET", "/images/{repository}/-/compare", scope="read", errors=_NONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -73,9 +73,17 @@ class ServiceView(msgspec.Struct, frozen=True):
 
 
 class RegistryRule(msgspec.Struct, frozen=True):
-    """What holds for repositories whose names fit the pattern; the first rule that fits counts.
+    """What holds for repositories whose names fit the pattern.
 
-    quota_bytes: null: no bound. immutable_tags: patterns. mirror: "" for none. has_retention: whether tags are removed.
+    Of the file's rules the first that fits counts. Those that were chosen are for one repository each, by its name as
+    pattern; they hold where the file says nothing.
+
+    quota_bytes: null: no bound.
+    immutable_tags: patterns.
+    mirror: "" for none.
+    has_retention: whether tags are removed.
+    origin: the service's file, or somebody's choice on a page or by the API.
+    untagged_days: after so long what nothing leads to is collected; null: never.
     """
 
     pattern: str
@@ -83,6 +91,8 @@ class RegistryRule(msgspec.Struct, frozen=True):
     immutable_tags: list[str]
     mirror: str
     has_retention: bool
+    origin: Literal["file", "chosen"]
+    untagged_days: float | None
 
 
 class RegistryView(msgspec.Struct, frozen=True):
@@ -138,13 +148,16 @@ def show_disk(call: Call) -> Disk:
 
 @api.endpoint("GET", "/registry", scope="admin", errors=_NO_REGISTRY)
 def show_registry(call: Call) -> RegistryView:
-    """Show what the built-in registry has and takes, and its settings and rules."""
+    """Show what the built-in registry has and takes, its settings, and its rules: the file's and those of pages."""
     del call
     found, settings = list_repositories(registry().store, registry().settings.hidden_range), registry().settings
     return RegistryView(
         len(found), sum(each.tags for each in found), sum(each.size_bytes for each in found),
         settings.anonymous_pull, settings.collect_every_s, settings.grace_s,
-        [_rule(policy) for policy in settings.policies],
+        [
+            *(_rule(policy, "file") for policy in settings.policies),
+            *(_rule(policy, "chosen") for policy in registry().rules.all()),
+        ],
     )  # fmt: skip
 
 
@@ -182,10 +195,11 @@ def _group(group: EffectiveGroup) -> SettingsGroup:
     return SettingsGroup(group.title, [SettingInForce(*each) for each in group.settings])
 
 
-def _rule(policy: Policy) -> RegistryRule:
+def _rule(policy: Policy, origin: Literal["file", "chosen"]) -> RegistryRule:
     return RegistryRule(
-        policy.pattern, policy.quota_bytes, list(policy.immutable_tags), policy.mirror, policy.retention is not None
-    )
+        policy.pattern, policy.quota_bytes, list(policy.immutable_tags), policy.mirror, policy.retention is not None,
+        origin, policy.untagged_days,
+    )  # fmt: skip
 
 
 def _registry_or_none() -> Registry | None:

@@ -6,6 +6,7 @@ Projects ``web`` and ``other``. Each has a run that pushed an image; ``web/app``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -162,6 +163,49 @@ def test_a_maintainer_keeps_the_quota_that_an_administrator_chose(door: Door, re
     client = door("gus", "maintain")
     assert client.post("/images/web/app/-/-/rules", data={"_csrf": csrf(client), "quota": ""}).status_code == 303
     assert registry.rules.of("web/app") == Policy("web/app", 5_000)
+
+
+def test_rules_are_the_same_by_the_api(door: Door, registry: Registry, service: Service) -> None:
+    reader, keeper, admin = door("gus", "read"), door("tea", "maintain"), door("ada", everywhere="admin")
+    path = "/api/v1/images/web/app/-/rules"
+
+    def put(client: FlaskClient, body: object, at: str = path) -> tuple[int, Any]:
+        answer = client.put(at, json=body, headers={"X-CSRF-Token": csrf(client)})
+        return answer.status_code, answer.json
+
+    assert put(reader, {})[0] == 403
+    assert put(keeper, {}, path.replace("web/app", "other/app"))[0] == 404
+    chosen = {"immutable_tags": ["v*"], "retention": {"keep_last": 3}, "quota_bytes": 5}
+    status, found = put(keeper, chosen)
+    assert (status, found["rules"]["immutable_tags"], found["rules"]["quota_bytes"]) == (200, ["v*"], None)
+    assert found["origins"] == {
+        "quota_bytes": "default", "immutable_tags": "chosen", "untagged_days": "default", "retention": "chosen",
+    }  # fmt: skip
+    assert put(admin, chosen)[1]["rules"]["quota_bytes"] == 5
+    kept = put(keeper, {})[1]["rules"]
+    assert (kept["quota_bytes"], kept["immutable_tags"], kept["retention"]) == (5, [], None)
+    assert reader.get(path).json == keeper.get(path).json
+    wrong: list[object] = [{"retention": {}}, {"immutable_tags": ["a b"]}, {"quota_bytes": -1}, {"untagged_days": 1e9}]
+    assert {put(keeper, body)[0] for body in wrong} <= {400, 422}
+    assert put(admin, {}, path.replace("web/app", "runs/web"))[0] == 409
+    rules = (admin.get("/api/v1/registry").json or {})["rules"]
+    assert [(rule["pattern"], rule["origin"], rule["quota_bytes"]) for rule in rules] == [("web/app", "chosen", 5)]
+    noted = [entry for entry in service.audit.list() if entry.action == "set image rules"]
+    assert [entry.actor for entry in noted] == ["tea", "ada", "tea"]
+
+
+def test_runs_are_compared_by_the_api_for_who_may_read_both(door: Door) -> None:
+    reader, admin = door("gus", "read"), door("ada", everywhere="admin")
+    same = reader.get("/api/v1/runs/1/compare?other=1").json
+    assert same is not None
+    assert (same["old"], same["new"], same["settings"], same["commits"]) == (1, 1, [], [])
+    assert [each["repository"] for each in same["new_images"]] == ["web/app"]
+    assert reader.get("/api/v1/runs/1/compare?other=2").status_code == 404, "of a project that is not theirs"
+    both = admin.get("/api/v1/runs/2/compare?other=1").json
+    assert both is not None
+    assert (both["old"], both["new"], both["times"][0]["name"]) == (1, 2, "the whole run")
+    assert admin.get("/api/v1/runs/1/compare?other=99").status_code == 404
+    assert admin.get("/api/v1/runs/1/compare").status_code in (400, 422)
 
 
 def test_hidden_repositories_take_no_rules(door: Door) -> None:
