@@ -66,6 +66,12 @@ def test_trends_are_a_page_a_table_and_data(client: FlaskClient, service: Servic
     data = json.loads(client.get("/projects/web/trends.json?days=7").text)
     assert (len(data["days"]), data["succeeded"][-1], data["reused"][-1]) == (30, 1, 0.0)
     assert f'href="/runs/{run.number}"' in client.get("/projects/web/branches").text
+    assert "/trends.csv?days=365" in client.get("/").text
+    assert len(client.get("/trends.csv?days=365").text.splitlines()) == 366
+    assert json.loads(client.get("/trends.json").text)["succeeded"][-1] == 1
+    sign_in(client, service, "gus", "guest")
+    assert json.loads(client.get("/trends.json").text)["succeeded"][-1] == 0, "of a project that is not theirs"
+    sign_in(client, service, "linus")
     for path in ("trends", "trends.csv", "trends.json", "branches", "pulls", "connect"):
         assert client.get(f"/projects/nothing/{path}").status_code == 404
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any, Final, get_args
 
+import msgspec
 from flask import Blueprint, current_app, g, request
 from werkzeug.wrappers import Response
 
 from pipelines.accounts.users import User
+from pipelines.runs.rollups import DAY_S, days
 from pipelines.runs.strips import Strip
 from web.addresses import public_url
 from web.backing import service
 from web.guard.rights import visible
-from web.pages.frame import fresh, page
+from web.pages.frame import fresh, number_argument, page
 from web.pages.overview import SPAN, Failing, Show, asked, cards, going, health, sums
 from web.pages.strip import draw_strip, sparkline
+from web.pages.trends import SPANS, Trends, as_csv, columns
 
 blueprint: Final = Blueprint("home_pages", __name__)
 
@@ -34,6 +37,25 @@ def home() -> Response:
         found = shown["health"]  # without the disk's bytes, which change all the time
         return fresh("home_parts.html", (basis, found.is_well, found.slots, found.taken, found.waiting), **shown)
     return page("home.html", **shown)
+
+
+@blueprint.get("/trends.csv")
+def save_trends_csv() -> Response:
+    """The last days of all projects that may be seen, together: a line a day."""
+    return Response(as_csv(_trends()), mimetype="text/csv")
+
+
+@blueprint.get("/trends.json")
+def save_trends_json() -> Response:
+    """The same days in columns."""
+    return Response(msgspec.json.encode(_trends()), mimetype="application/json")
+
+
+def _trends() -> Trends:
+    wanted = number_argument("days")
+    span = wanted if wanted in SPANS else SPANS[0]
+    today = int(time.time() // DAY_S)
+    return columns(days(service().database, today - span + 1, projects=visible(g.rights)), today, span)
 
 
 def failing_projects() -> int:
