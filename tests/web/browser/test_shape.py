@@ -126,18 +126,23 @@ def test_many_branches_and_a_title_of_ten_kilobytes_stay_in_their_place(browser:
     service.projects.put(Project("broad"))
     request = RunRequest(_SOURCE, "broad", worker_labels=("nobody",))
     run = service.runs.submit(request, Trigger("push", branch="main", title=title))
-    service.runs.cancel(run.number)
+    service.runs.cancel(run.number, by=f"\u202e{title[:60]}")
+    waiting = service.runs.submit(request, Trigger("push", by="\u202eabbo", branch="\u202eniam", title=title))
+    service.audit.add("\u202eabbo", "look", f"project={title[:100]}", title[:200], project="broad")
     with service.database.write() as connection:
         rows = [{"project": "broad", "kind": "branch", "name": f"b/{n:05}", "run": run.number} for n in range(10_000)]
         connection.execute(insert(heads), rows)
     astray = {}
     with signed_in(browser, site, "ada", viewport={"width": 390, "height": 844}) as context:
         page = context.new_page()
-        for path in ("", "/branches", "/trends", f"/../../runs/{run.number}", "/../../runs?project=broad", "/../.."):
+        runs = ("runs?project=broad", "runs?text=wide", f"runs/{run.number}", f"runs/{run.number}/again", "find?q=wide")
+        others = ("", "workers", "audit", "projects?show=archived", *runs)
+        for path in ("", "/branches", "/trends", "/deliveries", *(f"/../../{other}" for other in others)):
             page.goto(f"/projects/broad{path}")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
             assert page.locator("main tr, main li").count() < 500, path
             if found := page.evaluate(_ASTRAY):
                 astray[path] = found
+    service.runs.cancel(waiting.number)
     service.projects.remove("broad")
     assert astray == {}
