@@ -267,6 +267,12 @@ def of_projects(asked: Asked) -> Iterator[Name]:
         yield Name(project["name"], project.get("repository") or "")
 
 
+def of_archived_projects(asked: Asked) -> Iterator[Name]:
+    """The archived projects of the server that is chosen."""
+    for project in _answer(asked, "/projects", archived="true")["projects"]:
+        yield Name(project["name"])
+
+
 def of_contexts(asked: Asked) -> Iterator[Name]:
     """The servers that this user has named, and this machine."""
     from cli.remote.servers import LOCAL, Contexts

@@ -17,6 +17,7 @@ from cli.completion.names import (
     either,
     ending,
     fitting,
+    of_archived_projects,
     of_branches,
     of_cached,
     of_capabilities,
@@ -92,7 +93,8 @@ _BY_PARAMETER: Final[Mapping[tuple[str, str], Names]] = {
     ("runs logs", "step"): of_steps,
     ("runs ls", "branch"): of_branches,
     ("runs ls", "by"): of_starters,
-    **{(f"project {command}", "name"): of_projects for command in ("set", "show", "rm")},
+    ("project unarchive", "name"): of_archived_projects,
+    **{(f"project {command}", "name"): of_projects for command in ("archive", "set", "show", "rm")},
     **{(command, "project"): of_projects
        for command in ("runs ls", "secret ls", "secret set", "secret rm", "secret policy", "grant ls", "token add")},
     **{(f"secret {command}", "name"): of_secrets for command in ("set", "policy")},
