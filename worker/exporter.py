@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -52,10 +53,21 @@ _log = logging.getLogger("worker.exporter")  # also as a process of its own
 
 
 class _UnderWay(NamedTuple):
-    """An export that is being written. stopped: set it, and the export ends soon."""
+    """An export that is being written. stopped: set it, and the export ends soon.
+
+    untold: whoever takes its one member tells the outcome; nobody else does.
+    """
 
     export: CacheExport
     stopped: threading.Event
+    untold: deque[None]
+
+    def may_tell(self) -> bool:
+        """Whether the caller is the first who asks. Thread-safe."""
+        with contextlib.suppress(IndexError):
+            self.untold.pop()
+            return True
+        return False
 
 
 class Exporter:
@@ -94,8 +106,10 @@ class Exporter:
             self._drop(left, "the worker ends")
         self._thread.join(_END_S)
         current = self._current if self._thread.is_alive() else None
-        if current is not None:
+        if current is not None and current.may_tell():
             self._tell(current.export, "dropped", "the worker ends")
+        elif current is not None:
+            self._thread.join(_END_S)  # it is telling
         return not self._thread.is_alive()
 
     def _receive(self) -> bool:
@@ -132,7 +146,8 @@ class Exporter:
 
     def _export(self, waiting: Waiting) -> None:
         export, began = waiting.export, time.monotonic()
-        with self._bounded(waiting) as stopped:
+        with self._bounded(waiting) as current:
+            stopped = current.stopped
             try:
                 with asking(stop_when(stopped.is_set)), self._client(export, stopped) as client:
                     near = tuple(map(Reference.parse, export.near))
@@ -140,22 +155,24 @@ class Exporter:
                     written = renew_cache(export.used, place, near, client=client, store=waiting.store)
             except ShiplapError as error:
                 outcome: CacheWritten = "dropped" if stopped.is_set() else "failed"
-                self._tell(export, outcome, "it was stopped" if stopped.is_set() else str(error))
+                why = "it was stopped" if stopped.is_set() else str(error)
             else:
-                self._tell(export, "written" if written else "unchanged", f"{time.monotonic() - began:.2f} s")
+                outcome, why = "written" if written else "unchanged", f"{time.monotonic() - began:.2f} s"
+            if current.may_tell():
+                self._tell(export, outcome, why)
 
     @contextlib.contextmanager
-    def _bounded(self, waiting: Waiting) -> Iterator[threading.Event]:
-        """An event that is set when the export has to end: because its time is over, or because the worker ends."""
+    def _bounded(self, waiting: Waiting) -> Iterator[_UnderWay]:
+        """The export, which is stopped when it has to end: because its time is over, or because the worker ends."""
         stopped = threading.Event()
         timer = threading.Timer(max(0.0, waiting.until - time.monotonic()), stopped.set)
         timer.daemon = True
-        self._current = _UnderWay(waiting.export, stopped)
+        self._current = current = _UnderWay(waiting.export, stopped, deque([None]))
         if self._stopping:
             stopped.set()
         timer.start()
         try:
-            yield stopped
+            yield current
         finally:
             timer.cancel()
             self._current = None

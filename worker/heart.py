@@ -97,13 +97,11 @@ class Heart:
                 self._shelling.look(self._host)
             self._reaper.reap()
             start_due(self._service.schedules, self._service.projects, self._service.runs)
-            if now - self._swept_at >= _SWEEP_S:
+            is_settling = self._settling is not None and self._settling.is_alive()
+            if now - self._swept_at >= _SWEEP_S and not is_settling:
                 self._swept_at = now
-                swept = sweep(self._service, time.time())
-                _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
-                if self._settling is None or not self._settling.is_alive():
-                    self._settling = threading.Thread(target=self._settle_store, name="settling", daemon=True)
-                    self._settling.start()  # it may have many files to remove, and the heart beats meanwhile
+                self._settling = threading.Thread(target=self._settle, name="settling", daemon=True)
+                self._settling.start()  # it may have many rows and files to remove, and the heart beats meanwhile
         except (DatabaseUnreachableError, QueueUnreachableError) as error:
             _log.warning("the reaper waits: %s", error)
 
@@ -125,7 +123,12 @@ class Heart:
                 _log.warning("the host's store cannot be opened: %s", error)
         return self._host
 
-    def _settle_store(self) -> None:
+    def _settle(self) -> None:
+        try:
+            swept = sweep(self._service, time.time())
+            _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
+        except ShiplapError as error:  # the database is away, say; an hour later it is done
+            _log.warning("old runs are kept longer: %s", error)
         try:
             with Store.open(self._service.settings.root) as store:
                 settle_kept(self._service.database, store.kept, time.time())

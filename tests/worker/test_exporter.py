@@ -184,6 +184,7 @@ def test_end_of_the_worker_waits_for_nothing_that_does_not_hear_of_it(
         finally:
             goes_on.set()
             exporter._thread.join(stretched(60))  # in a process of its own it would have ended with that
+    assert_dropped(service, claims)  # and not once more
 
 
 def offered(service: Service, outlet: Outlet, listener: socket.socket) -> list[Claim]:

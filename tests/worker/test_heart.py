@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from typing import Any, NoReturn
 
 import pytest
@@ -36,22 +37,27 @@ def test_heart_beats_while_the_store_cannot_be_opened(
         assert heart._identity() == store.identity
 
 
-def test_heart_beats_while_the_store_is_put_in_order(
-    service: Service, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["worker.heart.sweep", "worker.heart.Store.open"])
+def test_heart_beats_while_old_runs_are_removed_and_the_store_is_put_in_order(
+    service: Service, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     heart = Heart(WorkerSettings(settings, "w-1", ("l",), 2), service, -1)
     began, done = threading.Event(), threading.Event()
 
-    def slow(root: object) -> NoReturn:
+    def slow(*_: object) -> NoReturn:
         began.set()
         assert done.wait(stretched(60))
-        raise OSError(f"{root} is slow")
+        raise StorageFullError("it is slow")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "open", slow)
+        patched.setattr(place, slow)
         heart._swept_at = float("-inf")
         heart._round()
         assert began.wait(stretched(60))
+        heart._turned_at, heart._beaten_at = time.monotonic(), float("-inf")
+        monkeypatch.setattr(heart, "_identity", lambda: "")
+        heart._round()
+        assert [worker.name for worker in service.workers.list()] == ["w-1"]
         done.set()
         assert heart._settling is not None
         heart._settling.join(stretched(60))
