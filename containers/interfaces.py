@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PASTA_TIMEOUT_MS = 5
 """The least retransmission time-out of TCP by pasta, which drops what does not fit: docs/decisions/0030."""
 
-_PASTA_SENDING = ("ipv4/tcp_wmem", "4096 16384 1048576")
+_PASTA_SENDING = ("ipv4/tcp_wmem", "4096 16384 262144")
 """Least, first and most bytes of TCP that wait for an answer, IPv6's too: about as much as fits pasta's sockets."""
 
 

@@ -78,7 +78,7 @@ def home(privileged: None, busybox_tar: Path) -> Iterator[Home]:
         ("exec web id -u", r"0\n"),
         ("exec -u 5:6 web id", r"uid=5 gid=6 groups=6\n"),
         ("exec db wget -qO- http://web/", r"pong\n"),
-        ("exec db cat /proc/sys/net/ipv4/tcp_wmem", r"4096\t16384\t1048576\n"),  # as much as pasta takes at once
+        ("exec db cat /proc/sys/net/ipv4/tcp_wmem", r"4096\t16384\t262144\n"),  # as much as pasta takes at once
         ("exec db nslookup web", r"(?s).*Address: 172\..*"),
         ("exec web ip -o -4 addr show eth0", r".*inet 172\..*\n"),
         ("inspect -f {{.State.Status}} web", r"running\n"),
