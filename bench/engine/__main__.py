@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from bench.engine import dockers, image, life, logs, network
+from bench.engine import builds, dockers, image, life, logs, network
 from bench.engine.engines import BUSYBOX, PEERS, TRAFFIC, Api, Docker, Engine, Resident, Shiplap
 from bench.figures import Figure, measure
 from bench.tools import rootfs
+from bench.workloads import SHORT, Sizes
 
-_PARTS = ("commands", "many", "memory", "outward", "published", "logs", "listing", "docker", "followers")
+_PARTS = ("commands", "many", "memory", "outward", "published", "logs", "listing", "docker", "followers", "builds")
 
 
 def main() -> int:
@@ -46,6 +47,12 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         "docker": lambda: dockers.commands(
             [*apis, *(each for each in engines if each.name == Docker.name)], 2 * runs, 20 if short else 1000
         ),
+        "builds": lambda: builds.builds(
+            [*apis, *(each for each in engines if each.name == Docker.name)],
+            directory / "builds",
+            SHORT if short else Sizes(),
+            runs,
+        ),
         "followers": lambda: dockers.followers(apis[0], 10 if short else 200),
     }
     figures: list[Figure] = []
@@ -59,7 +66,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> list[Figure]:
         if "outward" in options.parts:
             pasta = stack.enter_context(contextlib.closing(Shiplap(directory / "p", uplink="pasta")))
         apis = []
-        if {"docker", "followers"} & set(options.parts):
+        if {"docker", "followers", "builds"} & set(options.parts):
             apis.append(stack.enter_context(contextlib.closing(Api(directory / "a"))))
         image.make(traffic)
         for engine in (*engines, *apis, *([pasta] if pasta else [])):

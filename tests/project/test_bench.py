@@ -232,7 +232,8 @@ def test_short_engine_bench_measures_every_figure(privileged: None) -> None:
         "port-up-shiplap", "port-down-shiplap", "port-connects-shiplap", "port-udp-shiplap", "port-open-shiplap",
         "port-open-memory-shiplap", "log-shiplap", "log-beside-shiplap", "log-dns-shiplap", "log-connects-shiplap",
         "ps", "docker-run-api", "docker-exec-api", "docker-compose-api", "docker-ps", "followers-memory",
-        "followers-answer", "followers-none",
+        "followers-answer", "followers-none", "context-api", "unchanged-api", "build-api", "compose-build-api",
+        "bake-api",
     ]  # fmt: skip
     assert all(value > 0 for key, value in values.items() if "memory" not in key)
     assert values["port-open-shiplap"] == 20
