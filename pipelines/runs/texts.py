@@ -3,7 +3,8 @@
 A run's text is written in the transaction that writes the run. The database keeps the index right by itself: SQLite by
 triggers and a table of FTS5 (``run_grams``), which has grams of three, PostgreSQL by a GIN index over
 ``shiplap_grams(text)``, a function that needs no extension and has those of one and two, too. The index names runs that
-may have a text; whether they do is looked up in ``run_texts``.
+may have a text; whether they do is looked up in ``run_texts``. See
+docs/decisions/0052-runs-are-found-by-grams-in-the-database.md.
 """
 
 from __future__ import annotations
