@@ -9,8 +9,8 @@ to it: a copy comes in again by ``shiplap-in``, where it is DNATed to the switch
 kernel's: it passes no process, and the container sees the true client.
 
 Whatever is in the way leads to the listener, and so through the keeper: no mark, a client whose address is one of the
-switch's networks, an interface that does not forward, a DNAT by somebody else, tables that were flushed. A keeper that
-is killed takes its listener along, so there is nothing to take back.
+switch's networks, an interface that does not forward, a DNAT by somebody else, no conntrack, tables that were flushed.
+A keeper that is killed takes its listener along, so there is nothing to take back.
 
 The host's table is ``ip shiplap``; it stays, as the pair of interfaces does. Its sets:
 
@@ -37,30 +37,37 @@ TABLE = "shiplap"
 IN, AT = "shiplap-in", "shiplap-at"
 _IN_MAC, _AT_MAC = b"\x02shpl\x03", b"\x02shpl\x04"
 _OWN, _NEXT = "169.254.1.6", "169.254.1.7"
-"""The copy goes to a next hop, by the route that an address of the pair makes. What comes there is looked at, whomever
-it is for."""
+"""The copy goes to a next hop, by the route that an address of the pair makes: a rule with an interface could not be
+loaded where there is none yet, as at a boot. What comes there is looked at, whomever it is for."""
 
 _MTU = 65535
 _MARK, _ADDRESSES, _NUMBERS = 0x53000000, 0xFFFFFF, 0x7FFF
 """A mark has the last three bytes of the switch's address, which has the pair's number (``kernelway``)."""
 
+_VERSION = 1
+"""Of the rules below: a table with another one is given these."""
+
 _RULES = f"""\
 add table ip {TABLE}
+add set ip {TABLE} version {{ type mark; }}
 add set ip {TABLE} taking {{ type mark; }}
 add map ip {TABLE} entrances {{ type mark : ipv4_addr; }}
 add set ip {TABLE} inside {{ type mark . ipv4_addr; flags interval; }}
 add set ip {TABLE} doors {{ type ifname; }}
 add chain ip {TABLE} input {{ type filter hook input priority 2147483646; }}
 add chain ip {TABLE} prerouting {{ type nat hook prerouting priority -101; }}
+flush set ip {TABLE} version
+add element ip {TABLE} version {{ {_VERSION} }}
 flush chain ip {TABLE} input
 flush chain ip {TABLE} prerouting
 table ip {TABLE} {{
   chain input {{
     tcp flags & (fin | syn | rst | ack) != syn accept
     iifname != @doors accept
+    ct state != new accept
     ct status snat,dnat accept
     socket mark . ip saddr @inside accept
-    socket mark @taking dup to {_NEXT} device "{AT}" drop
+    socket mark @taking dup to {_NEXT} drop
   }}
   chain prerouting {{
     iifname "{IN}" dnat to socket mark map @entrances
@@ -92,12 +99,11 @@ def ensure(far: bytes, subnets: Iterable[tuple[int, int]]) -> int:
 
 def _is_whole(nft: nftwire.Nft) -> bool:
     try:
-        nft.elements(nftwire.IP, TABLE, "doors")
+        return nft.elements(nftwire.IP, TABLE, "version") == [_VERSION.to_bytes(4, sys.byteorder)]
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
         return False
-    return True
 
 
 def _make(host: netlink.Netlink) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from containers import entrance, netlink, nftwire
+from containers import entrance, netlink, nftwire, programs
 from containers.addresses import pack
 from containers.endpoints import Endpoint, Publication
 from containers.keeper.loop import Loop
@@ -151,7 +152,14 @@ def _closed_doors(published: Published) -> None:
     published.connected.ensure()
 
 
-@pytest.mark.parametrize("event", [_flushed, _shut_to_the_kernel, _closed_doors])
+def _untracked(published: Published) -> None:
+    published.scene.nft(
+        "add table ip raw\nadd chain ip raw pre { type filter hook prerouting priority raw; }\n"
+        f"add rule ip raw pre tcp dport {published.port} notrack"
+    )
+
+
+@pytest.mark.parametrize("event", [_flushed, _shut_to_the_kernel, _closed_doors, _untracked])
 def test_where_the_kernel_is_no_way_in_the_keeper_serves(
     published: Published, event: Callable[[Published], None]
 ) -> None:
@@ -250,3 +258,14 @@ def test_marks_and_networks_that_are_gone_are_taken_away(published: Published) -
             assert (first[4:], last[4:]) == (pack("10.77.1.0"), pack("10.77.1.255"))
 
     published.scene.host.do(look)
+
+
+def test_hosts_rules_that_were_saved_can_be_loaded_at_a_boot(published: Published) -> None:
+    """Else an administrator who saves the ruleset has a host without a firewall."""
+    saved: list[str] = []
+    list_rules = ["nft", "list", "ruleset"]
+    published.scene.host.do(lambda: saved.append(subprocess.run(list_rules, capture_output=True, text=True).stdout))
+    assert "dup to" in saved[0]
+    said: list[str] = []
+    published.scene.machine().do(lambda: said.append(programs.nft(saved[0])))
+    assert said == [""]
