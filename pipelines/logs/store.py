@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import zstandard
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from pipelines.errors import StaleAttemptError
@@ -17,6 +18,17 @@ CHUNK_BYTES: Final = 256 << 10
 READ_BYTES: Final = 8 << 20
 _LEVEL: Final = 3
 _MAX_CHUNK_BYTES: Final = 64 << 20  # what a chunk may unpack to; ours are far smaller
+
+# Made once: a long log asks them for each of its chunks.
+_CHUNK_OF: Final = select(func.max(log_chunks.c.first_line)).where(
+    log_chunks.c.job == bindparam("job"), log_chunks.c.first_line <= bindparam("first")
+)
+_NEXT_CHUNK: Final = (
+    select(log_chunks.c.first_line, log_chunks.c.line_count, log_chunks.c.data)
+    .where(log_chunks.c.job == bindparam("job"), log_chunks.c.first_line >= bindparam("at"))
+    .order_by(log_chunks.c.first_line)
+    .limit(1)
+)
 
 Line = tuple[int, bytes]
 """A line's number, and the line as JSON."""
@@ -68,9 +80,10 @@ def read_lines(connection: Connection, job: int, first: int, limit: int) -> list
     """
     found: list[Line] = []
     size = 0
-    for line in stored_lines(connection, job, first):
-        found.append(line)
-        size += len(line[1])
+    for number, texts in _stored(connection, job, first):
+        wanted = texts[max(0, first - number) :][: limit - len(found)]
+        found += zip(itertools.count(max(first, number)), wanted, strict=False)
+        size += sum(map(len, wanted))
         if len(found) >= limit or size >= READ_BYTES:
             break
     return found
@@ -78,23 +91,16 @@ def read_lines(connection: Connection, job: int, first: int, limit: int) -> list
 
 def stored_lines(connection: Connection, job: int, first: int = 1) -> Iterator[Line]:
     """All stored lines from number ``first`` on, chunk by chunk."""
-    start = connection.execute(
-        select(func.max(log_chunks.c.first_line)).where(log_chunks.c.job == job, log_chunks.c.first_line <= first)
-    ).scalar()
+    for number, texts in _stored(connection, job, first):
+        yield from zip(itertools.count(max(first, number)), texts[max(0, first - number) :], strict=False)
+
+
+def _stored(connection: Connection, job: int, first: int) -> Iterator[tuple[int, list[bytes]]]:
+    """The chunk that has line ``first``, and those after it: the number of the first line of each, and its lines."""
+    start = connection.execute(_CHUNK_OF, {"job": job, "first": first}).scalar()
     at = start or first
-    columns = select(log_chunks.c.first_line, log_chunks.c.line_count, log_chunks.c.data)
-    while True:
-        row = connection.execute(
-            columns.where(log_chunks.c.job == job, log_chunks.c.first_line >= at)
-            .order_by(log_chunks.c.first_line)
-            .limit(1)
-        ).first()
-        if row is None:
-            return
-        text = zstandard.decompress(row.data, max_output_size=_MAX_CHUNK_BYTES)
-        for number, data in enumerate(text.split(b"\n"), row.first_line):
-            if number >= first:
-                yield number, data
+    while (row := connection.execute(_NEXT_CHUNK, {"job": job, "at": at}).first()) is not None:
+        yield row.first_line, zstandard.decompress(row.data, max_output_size=_MAX_CHUNK_BYTES).split(b"\n")
         at = row.first_line + row.line_count
 
 
