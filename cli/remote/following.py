@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
 
 from cli.remote.errors import RunLostError, ServerError, UnreachableServerError
 from cli.remote.http import Client
@@ -23,6 +26,13 @@ _ANSWER_S: Final = 10.0  # until an answer begins, once the user knows that the 
 _SILENCE_S: Final = 10.0 + _TOLD_AFTER_S  # heartbeats come every ten seconds
 _CANCELLING_S: Final = 2.0  # after Ctrl-C nobody wants to wait for a silent service
 UNAVAILABLE: Final = (502, 503, 504)  # also from a proxy whose server is being restarted
+
+
+_END: Final = b"\n\n"
+_GREETING: Final = 10  # events, before which something else than ``retry`` comes
+_LINES: Final = re.compile(rb"(?:id: [0-9]{1,18}\ndata: [^\n]+\n\n)+")
+_BETWEEN: Final = re.compile(rb"\n\nid: [0-9]+\ndata: ")
+_batches: Final = msgspec.json.Decoder(list[LogLine])
 
 
 class Message(NamedTuple):
@@ -121,23 +131,26 @@ class Follower:
         with Client(self._server, timeout_s=self._answer_s()) as client:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
             response = client.stream(self._path, headers=headers, silence_s=_SILENCE_S)
-            for events in whole_events(lambda: response.read1(_READ_BYTES)):
-                self._heard(events)
-                batch: list[LogLine] = []
-                for event in events:
+            for text in whole_text(lambda: response.read1(_READ_BYTES)):
+                self._heard(text)
+                at = 0
+                while at < len(text):
+                    found = _LINES.match(text, at)
+                    if found is not None:
+                        batch = _lines_of(found[0])
+                        self.last, at = batch[-1].n, found.end()
+                        yield batch
+                        continue
+                    end = text.index(_END, at)
+                    event, at = text[at:end].removeprefix(b"\n"), end + len(_END)
                     line = _as_line(event)
                     if line is not None:
                         self.last = line[0]
-                        batch.append(decode_line(line[1]))
+                        yield [decode_line(line[1])]
                         continue
-                    if batch:
-                        yield batch
-                        batch = []
                     self._told(message_of(event))
                     if self._is_over:
                         return
-                if batch:
-                    yield batch
 
     def _told(self, message: Message) -> None:
         """Note what an event says that is no line."""
@@ -155,12 +168,13 @@ class Follower:
         absent_s = self._clock() - self._absent_since
         return max(_FIRST_PAUSE_S, min(_ANSWER_S, (PATIENCE_S if self.away else _TOLD_AFTER_S) - absent_s))
 
-    def _heard(self, events: list[bytes]) -> None:
+    def _heard(self, text: bytes) -> None:
         """Something came, so the server is there. But its greeting alone does not prove that it has the log."""
         if self.away:
             self.away = False
             if self._onlooker is not None:
                 self._onlooker.back()
+        events = text.split(_END, _GREETING)  # of a long text the first ones say it
         if any(event and not event.startswith(b"retry:") for event in events):
             self._absent_since, self._next_pause_s = None, _FIRST_PAUSE_S
 
@@ -186,10 +200,10 @@ class Follower:
         self._next_pause_s = min(_LONGEST_PAUSE_S, self._next_pause_s * 2)
 
 
-def whole_events(read: Callable[[], bytes]) -> Iterator[list[bytes]]:
-    """Server-sent events, each without its end, as many at a time as have come; one that was cut off is dropped.
+def whole_text(read: Callable[[], bytes]) -> Iterator[bytes]:
+    """Server-sent events with their ends, as many at a time as have come; one that was cut off is dropped.
 
-    read: what has come by now; b"" at the end. What has come may be no whole event, and then the list is empty.
+    read: what has come by now; b"" at the end. What has come may be no whole event, and then the text is empty.
     """
     rest = b""
     while data := read():
@@ -197,8 +211,8 @@ def whole_events(read: Callable[[], bytes]) -> Iterator[list[bytes]]:
             data, rest = (rest + data), b""
             held = b"\r" if data.endswith(b"\r") else b""
             data = data.removesuffix(held).replace(b"\r\n", b"\n") + held
-        *events, rest = (rest + data).split(b"\n\n")
-        yield [event.removeprefix(b"\n") for event in events]
+        whole, end, rest = (rest + data).rpartition(_END)
+        yield whole + end
 
 
 def message_of(event: bytes) -> Message:
@@ -215,6 +229,15 @@ def message_of(event: bytes) -> Message:
         elif name == "id":
             identity = value
     return Message(kind, identity, "\n".join(data))
+
+
+def _lines_of(text: bytes) -> list[LogLine]:
+    """The lines of events that are nothing else, as services send them: decoded at once, which takes half the time."""
+    data, between = _BETWEEN.subn(b",", text[text.index(b"\ndata: ") + 7 : -len(_END)])
+    found = _batches.decode(b"[%s]" % data)
+    if len(found) != between + 1:
+        raise msgspec.ValidationError("an event has not exactly one line")
+    return found
 
 
 def _as_line(event: bytes) -> tuple[int, bytes] | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cli.remote import following
 from cli.remote.build import _events
 from cli.remote.errors import RunLostError, ServerError
-from cli.remote.following import Follower, cancel_when, message_of, whole_events
+from cli.remote.following import Follower, cancel_when, message_of, whole_text
 from cli.remote.http import Client
 from cli.remote.logchoice import LogChoice
 from cli.remote.servers import Server
@@ -204,11 +204,23 @@ def test_events_are_the_same_however_they_are_cut(cuts: list[int], end: bytes) -
     data = end.join(line.encode() for line in lines)
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[a:b] for a, b in pairwise(edges)]
-    found = [event for events in whole_events(iter([*pieces, b""]).__next__) for event in events]
+    whole = b"".join(whole_text(iter([*pieces, b""]).__next__))
+    found = [event.removeprefix(b"\n") for event in whole.split(b"\n\n")]
     assert [message_of(event)[1:] for event in found if event] == [
         ("", ""), ("1", '{"n": 1}'), ("", ""), ("", "a\nb"), ("2", "\u00e9")
     ]  # fmt: skip
     assert [message_of(event).event for event in found if b"partial" in event] == ["partial"]
+
+
+def test_lines_among_other_events_come_once_each_and_in_order() -> None:
+    odd = b'id: 2\ndata: {"n":2,"kind":"output","text":"id: 9\\ndata: ","at":1.0}\n\n'
+    partial = b'event: partial\ndata: {"n":3,"kind":"output","text":"beg","at":1.0}\n\n'
+    with scripted(STREAM + event(1) + odd + b": still here\n\n" + partial + b"\n" + event(3) + event(4) + END) as there:
+        begun: list[LogLine] = []
+        follower = Follower(Server(there.url, "token"), RUN, begun=begun.append)
+        found = [(line.n, line.text) for line in follower.lines()]
+    assert found == [(1, "line 1"), (2, "id: 9\ndata: "), (3, "line 3"), (4, "line 4")]
+    assert ([line.text for line in begun], follower.last) == (["beg"], 4)
 
 
 def test_lines_of_one_moment_are_one_piece_of_output() -> None:
