@@ -136,11 +136,15 @@ def _asked(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:
     return asked, others
 
 
-def _become(sock: _socket.socket, asked: dict[str, Any], fds: list[int]) -> _socket.socket:
+def _become(
+    sock: _socket.socket, asked: dict[str, Any], fds: list[int], is_allowed: Callable[[], bool]
+) -> _socket.socket:
     """In the child: become as the client is, and wait until it says go; the socket, which is another one then.
 
-    Raises OSError, ValueError, _NotServedError.
+    is_allowed: waits for what the parent has to say to it. Raises OSError, ValueError, _NotServedError.
     """
+    if not is_allowed():
+        raise _NotServedError("the code has changed")
     sock = packets.from_fd(_moved_up(sock.detach(), max([_LAST_OF_THEM, *asked["numbers"]]) + 1))
     _take_over(asked, fds)
     io_priority = kernel.io_priority(packets.peer(sock)[0])
@@ -169,8 +173,10 @@ def _content(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _run(sock: _socket.socket, parent: int, command: Callable[[list[str]], int]) -> NoReturn:
-    """In the child, all that it does."""
+def _run(
+    sock: _socket.socket, parent: int, command: Callable[[list[str]], int], is_allowed: Callable[[], bool]
+) -> NoReturn:
+    """In the child, all that it does. is_allowed: see ``_become``."""
     code = _FAILED
     try:
         end_with_parent(parent, signal.SIGKILL)
@@ -180,7 +186,7 @@ def _run(sock: _socket.socket, parent: int, command: Callable[[list[str]], int])
             _note(f"not served: {error}")
             os._exit(_FAILED)
         try:
-            sock = _become(sock, asked, fds)
+            sock = _become(sock, asked, fds, is_allowed)
         except (_NotServedError, OSError, ValueError):
             os._exit(_FAILED)  # in silence: standard error is the client's, who runs the command by itself
         gc.enable()
@@ -220,14 +226,17 @@ class _Spare:
         self.channel = channel
 
     def give(self, sock: _socket.socket) -> bool:
-        """Have it serve a client. False: it has been killed, and somebody else has to."""
+        """Have it get ready to serve a client. False: it has been killed, and somebody else has to."""
         try:
             packets.send(self.channel, b"client", [sock.fileno()])
         except OSError:
             return False
-        finally:
-            self.channel.close()
         return True
+
+    def allow(self) -> None:
+        """Have it go on: the code that it has is the disk's."""
+        with contextlib.suppress(OSError):  # it has been killed, which shows by its pidfd
+            packets.send(self.channel, b"current")
 
     def end(self) -> None:
         """It is needed no more: it ends when its channel does. Reap it."""
@@ -245,10 +254,15 @@ def _wait_ahead(channel: _socket.socket, parent: int, command: Callable[[list[st
         received = packets.receive(channel)
         if received is None:
             os._exit(0)
-        channel.close()
-        _run(packets.from_fd(received[1][0]), parent, command)
+        _run(packets.from_fd(received[1][0]), parent, command, lambda: _is_allowed(channel))
     finally:
         os._exit(_FAILED)
+
+
+def _is_allowed(channel: _socket.socket) -> bool:
+    received = packets.receive(channel)
+    channel.close()
+    return received is not None
 
 
 class _Parent:
@@ -295,28 +309,37 @@ class _Parent:
             sock = packets.accept(listener)
         except OSError:
             return
-        if self._stamp.is_outdated():
-            sock.close()
-            self._close()
-            return
         if packets.peer(sock)[1] != os.geteuid():
             sock.close()
             return
         spare, self._spare = self._spare, None
-        if spare is not None and spare.give(sock):
-            pid, pidfd = spare.pid, spare.pidfd
-        else:
-            if spare is not None:
-                spare.end()
-            try:
-                pid = os.fork()
-            except OSError:  # too many processes: whoever asked may have better luck
-                sock.close()
+        if spare is not None:
+            if spare.give(sock):  # it looks at the client while this looks at the code
+                is_outdated = self._stamp.is_outdated()
+                if not is_outdated:
+                    spare.allow()
+                spare.channel.close()
+                self._have(sock, spare.pid, spare.pidfd)
+                if is_outdated:
+                    self._close()
                 return
-            if pid == 0:
-                self._forget()
-                _run(sock, self._pid, self._command)
-            pidfd = os.pidfd_open(pid)
+            spare.end()
+        if self._stamp.is_outdated():
+            sock.close()
+            self._close()
+            return
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes: whoever asked may have better luck
+            sock.close()
+            return
+        if pid == 0:
+            self._forget()
+            _run(sock, self._pid, self._command, lambda: True)
+        self._have(sock, pid, os.pidfd_open(pid))
+
+    def _have(self, sock: _socket.socket, pid: int, pidfd: int) -> None:
+        """Look after a client, and the child that serves it."""
         self._clients[sock.fileno()] = (sock, pid, pidfd)
         self._ended[pidfd] = sock.fileno()
         self._poll.register(sock, 0)  # its end alone: what it says is the child's to read
