@@ -17,6 +17,7 @@ from ci.conditions import Event
 from ci.errors import PipelineFileError
 from ci.handover import nodes_of
 from ci.language.shapes import Text
+from ci.missingsecrets import missing_secrets
 from ci.model import Concurrency, EventName, Param, ParamType, Schedule
 from ci.params import ParamError
 from ci.parsing import ParsedFile, parse_alone, parse_pipeline, pipeline_name
@@ -146,7 +147,14 @@ def _planner(
         statuses=str(parsed.pipeline.statuses),  # not a text that knows its place
     )
     changes = _changes(work, commit, name)
-    planner = partial(_planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels, changes)
+
+    def missing(jobs: Sequence[PlannedJob]) -> list[str]:
+        bring = f"shiplap secret set --project {work.claim.run.project} NAME FILE"
+        return missing_secrets(jobs, path, sifted.values, sifted.refused, bring)
+
+    planner = partial(
+        _planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels, changes, missing
+    )
     _tell(writer, path, planner(work.claim.run.number))  # and asks whatever it has to ask
     return planner
 
@@ -159,9 +167,15 @@ def _planned(
     url: Callable[[int], str],
     labels: Sequence[str],
     changes: Callable[[str], Changes | None],
+    missing: Callable[[Sequence[PlannedJob]], list[str]],
     number: int,
 ) -> PlannedRun:
-    """A pipeline as it is run under a number. event: lacks what depends on that. changes: before a gate, by its job."""
+    """A pipeline as it is run under a number.
+
+    event: lacks what depends on that.
+    changes: before a gate, by its job.
+    missing: says which secrets jobs will not get.
+    """
     facts = {**event.facts, "SHIPLAP_RUN": str(number), "SHIPLAP_URL": url(number)}
     about = replace(about, facts=facts)
     try:
@@ -172,7 +186,7 @@ def _planned(
         about = replace(
             about,
             secrets=tuple(sorted({name for each in found.jobs for name in each.job.secret_names})),
-            secret_jobs=tuple(each.name for each in found.jobs if each.job.may_output_secrets),
+            secret_jobs=tuple(str(each.name) for each in found.jobs if each.job.may_output_secrets),
         )
         work = tuple(
             PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
@@ -186,7 +200,8 @@ def _planned(
     if found.reason and about.statuses == "jobs":  # each job has a mark, and somebody may wait for it
         left_out |= {str(job): str(found.reason) for job in names(parsed, event)}
     reason, is_run_otherwise = str(found.reason), found.is_run_otherwise
-    return PlannedRun(name, replace(about, left_out=left_out, reason=reason, is_run_otherwise=is_run_otherwise), work)
+    whole = replace(about, left_out=left_out, reason=reason, is_run_otherwise=is_run_otherwise)
+    return PlannedRun(name, whole, work, warnings=tuple(missing(found.jobs)))
 
 
 def _terms(planned: PlannedJob, changes: Callable[[str], Changes | None]) -> GateTerms | None:
@@ -333,5 +348,7 @@ def _tell(writer: LogWriter, path: str, found: PlannedRun) -> None:
             writer.status(line)
         return
     writer.status(f"{path}: {len(found.jobs)} jobs" if found.jobs else f"{path}: nothing is run: {found.plan.reason}")
+    for warning in found.warnings:
+        writer.status(f"warning: {warning}")
     for name, reason in found.plan.left_out.items() if found.jobs else ():
         writer.status(f"{name} is left out: {reason}")

@@ -14,6 +14,7 @@ from ci.errors import CiError, JobCancelledError
 from ci.local.ending import EndRequests
 from ci.local.runner import ToolsFor
 from ci.local.selecting import selected
+from ci.missingsecrets import missing_secrets
 from ci.model import Pipeline
 from ci.outcome import Given, JobTools, MemoryPins, Publisher
 from ci.planning import Plan, plan
@@ -106,6 +107,9 @@ def opened_run(
         except (CiError, CommandError) as error:
             say(describe(error))
             raise NothingIsRunError(WRONG) from error
+        file = pipeline.problems.source.filename
+        for missing in missing_secrets(planned.jobs, file, secrets, {}, "shiplap ci run --secret NAME=FILE"):
+            say(f"warning: {one_line(missing)}")
         given = Given(
             facts={**planned.params, **tree.event.facts},
             source=tree.layers,

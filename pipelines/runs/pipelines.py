@@ -73,6 +73,7 @@ class PlannedRun(msgspec.Struct, frozen=True):
 
     error: why it cannot be, for people; empty where it can.
     summary: the same in a line; empty: it is the first line of the error.
+    warnings: for the log of the planning.
     """
 
     pipeline: str
@@ -80,6 +81,7 @@ class PlannedRun(msgspec.Struct, frozen=True):
     jobs: tuple[PlannedWork, ...] = ()
     error: str = ""
     summary: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class JobBasis(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from core.settings import ServiceSettings
 from core.trust import protected
 from pipelines.model import BuildOptions, GitSource, Run, RunRequest, Trigger
 from pipelines.owning.policies import Policy, RunAsks
+from pipelines.runs.pipelines import PLANNING
 from pipelines.sealing.vault import Held, Opened
 from pipelines.service import Service
 from tests.toolkit.git import git
@@ -40,6 +41,9 @@ def test_branch_that_asks_for_the_deploy_key_is_refused_by_the_policy(forge: For
         branch.reason
     )
     assert "this run is of branch topic (event push), pipeline main" in branch.reason
+    told = [line for line in log(forge.service, branch.number, PLANNING) if "warning" in line]
+    assert len(told) == 1, "when it was planned"
+    assert "warning: .shiplap.yml:1:35: a needs the secret KEY, which this run may not have: it is for prot" in told[0]
     forge.service.secrets.set_policy("KEY", Policy(("main", "topic"), ("push",)), project="app")
     again = finished(forge.service, forge.service.runs.retry(branch.number).number)
     assert (again.state, output(forge, again)) == ("succeeded", ["has 10"]), "the policy is asked anew"

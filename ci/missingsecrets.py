@@ -1,0 +1,63 @@
+"""Secrets that jobs of a plan need and will not get: told when the run is planned, not when they begin. Pure.
+
+It is no error of the plan: a gate may wait for days before such a job, and the secret may come in that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from ci.language.shapes import Text
+from ci.model import Job
+from ci.planning import PlannedJob
+
+
+def missing_secrets(
+    jobs: Sequence[PlannedJob], path: str, had: Collection[str], refused: Mapping[str, str], bring: str
+) -> list[str]:
+    """A sentence for each secret that is needed and missing.
+
+    path: the pipeline's file, for the place. had: names of the run's secrets.
+    refused: by name, why the run does not get others.
+    bring: a command that brings one, with ``NAME`` for its name.
+    """
+    found: dict[str, list[PlannedJob]] = {}
+    places: dict[str, str] = {}
+    for planned in jobs:
+        for name in _needed(planned.job):
+            if name in had:
+                continue
+            of = found.setdefault(str(name), [])
+            if planned not in of:
+                of.append(planned)
+            if (
+                isinstance(name, Text) and name.span is not None and "/" not in planned.base
+            ):  # of a part is another file
+                places.setdefault(str(name), f"{path}:{name.span}: ")
+    return [
+        f"{places.get(name, '')}{_named(of)} the secret {name}, which this run {_why(name, refused, bring)}"
+        for name, of in found.items()
+    ]
+
+
+def _needed(job: Job) -> Iterator[str]:
+    """Names of the secrets without which a job or a service of it fails."""
+    for secret in (*job.secrets, *(secret for service in job.services for secret in service.secrets)):
+        if not secret.optional:
+            yield secret.name
+    for build in (job.build, *(image.build for image in job.images)):
+        if build is not None:
+            yield from build.secrets
+
+
+def _named(jobs: Sequence[PlannedJob]) -> str:
+    others = len(jobs) - 1
+    if not others:
+        return f"{jobs[0].name} needs"
+    return f"{jobs[0].name} and {others} more {'job' if others == 1 else 'jobs'} need"
+
+
+def _why(name: str, refused: Mapping[str, str], bring: str) -> str:
+    if name in refused:
+        return f"may not have: {refused[name]} (its policy is changed by `shiplap secret policy`)"
+    return f"has not (`{bring.replace('NAME', name)}` brings it)"

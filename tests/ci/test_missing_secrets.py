@@ -1,0 +1,34 @@
+"""Secrets that jobs will not get are told when the run is planned: which, where, and what brings them."""
+
+from __future__ import annotations
+
+from ci.conditions import Event
+from ci.missingsecrets import missing_secrets
+from ci.parsing import parse_pipeline
+from ci.planning import plan
+
+TEXT = """
+services: {db: {image: "d:1", secrets: [PASSWORD]}}
+jobs:
+  test: {image: "i:1", run: "true", services: [db], secrets: [{name: MAYBE, optional: true}, HAD]}
+  ask: {approve: Ship it?}
+  ship: {needs: ask, image: {build: {context: ., secrets: [NPM]}}, run: "true", secrets: [KEY, HAD]}
+  again: {needs: ask, image: "i:1", run: "true", secrets: [KEY]}
+  pull: {build: {context: ., secrets: [SPARED]}, when: {event: pull_request}}
+"""
+
+
+def test_each_is_told_once_with_its_place_and_what_brings_it() -> None:
+    jobs = plan(parse_pipeline(TEXT.encode()), Event("push")).jobs
+    why, changes = "it is for protected branches and tags", "its policy is changed by `shiplap secret policy`"
+    refused = {"NPM": why}
+    brings = "secret set --project app NAME FILE"
+    assert missing_secrets(jobs, "f.yml", ["HAD"], refused, brings) == [
+        f"f.yml:2:41: test needs the secret PASSWORD, which this run has not (`{brings}` brings it)".replace(
+            "NAME", "PASSWORD"
+        ),
+        f"f.yml:6:91: ship and 1 more job need the secret KEY, which this run has not (`{brings}` brings it)".replace(
+            "NAME", "KEY"
+        ),
+        f"f.yml:6:60: ship needs the secret NPM, which this run may not have: {why} ({changes})",
+    ]
