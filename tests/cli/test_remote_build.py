@@ -383,9 +383,9 @@ def test_roles_in_a_project_are_given_and_bound_a_token(serving: Serving) -> Non
     )
     formats = {
         ("user", "ls"): ("{{.Name}} {{.Role}} {{.SignsInBy}}", "gus guest a link, not used yet"),
-        ("token", "ls"): ("{{.Name}} {{.LastUsed}}", "robot never"),
+        ("token", "ls"): ("{{.Name}} {{.ExpiresAt}}", "robot never"),
         ("secret", "ls", "--project", "roles"): ("{{.Name}} {{.For}}", "KEY protected branches and tags"),
-        ("grant", "ls"): ("{{.Project}} {{.Kind}} {{.Name}} {{.Rights}}", "roles image team/base pull"),
+        ("grant", "ls"): ("{{.Project}} {{.Kind}} {{.Name}}", "roles image team/base"),
         ("grant", "logins"): ("{{json .}}", None),
         ("registry", "ls"): ("{{.Name}} {{.SizeBytes}}", None),
         ("cache", "ls"): ("{{.ID}} {{.Type}}", None),
