@@ -347,7 +347,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: of its share: while both have runs that wait, a project with weight 2 gets twice the places of one with
     weight 1.
     keep_failed: whether what failed jobs left is kept for a while, so that somebody can open a shell in it.
-    archived_at: since when it takes no pushes and no runs, and stands in no list; None: it is not archived.
+    archived_at: since when it takes no pushes and no runs, and stands in no list of projects; None: it is not archived.
     """
 
     name: str

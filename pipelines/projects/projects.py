@@ -73,7 +73,9 @@ class Projects:
             return [_from_row(row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
     def archive(self, name: str) -> None:
-        """Take nothing new for a project, and have it in no list; its runs and images stay. May be done again.
+        """Take nothing new for a project, and have it in no list of projects; its runs and images stay.
+
+        May be done again.
 
         Raises NotFoundError, and ConflictError while one of its runs has not ended.
         """

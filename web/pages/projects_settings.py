@@ -208,7 +208,7 @@ def create_token(name: str) -> Response:
 @blueprint.post("/<name>/archive")
 @require("maintainer")
 def archive(name: str) -> Response:
-    """Take nothing new for the project, and have it in no list."""
+    """Take nothing new for the project, and have it in no list of projects."""
     project = service().projects.get(name)
     try:
         service().projects.archive(name)

@@ -226,7 +226,7 @@ def delete_project(call: Call, project: ProjectName) -> None:
     "PUT", "/projects/{project}/archive", scope="maintain", errors={**_NO_PROJECT, 409: "A run of it has not ended"}
 )
 def archive_project(call: Call, project: ProjectName) -> Project:
-    """Archive a project: it takes no pushes, no images and no runs, and stands in no list.
+    """Archive a project: it takes no pushes, no images and no runs, and stands in no list of projects.
 
     Its runs and images stay readable. It may be archived already.
     """

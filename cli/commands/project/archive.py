@@ -13,7 +13,7 @@ from cli.remote.servers import required_server
 @click.argument("name")
 @click.pass_obj
 def command(root: str | None, *, name: str) -> None:
-    """Archive a project: it takes no pushes, no images and no runs, and is in no list.
+    """Archive a project: it takes no pushes, no images and no runs, and is in no list of projects.
 
     Its runs and images stay readable. shiplap project unarchive undoes it.
     """

@@ -13,7 +13,7 @@ _COMMANDS = {
     "show": LazyCommand("cli.commands.project.show", "Show a project's settings, as JSON."),
     "archive": LazyCommand(
         "cli.commands.project.archive",
-        "Archive a project: it takes no pushes, no images and no runs, and is in no list.",
+        "Archive a project: it takes no pushes, no images and no runs, and is in no list of projects.",
     ),
     "unarchive": LazyCommand("cli.commands.project.unarchive", "Make an archived project one like others again."),
     "rm": LazyCommand("cli.commands.project.rm", "Remove a project with its runs, logs, deliveries and secrets."),
