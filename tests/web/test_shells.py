@@ -11,14 +11,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.trust import of_branch, protected
-from core.websocket import new_key
+from core.websocket import Reader, frame, new_key
+from pipelines.runs.shellpipes import Kind, Said
 from pipelines.runs.shells import Asker, ShellTerms
 from pipelines.service import Service
 from tests.pipelines.test_shells import PLACE, failed, set_domain
-from tests.toolkit.bounds import eventually
+from tests.toolkit.bounds import eventually, stretched
 from tests.web.conftest import Api
 from tests.web.guard.signing import csrf, sign_in
-from web.shellstreams import ShellStream
+from web.shellstreams import ShellStream, TerminalStream
 from web.views import shells
 
 
@@ -96,3 +97,37 @@ def test_terminal_that_goes_ends_its_shell_also_when_no_worker_hears_of_it(servi
     ours.close()
     eventually(lambda: service.shells.get(run, shell).state == "ended")
     assert service.shells.get(run, shell).reason == "whoever opened it has gone"
+
+
+class Talks:
+    """Shows twenty pieces, one at a time, and ends: more than a page draws at once."""
+
+    def __init__(self) -> None:
+        self.rest = [Said("data", b"x" * 60_000)] * 20 + [Said("ended", b"{}")]
+
+    def hear(self, wait_s: float) -> list[Said]:
+        return [self.rest.pop(0)]
+
+    def say(self, kind: Kind, data: bytes = b"", *, gives_up: Callable[[], bool] = lambda: False) -> bool:
+        return True
+
+    def is_silent(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("is_paced", [False, True])
+def test_only_who_draws_is_waited_for(is_paced: bool) -> None:
+    end = Talks()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(stretched(10))
+        TerminalStream("x", end, lambda _code, _why: None, lambda: "", is_paced=is_paced).serve(
+            {"gunicorn.socket": theirs}, b""
+        )
+        reader, shown = Reader(is_server=False), 0
+        while shown < 20 * 60_000:
+            for message in reader.feed(ours.recv(1 << 16)):
+                shown += len(message.data)
+                if is_paced and shown == 18 * 60_000:
+                    assert len(end.rest) == 3
+                    ours.sendall(frame("text", b'{"shown":%d}' % shown, is_masked=True))
