@@ -228,6 +228,8 @@ def test_last_lines_of_the_failed_step_stand_where_the_failure_is_told(
     lines = [f"line {number}" for number in range(1189, 1201)]
     assert unescape(tail).splitlines() == [*lines, "red <b>", "99 %", "last"]
     assert "<b>" not in tail
+    if not part:
+        assert 'data-lines="1206" data-after="206"' in shown, "a follower begins a thousand lines before the end"
 
 
 def test_run_that_succeeded_has_no_last_lines(member: FlaskClient, service: Service) -> None:
