@@ -4,6 +4,7 @@ import { getJson } from "./json.js";
 import { Marks } from "./marks.js";
 
 const PAGE = 1000;
+const FIRST = 200; // lines at a log's beginning, more than are in sight: they come before the others of their page
 const KEPT_PAGES = 40;
 const AGAIN_MS = 1500; // after a page that did not come
 const ANEW_MS = 3000; // after a stream that was refused
@@ -12,7 +13,7 @@ const REST_MS = 10_000; // a hidden tab keeps its stream for so long
 const linesFrom = (api, first, limit) => `${api}/log?first=${first}&limit=${limit}`;
 
 /** Where the first lines of a log are, as its panel is going to ask for them. */
-export const firstLines = (api) => linesFrom(api, 1, PAGE);
+export const firstLines = (api) => linesFrom(api, 1, FIRST);
 
 export class LogLines extends EventTarget {
   /**
@@ -165,7 +166,7 @@ export class LogLines extends EventTarget {
     try {
       const end = (page + 1) * PAGE;
       for (let first = page * PAGE + 1; first && first <= end; ) { // where lines are long, fewer come than asked for
-        const { lines, next } = await getJson(linesFrom(this.api, first, end - first + 1));
+        const { lines, next } = await getJson(linesFrom(this.api, first, first === 1 ? FIRST : end - first + 1));
         lines.forEach((line) => this.#put(line));
         this.#tell();
         first = next;

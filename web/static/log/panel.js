@@ -56,6 +56,7 @@ export class LogPanel {
     if (!this.isEarly) delete dataset.early;
     this.setFollowing(isLive && !hasLines);
     this.grow();
+    if (!this.isEarly) this.view.now(); // so that lines are asked for at once
     this.places.readHash();
     const isKnown = await this.loadMarks();
     if (this.isClosed) return;
@@ -258,7 +259,11 @@ export class LogPanel {
       const at = row && source.get(row.number)?.at;
       if (at) row.n.title = DATES.format(at * 1000);
     });
-    source.addEventListener("lines", () => { this.grow(); });
+    source.addEventListener("lines", () => {
+      this.grow();
+      // Lines come before a frame: waiting for the next one would show them later. Of many logs each tells its own.
+      if (!panel.dataset.jobs && !this.isEarly && !this.isClosed) view.now();
+    });
     source.addEventListener("moved", (event) => this.moved(event.detail));
     source.marks.addEventListener("marks", () => { this.shown.closeByThemselves(); this.grow(); this.refresh(); });
     source.addEventListener("failure", (event) => this.failed(event.detail));

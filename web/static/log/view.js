@@ -66,6 +66,13 @@ export class LogView {
     this.frame ??= requestAnimationFrame(() => { this.frame = undefined; this.draw(); });
   }
 
+  /** Draw in this frame. */
+  now() {
+    cancelAnimationFrame(this.frame);
+    this.frame = undefined;
+    this.draw();
+  }
+
   moveTo(px) {
     this.put(px);
     this.draw();
