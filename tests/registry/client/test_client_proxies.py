@@ -14,6 +14,7 @@ import pytest
 from registry.client import ClientConfig
 from registry.client import transport as transport_module
 from registry.client.http import Request
+from registry.client.origins import Proxy as ProxyAddress
 from registry.client.transport import HttpTransport
 from registry.errors import RegistryConfigError, UnreachableError
 from tests.toolkit.bounds import eventually
@@ -194,3 +195,11 @@ def test_a_rest_that_comes_too_slowly_is_not_waited_for(tmp_path: Path, monkeypa
         closed.set()
         transport.close()
     assert not all_sent.is_set()
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [("proxy.example", 80), ("http://proxy.example", 80), ("https://proxy.example", 443), ("proxy.example:3128", 3128)],
+)
+def test_proxy_without_a_port_is_at_its_scheme_s(text: str, port: int) -> None:
+    assert ProxyAddress.parse(text).port == port
