@@ -133,7 +133,7 @@ class Forwarder:
         """The status of a ping, and the message of what was refused. Raises OSError."""
         engine = await self._reached()
         with contextlib.closing(engine):
-            await engine.write(self._head("GET", "/_ping"))
+            await engine.write(self._head("GET", "/_ping", "Connection: close"))
             data = b""
             while len(data) < _MOST_ANSWER and (more := await engine.read()):
                 data += more
