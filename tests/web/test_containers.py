@@ -292,3 +292,16 @@ def test_slow_clients_that_save_logs_keep_nobody_from_theirs(
     with pytest.raises(ConnectionResetError):
         next(stalled[0])
     assert b"".join(stalled[-1]).endswith(whole[-2000:]), "who was not in anybody's way has the rest"
+
+
+def test_what_a_client_took_fast_is_no_right_to_stand_still() -> None:
+    now = 0.0
+    downloads = Downloads(1, clock=lambda: now)
+    ours, far = socket.socketpair()
+    with ours, far, downloads.place() as first:
+        taken = first.pieces(Stream(ours, {}, b""), iter([b"x" * (16 << 20)] * 3))
+        assert len(next(taken)) == len(next(taken))
+        now += 61.0
+        with downloads.place(), pytest.raises(ConnectionResetError):
+            next(taken)
+        assert far.recv(1) == b"", "the engine has an end of it, too"

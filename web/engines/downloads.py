@@ -21,20 +21,24 @@ if TYPE_CHECKING:
 MOST: Final = 8
 _WAIT_S: Final = 20.0
 _LOOK_EACH_S: Final = 0.5
-_PATIENCE_S: Final = 5.0
 _LEAST_RATE: Final = 64 << 10
-"""Bytes a second of waiting for the client. Who takes fewer, after ``_PATIENCE_S``, is slow."""
+"""Bytes a second of waiting for the client. Who takes fewer uses its time up, and is slow."""
+
+_PATIENCE_S: Final = 5.0
+"""The time that each has at first."""
+
+_MOST_PATIENCE_S: Final = 60.0
+"""The most that a fast client gains: what it took once is no right to stand still for hours."""
 
 
 class Download:
-    """A log that is being saved. All methods are for its own thread, but ``is_slow``, ``rate`` and ``cut``."""
+    """A log that is being saved. All methods are for its own thread, but ``left_s`` and ``cut``."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._stream: Stream | None = None
         self._is_cut = False
-        self._sent = 0
-        self._waited_s = 0.0
+        self._left_s = _PATIENCE_S
         self._given_at: float | None = None
 
     def pieces(self, stream: Stream, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -44,23 +48,15 @@ class Download:
             self._check()
             self._given_at = self._clock()
             yield piece
-            self._waited_s += self._clock() - self._given_at
-            self._given_at = None
-            self._sent += len(piece)
+            left_s = min(self.left_s() + len(piece) / _LEAST_RATE, _MOST_PATIENCE_S)
+            self._given_at = None  # first: others may look meanwhile, and must not count this wait twice
+            self._left_s = left_s
             self._check()
 
-    def waited_s(self) -> float:
-        """How long it has waited for its client."""
+    def left_s(self) -> float:
+        """How long it may still keep others waiting; below 0 it may be cut for them."""
         given_at = self._given_at
-        return self._waited_s + (self._clock() - given_at if given_at is not None else 0.0)
-
-    def rate(self) -> float:
-        """Bytes that its client took in a second of waiting."""
-        return self._sent / max(self.waited_s(), 1e-6)
-
-    def is_slow(self) -> bool:
-        """Whether it may be cut for others."""
-        return self.waited_s() > _PATIENCE_S and self.rate() < _LEAST_RATE
+        return self._left_s - (self._clock() - given_at if given_at is not None else 0.0)
 
     def cut(self) -> None:
         """End it: the engine is free at once, the client's thread when the client takes something, or goes."""
@@ -101,9 +97,8 @@ class Downloads:
                 self._changed.notify()
 
     def _made_room(self) -> bool:
-        slow = [each for each in self._under_way if each.is_slow()]
-        slowest = min(slow, key=lambda each: (each.rate(), -each.waited_s()), default=None)
-        if slowest is None:
+        slowest = min(self._under_way, key=Download.left_s, default=None)
+        if slowest is None or slowest.left_s() >= 0:
             return False
         self._under_way.discard(slowest)
         slowest.cut()
