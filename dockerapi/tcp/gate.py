@@ -220,6 +220,7 @@ def _client(sock: socket.socket, context: ssl.SSLContext | None) -> Duplex:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)  # a service may have set one, for its own answers
     return Duplex(sock) if context is None else Secured(sock, context)
 
 

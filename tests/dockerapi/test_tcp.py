@@ -29,6 +29,7 @@ import pytest
 from core import duplex
 from core.processes import descendants
 from dockerapi.errors import ApiError
+from dockerapi.tcp import gate as gates
 from dockerapi.tcp import keeping
 from dockerapi.tcp.gate import Gate
 from dockerapi.tcp.naming import Named, read_head
@@ -307,6 +308,20 @@ def test_a_client_without_tls_that_is_gone_is_seen(monkeypatch: pytest.MonkeyPat
             client.close()
             await asyncio.wait_for(gone, stretched(20))
             ours.close()
+
+    _run(look)
+
+
+def test_a_connection_of_a_services_has_no_bounds_of_its_earlier_requests() -> None:
+    """Who reads a log page by page takes nothing for minutes: a registry's blobs are sent to nobody like that."""
+
+    async def look() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            with client, listener.accept()[0] as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+                gates._client(sock, None)
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
     _run(look)
 
