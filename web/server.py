@@ -20,7 +20,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from core.files import write_atomically
 from core.notify import ServiceManager
 from core.processes import end_with_parent
-from core.proxies import TrustedProxies
+from core.proxies import TrustedProxies, parse_address
 from core.settings import GitSettings, OidcSettings, ServiceSettings
 from pipelines.jsonlogs import configuration
 from pipelines.owning.ownership import OUTPUTS
@@ -30,7 +30,7 @@ from registry.server.listening.connection import Connection
 from registry.server.listening.worker import ListeningWorker
 from web.app import create_app, with_registry, with_repositories
 from web.backing import hub_of
-from web.engines.handing import Handing
+from web.engines.handing import Handing, is_dockers, refuse_plain
 from web.gitserving.application import GitServing
 from web.guard.proxies import BehindProxies
 from web.hooks.pending import PendingThread
@@ -65,8 +65,21 @@ class Worker(ListeningWorker):
         super().init_process()
 
     def gives_away(self, conn: Connection) -> bool:
-        """docker's clients are the engine's, where this service has one."""
-        return self.handing is not None and self.handing.took(conn.sock, conn.received)
+        """docker's clients are the engine's, where this service has one. Without TLS, they are of this host alone."""
+        if self.handing is None or not is_dockers(conn.received):
+            return False
+        if self._is_private(conn):
+            self.handing.hand(conn.sock, conn.received)
+        else:
+            refuse_plain(conn.sock)
+        return True
+
+    def _is_private(self, conn: Connection) -> bool:
+        """Whether it comes from this host, or from a proxy that is believed."""
+        if not conn.is_over_ip:
+            return True
+        address = parse_address(conn.client[0])
+        return (address is not None and address.is_loopback) or bool(self.proxies.trusts(conn.client[0]))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         application = getattr(self, "wsgi", None)  # there is none while the worker starts

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from core import duplex
-from core.duplex import PIECE, Duplex, Secured
+from core import duplex, passing
+from core.duplex import Duplex, Secured
 from dockerapi.errors import ApiError
 from dockerapi.tcp.naming import MOST_HEAD_BYTES, Named, Tokens, of_certificate, of_host, read_head, refusal
 from dockerapi.tcp.terms import Terms, TermsError
@@ -220,26 +220,16 @@ def _client(sock: socket.socket, context: ssl.SSLContext | None) -> Duplex:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)  # a service may have set one, for its own answers
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0
+        )  # a service may have set one, for its own answers
     return Duplex(sock) if context is None else Secured(sock, context)
 
 
 def _handed(sock: socket.socket) -> tuple[socket.socket, bytes]:
     """A client's connection, and what was read of it. Raises OSError."""
     sock.settimeout(_HANDED_S)
-    data, fds, _, _ = socket.recv_fds(sock, PIECE, 1)
-    if not fds:
-        raise ConnectionError("no descriptor came")
-    client = socket.socket(fileno=fds[0])
-    try:
-        while more := sock.recv(PIECE):
-            data += more
-            if len(data) > _MOST_HANDED:
-                raise ConnectionError("more came than a request's beginning")
-    except BaseException:
-        client.close()
-        raise
-    return client, data
+    return passing.take(sock, _MOST_HANDED)
 
 
 def _this_task() -> asyncio.Task[None]:
