@@ -73,6 +73,8 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool, to
         raise CommandError("--engine is for root's service", hint="without root, start shiplap engine beside it")
     if token_users and not engine:
         raise CommandError("--token-users says who has an engine: --engine is missing")
+    if token_users:
+        _require_terms(token_users, listen, address[0])
     door = Places.of(settings.root).handed if token_users else None
     parts = [*_PARTS, _PART_OF_ENGINE] if engine else _PARTS
     programs = functools.partial(Programs, parts, _NEEDED_LATER)
@@ -123,6 +125,20 @@ def command(root: str | None, *, listen: str, concurrency: int, engine: bool, to
         manager.ending()
         _log.info("ending: runs that are being built may finish (once more to end at once)")
     return 0
+
+
+def _require_terms(token_users: str, listen: str, host: str) -> None:
+    """Raise ShiplapErrors for what the engine would not start with."""
+    from core.proxies import parse_address
+    from dockerapi.tcp.terms import users_of
+
+    users_of(token_users)
+    found = parse_address(host.strip("[]"))
+    if host not in ("", "localhost") and (found is None or not (found.is_loopback or found.is_unspecified)):
+        raise CommandError(
+            f"--token-users with --listen {listen}: the engine asks this service whose a token is, on the loopback",
+            hint="--listen 127.0.0.1:PORT, or 0.0.0.0:PORT for a proxy with TLS on another host",
+        )
 
 
 def _forget_credentials(root: Path) -> None:

@@ -151,6 +151,21 @@ def test_dial_stdio_ends_with_its_client_although_the_engine_says_nothing(short_
                 assert dialled.wait(stretched(20)) == 0
 
 
+@pytest.mark.usefixtures("privileged")
+@pytest.mark.parametrize(
+    ("line", "host", "told"), [("ana", "127.0.0.1", "users:1: expected"), ("ana root", "192.0.2.7", "on the loopback")]
+)
+def test_a_service_says_before_it_starts_why_no_token_could_open_its_engine(
+    tmp_path: Path, line: str, host: str, told: str
+) -> None:
+    (tmp_path / "users").write_text(line)
+    words = [*COMMAND, "serve", "--engine", "--token-users", str(tmp_path / "users"), "--listen", f"{host}:8080"]
+    environment = Shiplap(tmp_path / "root").environment(None)
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=stretched(60))
+    assert (ran.returncode, told in ran.stderr) == (1, True), ran.stderr
+    assert not (tmp_path / "root" / "serve").exists()
+
+
 def _look_by_token(shiplap: Shiplap, folder: Path, log: Path) -> None:
     """What a service's engine shows at the service's own port."""
     with Service.open(ServiceSettings.from_environ(root=str(shiplap.root))) as opened:
