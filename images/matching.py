@@ -60,9 +60,9 @@ class Compared:
         """The content and its padding, which come next in the tar. Returns their size."""
         if content.fd != self._fd or content.offset != self._at:
             raise AnotherTarError
-        size = content.padded_size
-        self._at += size
-        return size
+        self._at += content.size
+        self.write(bytes(content.padded_size - content.size))  # others pad with anything
+        return content.padded_size
 
     def expect_end(self) -> None:
         if os.fstat(self._fd).st_size != self._at:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images.errors import LayerSourceError
+from images.matching import AnotherTarError, TarMatcher
 from images.tarreader import TarReader
 from images.tarwriter import Stretch, TarWriter
 
@@ -401,3 +403,18 @@ def test_an_earlier_tar_that_lost_its_end_is_an_error(tmp_path: Path) -> None:
     os.truncate(path, 500_000)
     with pytest.raises(LayerSourceError, match="lost its end"):
         _again(before, path, places)
+
+
+@pytest.mark.parametrize("padding", [b"\0" * 412, b"\0" * 411 + b"x"])
+def test_a_tar_is_the_same_one_if_its_padding_is_too(tmp_path: Path, padding: bytes) -> None:
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    writer.file(b"f", 0o644, 0, 0, 5, 100, b"x" * 100)
+    writer.close()
+    path = tmp_path / "tar"
+    path.write_bytes(sink.getvalue()[:612] + padding + sink.getvalue()[1024:])
+    with path.open("rb") as tar:
+        matcher = TarMatcher(tar.fileno())
+        with contextlib.nullcontext() if not any(padding) else pytest.raises(AnotherTarError):
+            matcher.file_from_tar(b"f", 0o644, 0, 0, 5, Stretch(tar.fileno(), 512, 100))
+            matcher.close()
