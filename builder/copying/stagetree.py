@@ -78,13 +78,15 @@ class StageTree(SourceTree):
         digest = DiffID(f"sha256:{os.path.basename(layer.device)}")
         tar = LayerTar(digest, file.fileno(), os.fstat(file.fileno()).st_size)
         found: set[bytes] = set()
+        places: dict[str, _Place] = {}
         reader = TarReader(file, seekable=True)
         for entry in reader:
             path = normalise(entry.name)
             if path not in wanted:
                 continue
             found.add(path)
-            self._places.pop(os.fsdecode(path), None)  # the last one of a name counts
+            places.pop(os.fsdecode(path), None)  # the last one of a name counts
             if entry.kind == FILE and entry.extents is None:
-                self._places[os.fsdecode(path)] = _Place(tar, entry, reader.offset)
+                places[os.fsdecode(path)] = _Place(tar, entry, reader.offset)
+        self._places.update(places)  # now that the tar was read to its end
         return found
