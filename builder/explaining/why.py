@@ -187,7 +187,8 @@ class Explainer:
         """Why nothing has answered a step that is what it was: its result is gone, or counts for others."""
         keys = set(old.keys).intersection(outcome.keys) if outcome.keys else old.keys
         for scope in dict.fromkeys((COMMON, *self._domain.reads())):
-            if scope not in outcome.asks and any(self._store.cache.get(scoped(key, scope)) for key in keys):
+            # (Only looked for: what explains a step gives the build no right to a layer, and keeps none alive.)
+            if scope not in outcome.asks and self._store.cache.results(scoped(key, scope) for key in keys):
                 return MissReason("audience", "", self._whom(scope), self._whom(outcome.asks[0]))
         return MissReason("evicted")
 
