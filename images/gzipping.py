@@ -14,6 +14,9 @@ from typing import Final
 
 from isal import igzip_lib, isal_zlib
 
+VERSION: Final = 1
+"""Another one for each change here that makes other bytes of the same content."""
+
 _PIECE_BYTES: Final = 256 << 10
 _SAMPLE_BYTES: Final = 8 << 10
 _SAMPLES: Final = 3  # of a piece: its beginning, its middle, its end

@@ -72,32 +72,37 @@ def left(store: Store, diff_id: DiffID, compression: Compression) -> Descriptor 
 def _is_remade(store: Store, diff_id: DiffID, digest: Digest) -> bool:
     import isal
 
-    key = f"{isal.__version__} {digest}"
+    from images.gzipping import VERSION
+
+    key = f"{isal.__version__} {VERSION} {digest}"
     known = store.cache.memo_get(_TRIED, key)
     if known is None:
-        known = b"same" if _try(store, diff_id, digest) else b"another"
+        try:
+            known = b"same" if _try(store, diff_id, digest) else b"another"
+        except (ImagesError, OSError):  # the layer is damaged, or one of the two is gone: that says nothing of the blob
+            return False
         store.cache.memo_put(_TRIED, key, known)
     return known == b"same"
 
 
 def _try(store: Store, diff_id: DiffID, digest: Digest) -> bool:
-    """Whether compressing the layer makes the blob. Without a lease of the blob: it may go."""
+    """Whether compressing the layer makes the blob. Without a lease of the blob: it may go.
+
+    Raises ImagesErrors and OSError.
+    """
     from images.compression import CompressingWriter
 
-    try:
-        with (
-            contextlib.suppress(AnotherTarError, OSError),
-            Path(store.root / "blobs" / "sha256" / digest.hex).open("rb") as blob,
-            store.layers.open_checked([diff_id]) as (tar,),
-        ):
-            sink = _Hashed(Compared(blob.fileno()))
-            with CompressingWriter(sink, "gzip", _LEVEL) as writer:
-                while data := tar.read(_CHUNK_BYTES):
-                    check()
-                    writer.write(data)
-            return sink.digest() == digest
-    except ImagesError:  # the layer is damaged, or gone
-        return False
+    with (
+        contextlib.suppress(AnotherTarError),
+        Path(store.root / "blobs" / "sha256" / digest.hex).open("rb") as blob,
+        store.layers.open_checked([diff_id]) as (tar,),
+    ):
+        sink = _Hashed(Compared(blob.fileno()))
+        with CompressingWriter(sink, "gzip", _LEVEL) as writer:
+            while data := tar.read(_CHUNK_BYTES):
+                check()
+                writer.write(data)
+        return sink.digest() == digest
     return False
 
 
