@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from contextvars import copy_context
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 _PIECE_BYTES: Final = 256 << 10
+_DRAINED_BYTES: Final = 1 << 20
 _WAITING_BYTES: Final = 4 << 20  # and as many may be in use: when one side is slow for a moment, the other goes on
 
 
@@ -39,7 +42,8 @@ class Ahead:
         self._ended = False  # the stream
         self._left = False  # the context
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="receiver")
+        # What is received may ask whether the work has to end.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="receiver")
 
     def read(self, size: int, /) -> bytes:
         """Up to ``size`` bytes, as they come; b"" at the end."""
@@ -99,3 +103,40 @@ class Ahead:
                 self._changed.notify()
             self._pieces.append(data)
             self._waiting_bytes += len(data)
+
+
+class Tee:
+    """Passes a stream on and copies what was read to a sink, which may be named after the first reads."""
+
+    def __init__(self, stream: _Readable) -> None:
+        self._stream = stream
+        self._early: list[bytes] = []
+        self._sink: _SupportsWrite | None = None
+        self._direct = False
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        if self._sink is not None:
+            self._sink.write(data)
+        elif not self._direct:
+            self._early.append(data)
+        return data
+
+    def copy_to(self, sink: _SupportsWrite | None) -> None:
+        """From now on, and also what was read before, into ``sink``; None: no copy is wanted."""
+        if sink is not None:
+            for data in self._early:
+                sink.write(data)
+        self._early.clear()
+        self._sink, self._direct = sink, sink is None
+
+    def receive_apart(self, sink: _SupportsWrite | None, threads: contextlib.ExitStack) -> None:
+        """As ``copy_to``, and what follows is read and copied on a thread, which ends with ``threads``."""
+        self.copy_to(sink)
+        self._stream = threads.enter_context(Ahead(self._stream, sink))
+        self._sink, self._direct = None, True
+
+    def drain(self) -> None:
+        """Read to the end: what follows the compressed data belongs to the blob."""
+        while self.read(_DRAINED_BYTES):
+            pass

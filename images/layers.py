@@ -252,13 +252,14 @@ class LayerStore:
         stream is kept as it came, so that a push sends the same bytes again; keep=False: it is only checked, and known.
         Raises DigestMismatchError and InvalidLayerError; nothing is kept then.
         """
+        from images.ahead import Tee
         from images.behind import Behind
         from images.compression import DecompressingReader
         from images.passing import Passing
 
         large = expected is not None and expected.size >= _SMALL_BYTES
         with self.writer(sync=sync) as layer, contextlib.ExitStack() as stack:
-            source = _Tee(stream)
+            source = Tee(stream)
             reader = DecompressingReader(source)
             compression = reader.compression
             original: BlobWriter | Passing = layer
@@ -357,45 +358,6 @@ class LayerStore:
             Origin(diff_id, Descriptor(media_type=media_type, digest=Digest(digest), size=size), repository)
             for digest, size, media_type, repository in rows
         ]
-
-
-class _Tee:
-    """Passes a stream on and copies what was read to a sink, which may be named after the first reads."""
-
-    def __init__(self, stream: _Readable) -> None:
-        self._stream = stream
-        self._early: list[bytes] = []
-        self._sink: SupportsWrite | None = None
-        self._direct = False
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        if self._sink is not None:
-            self._sink.write(data)
-        elif not self._direct:
-            self._early.append(data)
-        return data
-
-    def copy_to(self, sink: SupportsWrite | None) -> None:
-        """From now on, and also what was read before, into ``sink``; None: no copy is wanted."""
-        if sink is not None:
-            for data in self._early:
-                sink.write(data)
-        self._early.clear()
-        self._sink, self._direct = sink, sink is None
-
-    def receive_apart(self, sink: SupportsWrite | None, threads: contextlib.ExitStack) -> None:
-        """As ``copy_to``, and what follows is read and copied on a thread, which ends with ``threads``."""
-        from images.ahead import Ahead
-
-        self.copy_to(sink)
-        self._stream = threads.enter_context(Ahead(self._stream, sink))
-        self._sink, self._direct = None, True
-
-    def drain(self) -> None:
-        """Read to the end: what follows the compressed data belongs to the blob."""
-        while self.read(_CHUNK_BYTES):
-            pass
 
 
 def _register(connection: sqlite3.Connection, digest: Digest, size: int) -> None:
