@@ -52,8 +52,9 @@ class StreamedUpload:
 
         context: Context = copy_context()
         self._growing = growing
-        self._thread = threading.Thread(target=context.run, args=(self._work,), name="push-stream")
-        self._thread.start()
+        thread = threading.Thread(target=context.run, args=(self._work,), name="push-stream")
+        thread.start()
+        self._thread = thread
 
     def finish(self, blob: Descriptor, open_blob: Callable[[], BinaryIO], moved: Callable[[int], None]) -> None:
         """End the upload with the digest, now that the blob is whole, and send what is missing. Raises RegistryErrors.
