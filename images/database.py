@@ -220,6 +220,17 @@ _MIGRATIONS: Final = (
         WHERE path IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases WHERE object = coalesce(diff_id, key))
         AND NOT EXISTS (SELECT 1 FROM container_pins p WHERE p.object = coalesce(diff_id, key));
     """,
+    """
+    -- a repository may have a layer in several forms, and each may be the only one that some manifest names
+    CREATE TABLE former_origins AS SELECT * FROM origins;
+    DROP TABLE origins;
+    CREATE TABLE origins (
+        diff_id TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+        media_type TEXT NOT NULL, noted_at REAL NOT NULL, PRIMARY KEY (diff_id, repository, digest)
+    ) WITHOUT ROWID;
+    INSERT INTO origins SELECT diff_id, repository, digest, size, media_type, noted_at FROM former_origins;
+    DROP TABLE former_origins;
+    """,
 )
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 

@@ -127,9 +127,9 @@ class LayerStore:
         """The place that was the last to be noted for the layer."""
         return next(iter(self._origins(diff_id)), None)
 
-    def origin_of(self, diff_id: DiffID, blob: Digest) -> Origin | None:
-        """The place that was the last to be noted as having this blob of the layer."""
-        return next((origin for origin in self._origins(diff_id) if origin.blob.digest == blob), None)
+    def origins_of(self, diff_id: DiffID, blob: Digest) -> list[Origin]:
+        """The places that are known to have this blob of the layer, the latest first, whoever found it there."""
+        return [origin for origin in self._origins(diff_id) if origin.blob.digest == blob]
 
     def fetch(self, diff_ids: Iterable[DiffID], *, by: LayerSource | None = None) -> None:
         """Have these layers here, all at once where several are away. by: in place of ``source``.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,11 @@ _CHUNK_BYTES: Final = 1 << 20
 _KEPT_AS_THEY_CAME: Final = (
     "SELECT c.diff_id, c.digest FROM compressed c JOIN sound_blobs b ON b.digest = c.digest"
     " JOIN sound_layers l ON l.diff_id = c.diff_id WHERE c.level IS NULL AND c.compression = 'gzip' ORDER BY b.size"
+)
+_LOST: Final = (
+    "SELECT c.digest FROM compressed c WHERE c.diff_id = ? AND c.level IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM sound_blobs b WHERE b.digest = c.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM origins o WHERE o.diff_id = c.diff_id AND o.digest = c.digest)"
 )
 
 
@@ -54,6 +60,11 @@ def bring_back(store: Store, diff_id: DiffID, blob: Digest) -> bool:
         return False
     compression: Compression = row[0]
     return store.layers.compressed(diff_id, compression, row[1]).digest == blob
+
+
+def lost(store: Store, diff_ids: Iterable[DiffID]) -> set[Digest]:
+    """Blobs that these layers came as that are not here, are not made again, and that no place is known to have."""
+    return {Digest(digest) for each in set(diff_ids) for (digest,) in store.database.all(_LOST, (each,))}
 
 
 def left(store: Store, diff_id: DiffID, compression: Compression) -> Descriptor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from images.oci import (
     decode_index,
     decode_manifest,
 )
+from images.originals import lost
 from images.platforms import choose, is_image, offered, preferences
 from images.store import Store
 from images.summary import Image
@@ -134,17 +136,25 @@ class _Pull:
             if self._options.platform == "all":
                 index = self._store.images.indexes.get(digest)
                 target, images = index.digest, index.images
+                manifests = [entry.descriptor.digest for entry in index.entries]
             else:
                 data = self._store.cache.memo_get(_RESOLVED, self._key(digest))
                 if data is None:
                     return None
                 images = [self._store.images.get(Digest(data.decode()))]
-                target = images[0].id
+                target, manifests = images[0].id, [images[0].manifest_digest]
         except ImagesError:
             return None
-        if not self._options.lazy and self._store.layers.missing(layer for image in images for layer in image.diff_ids):
+        diff_ids = [layer for image in images for layer in image.diff_ids]
+        if not self._options.lazy and self._store.layers.missing(diff_ids):
             return None
-        return target
+        # A push sends what the manifests name: where that is not to be had any more, this pull says where it is.
+        away = lost(self._store, diff_ids)
+        return None if away and not away.isdisjoint(self._named(manifests)) else target
+
+    def _named(self, manifests: Iterable[Digest]) -> Iterator[Digest]:
+        for digest in manifests:
+            yield from (layer.digest for layer in decode_manifest(self._store.blobs.read_checked(digest)).layers)
 
     def _key(self, digest: Digest) -> str:
         return f"{self._reference.name}@{digest} {self._asked or f'host {self._platform}'}"
@@ -207,7 +217,7 @@ class _Pull:
             if diff_id not in missing and not self._store.holdings.is_pair(layer.digest, diff_id)
         }
         lazily = {diff_id for diff_id in missing if self._options.lazy and may_stay_away(pairs[diff_id])}
-        left = {diff_id for diff_id in (*missing, *claimed) if not self._keeps(pairs[diff_id])}
+        left = {diff_id for diff_id, layer in pairs.items() if not self._will_have(layer, diff_id in missing | claimed)}
         note_origins(self._store, self._reference, {diff_id: pairs[diff_id] for diff_id in lazily | left})
         wanted = []
         for diff_id, layer in pairs.items():
@@ -269,3 +279,7 @@ class _Pull:
     def _keeps(self, layer: Descriptor) -> bool:
         """Whether the blob of a layer stays, too; else its origin is known, for a push that needs it."""
         return self._client.config.keeps_pulled or not may_stay_away(layer)
+
+    def _will_have(self, layer: Descriptor, is_wanted: bool) -> bool:
+        """Whether the blob of a layer is here after the pull, or nobody could be asked for it again."""
+        return self._keeps(layer) if is_wanted else not may_stay_away(layer) or self._store.blobs.has(layer.digest)

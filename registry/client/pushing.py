@@ -8,7 +8,7 @@ away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from core.digests import DiffID, Digest
 from core.platforms import Platform
 from core.references import Reference
-from images.errors import MissingBlobError
+from images.errors import DigestMismatchError, MissingBlobError
 from images.indexes import StoredIndex
 from images.layers import Origin
 from images.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, decode_manifest, encode
@@ -39,6 +39,7 @@ from registry.errors import RegistryError, TransferCancelledError, UnsupportedCo
 _I = TypeVar("_I")
 _R = TypeVar("_R")
 
+_MOST_ORIGINS: Final = 8  # of a blob, to be asked for it: others may have noted any number
 DEFAULT_PARALLEL: Final = 8  # registries sync each blob to their disks: many small ones at a time share that
 
 Compression = Literal["gzip", "zstd"]
@@ -95,7 +96,7 @@ def push(
     if platform is not None:
         chosen = store.images.indexes.choose(what.digest, platform)
         entry = next(entry for entry in what.entries if entry.image is not None and entry.image.id == chosen)
-        return pushing.manifest(store.blobs.read_checked(entry.descriptor.digest), entry.image)
+        return pushing.of_index(store.blobs.read_checked(entry.descriptor.digest), entry.image)
     if compression is not None:
         raise UnsupportedContentError(
             f"cannot compress {name.familiar} anew: its index names the layers as they are",
@@ -139,6 +140,11 @@ class _Push:
         self._send_small(made.config)
         return self._finish(OCI_MANIFEST, data, image, made)
 
+    def of_index(self, data: bytes, image: Image | None) -> Pushed:
+        """An image with the manifest that its index names."""
+        self._check_whole(decode_manifest(data), image)
+        return self.manifest(data, image)
+
     def manifest(self, data: bytes, image: Image | None) -> Pushed:
         """With this manifest, byte for byte."""
         manifest = decode_manifest(data)
@@ -152,10 +158,7 @@ class _Push:
         manifests = [decode_manifest(data) for data in documents]
         images = [entry.image for entry in index.entries]
         for manifest, image in zip(manifests, images, strict=True):
-            if image is not None and (lost := self._lost(manifest, image)) is not None:
-                raise MissingBlobError(
-                    f"a layer is not here as it came, and the index names it so: {lost}", hint="pull the index again"
-                )
+            self._check_whole(manifest, image)
         self._send_all(list(zip(manifests, images, strict=True)))
 
         def put(item: tuple[Descriptor, bytes]) -> None:
@@ -164,6 +167,14 @@ class _Push:
         self._in_parallel(put, list(zip(index.document.manifests, documents, strict=True)))
         default = self._store.images.resolve(index.digest)
         return self._finish(index.document.media_type or OCI_INDEX, index.data, default, *manifests)
+
+    def _check_whole(self, manifest: Manifest, image: Image | None) -> None:
+        """Raise MissingBlobError where the manifest cannot be sent as it came: an index names it so."""
+        if image is not None and (lost := self._lost(manifest, image)) is not None:
+            raise MissingBlobError(
+                f"a layer is not here as it came, and the index names it so: {lost}",
+                hint="pull the index again, from where it is now",
+            )
 
     def _lost(self, manifest: Manifest, image: Image) -> str | None:
         """Why the manifest cannot be sent as it came; None: every layer is here, can be had again, or is there."""
@@ -181,16 +192,17 @@ class _Push:
             return None
         if self._is_near(layer):
             return None
-        origin = self._store.layers.origin_of(diff_id, layer.digest)
-        if origin is None:
+        origins = self._store.layers.origins_of(diff_id, layer.digest)
+        if not origins:
             return f"nobody is known to have blob {layer.digest}"
-        try:
-            self._finder(origin).any_blob(lambda place: place.check_blob(layer.digest))
-        except TransferCancelledError:
-            raise
-        except RegistryError as error:
-            return f"blob {layer.digest} was at {origin.repository}: {error.message}"
-        return None
+        failure = self._at_origins(
+            origins, lambda finder: finder.any_blob(lambda place: place.check_blob(layer.digest))
+        )
+        if failure is None:
+            return None
+        if not self._store.holdings.domain.is_host:  # whose repositories these are is not the run's business
+            return f"no registry that had blob {layer.digest} gives it to this run"
+        return f"blob {layer.digest} was at {origins[0].repository}: {failure.message}"
 
     def _is_near(self, layer: Descriptor) -> bool:
         """Whether another repository of the registry has it, from which it may be mounted."""
@@ -206,8 +218,21 @@ class _Push:
         except RegistryError:
             return False  # which we may not read
 
-    def _finder(self, origin: Origin) -> Finder:
-        return Finder(Reference.parse(origin.repository), self._client, self._monitor)
+    def _at_origins(
+        self, origins: Sequence[Origin], get: Callable[[Finder], None]
+    ) -> RegistryError | DigestMismatchError | None:
+        """Do it at the first of these places where that works. Returns the first one's error if none does."""
+        first: RegistryError | DigestMismatchError | None = None
+        for origin in origins[:_MOST_ORIGINS]:
+            try:
+                get(Finder(Reference.parse(origin.repository), self._client, self._monitor))
+            except TransferCancelledError:
+                raise
+            except (RegistryError, DigestMismatchError) as error:
+                first = first or error
+            else:
+                return None
+        return first
 
     def _announce(self) -> None:
         self._monitor.message(f"The push refers to repository [{self._name.name}]")
@@ -306,11 +331,16 @@ class _Push:
             self._fetch(diff_id)
             if self._may_send(layer.digest, diff_id):
                 return True
-        origin = self._store.layers.origin_of(diff_id, layer.digest)
-        if origin is None:
+        origins = self._store.layers.origins_of(diff_id, layer.digest)
+        if not origins:
             return False
-        bring_blob_back(self._store, origin.blob, self._finder(origin).any_blob, reporter)
-        return True
+        blob = origins[0].blob
+        failure = self._at_origins(
+            origins, lambda finder: bring_blob_back(self._store, blob, finder.any_blob, reporter)
+        )
+        if failure is not None and self._store.holdings.domain.is_host:
+            raise failure
+        return failure is None
 
     def _may_send(self, blob: Digest, diff_id: DiffID | None) -> bool:
         """Whether the blob is here; for a run only where it was found to be a layer that the run holds."""

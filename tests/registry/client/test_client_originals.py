@@ -124,3 +124,41 @@ def test_push_that_cannot_have_a_blob_back_says_so_before_it_sends_anything(
         assert f"{elsewhere.host}/gone" in recorder.messages[told]
         assert seen[told] == 0
         assert digest != there.digest
+
+
+def test_each_form_that_a_repository_has_of_a_layer_is_fetched_there(
+    tmp_path: Path, pushed: Reference, other_store: Store, sparing: Client, client: Client
+) -> None:
+    root = tmp_path / "root"
+    first = pulled(root, pushed, sparing)
+    again = pushed._replace(tag="2")
+    push(again, other_store, client=client, image=other_store.images.resolve(str(pushed)), compression="zstd")
+    second = pulled(root, again, sparing)
+    assert second.image.id == first.image.id
+    assert second.digest != first.digest
+    with Store.open(root) as store:
+        assert verify(store) == []
+        with store.database.transaction() as connection:  # as another project may have noted it
+            connection.execute(
+                "INSERT INTO origins SELECT diff_id, ?, digest, size, media_type, noted_at + 1 FROM origins",
+                (f"{pushed.domain}/nobodys",),
+            )
+        with upload_registry() as elsewhere:
+            name = Reference.parse(f"{elsewhere.host}/x:1")
+            assert push(name, store, client=sparing, image=first.image).digest == first.digest
+
+
+def test_what_no_place_is_known_for_is_found_again_by_a_pull(
+    tmp_path: Path, pushed_by_others: Reference, sparing: Client
+) -> None:
+    root = tmp_path / "root"
+    there = pulled(root, pushed_by_others, sparing)
+    assert not pulled(root, pushed_by_others, sparing).fresh
+    with Store.open(root) as store, store.database.transaction() as connection:
+        connection.execute("DELETE FROM origins")
+    assert pulled(root, pushed_by_others, sparing).fresh
+    assert not pulled(root, pushed_by_others, sparing).fresh
+    with Store.open(root) as store, upload_registry() as elsewhere:
+        assert verify(store) == []
+        name = Reference.parse(f"{elsewhere.host}/x:1")
+        assert push(name, store, client=sparing, image=there.image).digest == there.digest
