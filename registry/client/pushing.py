@@ -245,6 +245,11 @@ class _Push:
 
         def compress_and_send(diff_id: DiffID) -> Descriptor:
             reporter = LayerReporter(self._monitor, diff_id.short, 0)
+            there = self._made_and_there(diff_id) if compression is None else None
+            if there is not None:
+                reporter.total(there.size)
+                reporter.state("Layer already exists", current_bytes=there.size)
+                return there
             reporter.state("Compressing")
             stream = StreamedUpload(self._repository, reporter.passed)
             begun = stream.begin if streams else None
@@ -276,6 +281,13 @@ class _Push:
             config=Descriptor(media_type=OCI_CONFIG, digest=image.id, size=config_bytes),
             layers=tuple(made[diff_id] for diff_id in image.diff_ids),
         )
+
+    def _made_and_there(self, diff_id: DiffID) -> Descriptor | None:
+        """What the layer was compressed to before, if that is not here any more, but in the repository."""
+        made = self._store.layers.made_before(diff_id, "gzip")
+        if made is None or self._store.blobs.has(made.digest) or not self._repository.has_blob(made.digest):
+            return None
+        return made
 
     def _end_stream(self, stream: StreamedUpload, layer: Descriptor, reporter: LayerReporter) -> None:
         """After a layer was made and sent at the same time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +168,22 @@ def test_stream_that_breaks_or_is_not_taken_goes_on_as_any_upload(
         layer = store.layers.compressed(image.diff_ids[0], "gzip")
         assert registry.sent == [*sent[:-1], layer.size + sent[-1]]
         assert registry.blobs[layer.digest] == store.blobs.read(layer.digest)
+
+
+def test_layer_whose_blob_went_is_not_made_again_for_a_registry_that_has_it(
+    streamed: None, tmp_path: Path, client: Client, make_image: _MakeImage
+) -> None:
+    with upload_registry() as registry:
+        name = Reference.parse(f"{registry.host}/x:1")
+        with Store.open(tmp_path / "root") as store:
+            image = make_image(store, str(name), layers=1, size=BIG)
+            first = push(name, store, client=client)
+            with store.database.transaction() as connection:
+                connection.execute("DELETE FROM blobs WHERE digest IN (SELECT digest FROM compressed)")
+        sent = list(registry.sent)
+        with Store.open(tmp_path / "root") as store:
+            assert push(name._replace(tag="2"), store, client=client, image=image).digest == first.digest
+        assert registry.sent == sent
 
 
 def test_nothing_stays_of_a_stream_whose_layer_is_damaged(
