@@ -339,7 +339,9 @@ class _Push:
             return False  # it was sent, and that was in vain
         if bring_back(self._store, diff_id, layer.digest):
             return True
-        if self._store.layers.away((diff_id,)):
+        # Where no blob stays, bringing the layer would bring the blob twice; but a run has to hold the layer.
+        brings_layer = self._client.config.keeps_pulled or not self._store.holdings.domain.is_host
+        if brings_layer and self._store.layers.away((diff_id,)):
             self._fetch(diff_id)
             if self._may_send(layer.digest, diff_id):
                 return True

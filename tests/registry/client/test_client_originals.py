@@ -162,3 +162,14 @@ def test_what_no_place_is_known_for_is_found_again_by_a_pull(
         assert verify(store) == []
         name = Reference.parse(f"{elsewhere.host}/x:1")
         assert push(name, store, client=sparing, image=there.image).digest == there.digest
+
+
+def test_what_stayed_away_is_fetched_once_for_a_push(
+    tmp_path: Path, pushed_by_others: Reference, sparing: Client
+) -> None:
+    with Store.open(tmp_path / "root") as store:
+        there = pull(pushed_by_others, store, client=sparing, lazy=True)
+    with Store.open(tmp_path / "root") as store, upload_registry() as elsewhere:
+        name = Reference.parse(f"{elsewhere.host}/x:1")
+        assert push(name, store, client=sparing, image=there.image).digest == there.digest
+        assert len(store.layers.away(there.image.diff_ids)) == 2
