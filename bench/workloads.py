@@ -21,10 +21,16 @@ _STAGE_WITH_FILE = "FROM scratch AS made\nCOPY big /big\n"
 class Sizes:
     """How big the work is.
 
-    files, total_bytes: of the COPY context. steps: number of RUN instructions. stages: that are independent. big_bytes:
-    of the one file. many: files of the context that is built again. huge: of the largest one. made: by one RUN.
+    files, total_bytes: of the COPY context.
+    steps: number of RUN instructions.
+    stages: that are independent.
+    big_bytes: of the one file.
+    many: files of the context that is built again.
+    huge: files of the largest context.
+    made: files that one RUN makes.
     instructions, runs: of the long Dockerfile.
-    lines: that one RUN prints. modules: of the Python app.
+    lines: that one RUN prints.
+    modules: of the Python app.
     package: Debian's, to be installed; none: something on busybox in its place.
     """
 
