@@ -10,6 +10,8 @@ kernel's: it passes no process, and the container sees the true client.
 
 Whatever is in the way leads to the listener, and so through the keeper: no mark, a client whose address is one of the
 switch's networks, an interface that does not forward, a DNAT by somebody else, no conntrack, tables that were flushed.
+A copy may also be lost on its way: another table drops what is sent or forwarded, or the pair was taken down. Then
+conntrack has learnt nothing, and the client asks again: its second SYN goes on to the listener (``tried``).
 A keeper that is killed takes its listener along, so there is nothing to take back.
 
 The host's table is ``ip shiplap``; it stays, as the pair of interfaces does. Its sets:
@@ -17,6 +19,7 @@ The host's table is ``ip shiplap``; it stays, as the pair of interfaces does. It
     taking, entrances   the marks, and the switch's address for each
     inside              for each mark, the networks of its switch
     doors               interfaces that forward
+    tried               clients of whom a copy was sent a moment ago; when it is full, it misses some
 """
 
 from __future__ import annotations
@@ -44,7 +47,10 @@ _MTU = 65535
 _MARK, _ADDRESSES, _NUMBERS = 0x53000000, 0xFFFFFF, 0x7FFF
 """A mark has the last three bytes of the switch's address, which has the pair's number (``kernelway``)."""
 
-_VERSION = 1
+_TRIED_S = 8
+"""Longer than a client waits before it asks again: one second, or three."""
+
+_VERSION = 2
 """Of the rules below: a table with another one is given these."""
 
 _RULES = f"""\
@@ -54,20 +60,31 @@ add set ip {TABLE} taking {{ type mark; }}
 add map ip {TABLE} entrances {{ type mark : ipv4_addr; }}
 add set ip {TABLE} inside {{ type mark . ipv4_addr; flags interval; }}
 add set ip {TABLE} doors {{ type ifname; }}
+add set ip {TABLE} tried {{ type ipv4_addr . inet_service . inet_service; flags dynamic,timeout; timeout {_TRIED_S}s; \
+size 65535; }}
+add chain ip {TABLE} taken
 add chain ip {TABLE} input {{ type filter hook input priority 2147483646; }}
 add chain ip {TABLE} prerouting {{ type nat hook prerouting priority -101; }}
 flush set ip {TABLE} version
 add element ip {TABLE} version {{ {_VERSION} }}
 flush chain ip {TABLE} input
+flush chain ip {TABLE} taken
 flush chain ip {TABLE} prerouting
 table ip {TABLE} {{
+  chain taken {{
+    fib daddr type != local accept
+    ct zone != 0 accept
+    ip saddr . tcp sport . tcp dport @tried accept
+    add @tried {{ ip saddr . tcp sport . tcp dport }}
+    dup to {_NEXT} drop
+  }}
   chain input {{
     tcp flags & (fin | syn | rst | ack) != syn accept
     iifname != @doors accept
     ct state != new accept
     ct status snat,dnat accept
     socket mark . ip saddr @inside accept
-    socket mark @taking dup to {_NEXT} drop
+    socket mark @taking goto taken
   }}
   chain prerouting {{
     iifname "{IN}" dnat to socket mark map @entrances
@@ -82,19 +99,29 @@ def ensure(far: bytes, subnets: Iterable[tuple[int, int]]) -> int:
     far: the switch's address on its pair with the host. subnets: its networks, (address, prefix length).
     To be called in the host's network namespace. Raises OSError.
     """
-    if _sysctl("all/rp_filter") == "1":
-        return 0  # a client's packet that comes in by another interface would be dropped
+    mark = _MARK | int.from_bytes(far, "big") & _ADDRESSES
     host, nft = netlink.Netlink(), nftwire.Nft()
     try:
+        if _is_strict() or host.has_rule_by_source():
+            key = mark.to_bytes(4, sys.byteorder)
+            _delete(nft, nftwire.delete_elements(nftwire.IP, TABLE, "taking", key))  # of listeners that there are
+            return 0
         links = host.links()
         if not (IN in links and AT in links and _is_whole(nft)) and not _make(host):
             return 0
-        mark = _MARK | int.from_bytes(far, "big") & _ADDRESSES
         _fill(nft, links, mark, far, subnets)
         return mark
     finally:
         nft.close()
         host.close()
+
+
+def _is_strict() -> bool:
+    """Whether a packet is dropped that comes in by another interface than answers go out by: a copy does.
+
+    The larger number counts, and 2 is less strict than 1.
+    """
+    return max(_sysctl("all/rp_filter"), _sysctl(f"{IN}/rp_filter")) == "1"
 
 
 def _is_whole(nft: nftwire.Nft) -> bool:

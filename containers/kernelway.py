@@ -316,7 +316,7 @@ def _dropped(host: netlink.Netlink) -> NetworkError:
         rule = "firewall-cmd --permanent --zone=trusted --add-interface=shiplap+ && firewall-cmd --reload"
         return NetworkError("firewalld rejects what is forwarded", hint=f"as root: {rule}")
     if "docker0" in host.links():
-        answers = "-o shiplap+ -m conntrack --ctstate RELATED,ESTABLISHED"
+        answers = "-o shiplap+ -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
         rule = f"iptables -I DOCKER-USER -i shiplap+ -j ACCEPT; iptables -I DOCKER-USER {answers} -j ACCEPT"
         return NetworkError("docker drops what others forward", hint=f"as root: {rule}")
     rule = "accept what comes in by shiplap*, and the answers"

@@ -16,7 +16,7 @@ _RTMGRP_LINK = 0x1
 _RTMGRP_ADDRESSES = 0x10 | 0x100  # IPv4's and IPv6's
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _CREATE_EXCL, _CREATE_REPLACE = 0x1, 0x4, 0x300, 0x600, 0x500
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWNEIGH, _NEWRULE = (
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWNEIGH, _NEWRULE, _GETRULE = (
     16,
     17,
     18,
@@ -26,6 +26,7 @@ _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWNEIG
     26,
     28,
     32,
+    34,
 )
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
@@ -164,6 +165,10 @@ class Netlink:
             if body[4] == _MAIN_TABLE and body[1] == 0 and body[7] == _UNICAST and _RTA_OIF in attributes:
                 found.add(int(struct.unpack("=I", attributes[_RTA_OIF])[0]))
         return found
+
+    def has_rule_by_source(self) -> bool:
+        """Whether IPv4 packets of some addresses are routed by a table of their own: a host with two ways out."""
+        return any(body[2] for body, _attributes in self._dump(_GETRULE, struct.pack("=BBBBBBBBI", _AF_INET, *[0] * 8)))
 
     def mtu(self, name: str) -> int:
         """The MTU of an interface. Raises OSError (ENODEV) when there is none of that name."""

@@ -23,7 +23,7 @@ from containers.netspaces import write_sysctls
 from containers.switch import remove_switch
 from containers.switchway import entrance_mark
 from tests.containers.lans import address_of
-from tests.containers.test_kernelway import _HOST, _NEIGHBOUR
+from tests.containers.test_kernelway import _DOCKERS, _HOST, _NEIGHBOUR
 from tests.containers.test_switchway import Connected
 from tests.toolkit.bounds import stretched
 
@@ -159,7 +159,49 @@ def _untracked(published: Published) -> None:
     )
 
 
-@pytest.mark.parametrize("event", [_flushed, _shut_to_the_kernel, _closed_doors, _untracked])
+def _zoned(published: Published) -> None:
+    """The rest of the connection would be looked for in another zone than the copy's."""
+    published.scene.nft(
+        "add table ip raw\nadd chain ip raw pre { type filter hook prerouting priority raw; }\n"
+        "add rule ip raw pre iifname eth0 ct zone set 7"
+    )
+
+
+def _dropped_on_its_way(published: Published) -> None:
+    """A host that lets out answers only, and what it asks for itself."""
+    published.scene.nft(
+        "add table ip wall\nadd chain ip wall out { type filter hook output priority filter; policy drop; }\n"
+        "add rule ip wall out ct state established accept"
+    )
+
+
+def _not_forwarded(published: Published) -> None:
+    """A docker that was started later."""
+    published.scene.nft(_DOCKERS)
+
+
+def _without_the_pair(published: Published) -> None:
+    published.scene.host.do(lambda: _changed(lambda link: netlink.delete_link(link.links()[entrance.AT])))
+
+
+def _changed(change: Callable[[netlink.Netlink], netlink.Message]) -> None:
+    with contextlib.closing(netlink.Netlink()) as link:
+        link.change(change(link))
+
+
+_IN_THE_WAY = [
+    _flushed,
+    _shut_to_the_kernel,
+    _closed_doors,
+    _untracked,
+    _zoned,
+    _dropped_on_its_way,
+    _not_forwarded,
+    _without_the_pair,
+]
+
+
+@pytest.mark.parametrize("event", _IN_THE_WAY)
 def test_where_the_kernel_is_no_way_in_the_keeper_serves(
     published: Published, event: Callable[[Published], None]
 ) -> None:
