@@ -239,8 +239,9 @@ class _Spare:
             packets.send(self.channel, b"current")
 
     def end(self) -> None:
-        """It is needed no more: it ends when its channel does. Reap it."""
+        """It is needed no more. It would end when its channel does, but not while somebody has it stopped."""
         self.channel.close()
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.close(self.pidfd)
         os.waitpid(self.pid, 0)
 
@@ -282,13 +283,16 @@ class _Parent:
         self._clients: dict[int, tuple[_socket.socket, int, int]] = {}
         self._ended: dict[int, int] = {}
         self._spare: _Spare | None = None
+        self._calm_s = _CALM_S
 
     def serve(self) -> None:
         last = time.monotonic()
         while self._clients or self._listener:
-            events = self._poll.poll(min(_POLL_S if self._spare else _CALM_S, self._idle_s) * 1000)
-            if not events and self._listener and self._spare is None:
+            is_spare_missing = self._listener is not None and self._spare is None
+            events = self._poll.poll(min(self._calm_s if is_spare_missing else _POLL_S, self._idle_s) * 1000)
+            if not events and is_spare_missing:
                 self._spare = self._prepared()
+                self._calm_s = _CALM_S if self._spare else _POLL_S  # too many processes: that may last
                 if self._spare is not None:
                     continue
             if events:

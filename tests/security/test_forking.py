@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -507,9 +508,31 @@ def test_outdated_code_serves_nobody_and_goes_when_its_last_fork_has_ended(short
         (mine.copy / "thecommand.py").write_text(f"{_COMMAND}\n")
         assert mine.ask("end").returncode == _NOT_SERVED
         eventually(lambda: not mine.path.exists())  # another one may start
+        before = _wake_ups(parent)
+        time.sleep(0.3)
+        assert _wake_ups(parent) - before < 3  # its last fork may run for days
         client.send_signal(signal.SIGUSR1)
         assert client.wait(stretched(60)) == 3
     eventually(lambda: not _is_there(parent))
+
+
+def _wake_ups(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_one_that_waits_ahead_and_is_stopped_does_not_keep_the_parent() -> None:
+    ours, theirs = packets.pair()
+    with contextlib.closing(theirs):
+        pid = os.posix_spawnp("sleep", ["sleep", "1000"], os.environ)
+        os.kill(pid, signal.SIGSTOP)
+        ending = threading.Thread(target=forking._Spare(pid, ours).end, daemon=True)
+        ending.start()
+        ending.join(stretched(10))
+        is_kept = ending.is_alive()
+        if is_kept:
+            os.kill(pid, signal.SIGKILL)
+        assert not is_kept
 
 
 def test_nobody_asked_for_a_while_and_it_is_gone(short_path: Path, privileged: None) -> None:
