@@ -27,7 +27,8 @@ from tests.toolkit.bounds import Deadline, eventually, stretched
 
 _CHECKOUT: Final = Path(zygote.__file__).resolve().parents[1]
 _MODULES: Final = (
-    "__init__", "zygote", "forking", "forked", "likeness", "packets", "errors", "kernel", "leaving", "processes",
+    "__init__", "zygote", "forking", "forks", "forked", "likeness", "packets", "errors", "kernel", "leaving",
+    "processes",
 )  # fmt: skip
 _NOT_SERVED: Final = 99
 _FORKED: Final = 7
