@@ -6,7 +6,8 @@ The host has one table of ours, ``shiplap``, whose rules name ``shiplap*``. It i
 A pair's number is its lock: the name ``shiplapN`` can be there once only. It goes with the namespace that it leads to,
 so nothing is left of who was killed.
 
-Nothing comes in by it but answers and what is for published ports (``entrance``). Nothing goes from one pair to
+Nothing comes in by it but answers and what is for published ports (``entrance``), nor does anything of the host's own:
+its users come to a published port past its firewall's ``input``, as all do. Nothing goes from one pair to
 another. Of the host itself nothing is reached but ``switchrules.HOST_GATEWAY``, where the switch lets it. Where
 forwarding was off, it is switched on for the interfaces concerned only; what else could be forwarded then
 (``borrowed``) is dropped, unless somebody's DNAT asks for it.
@@ -29,7 +30,7 @@ from containers.netspaces import inside, write_sysctls
 from containers.subnets import choose_subnet
 from containers.switchrules import HOST_GATEWAY, OUTWARD, TABLE
 
-_VERSION = 2
+_VERSION = 3
 """Of the rules below, as their set ``version`` has it: another one is replaced."""
 
 _BLOCKS = ("198.19.0.0", "198.18.0.0", "10.214.0.0", "10.88.0.0", "172.30.0.0", "100.126.0.0")
@@ -75,6 +76,7 @@ table inet shiplap {{
   chain postrouting {{
     iifname "{entrance}" accept
     iifname "shiplap*" masquerade
+    oifname "shiplap*" ct status & dnat == 0 drop
   }}
 }}
 """

@@ -22,7 +22,7 @@ from containers.keeper.ports import Asked, Elsewhere, Ports, Target
 from containers.netspaces import write_sysctls
 from containers.switch import remove_switch
 from containers.switchway import entrance_mark
-from tests.containers.lans import address_of
+from tests.containers.lans import WAIT_S, address_of
 from tests.containers.test_kernelway import _DOCKERS, _HOST, _NEIGHBOUR
 from tests.containers.test_switchway import Connected
 from tests.toolkit.bounds import stretched
@@ -54,8 +54,9 @@ class Published:
     def listen(self) -> socket.socket:
         return _patient(self.container.listen("0.0.0.0", 80))
 
-    def connect(self) -> socket.socket:
+    def connect(self, within_s: float = WAIT_S) -> socket.socket:
         client = self.scene.neighbour.open()
+        client.settimeout(within_s)
         try:
             client.connect((_HOST, self.port))
         except OSError:
@@ -128,6 +129,16 @@ def test_what_the_hosts_firewall_does_not_let_in_does_not_come_in(published: Pub
             assert _passes(server, client) == _NEIGHBOUR
 
 
+def test_hosts_own_users_do_not_come_in_behind_its_firewall(published: Published) -> None:
+    """They might connect to the switch's end of its pair with the host."""
+    known = published.lan.switch.way_in()
+    assert known is not None
+    with published.listen(), published.scene.host.open() as client:
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.connect((socket.inet_ntoa(known[0]), published.port))
+
+
 def test_what_was_dnated_by_somebody_else_is_served_by_the_keeper(published: Published) -> None:
     """The copy would have the other port, and its answers would not be known to the client."""
     published.scene.nft(
@@ -189,24 +200,21 @@ def _changed(change: Callable[[netlink.Netlink], netlink.Message]) -> None:
         link.change(change(link))
 
 
-_IN_THE_WAY = [
-    _flushed,
-    _shut_to_the_kernel,
-    _closed_doors,
-    _untracked,
-    _zoned,
-    _dropped_on_its_way,
-    _not_forwarded,
-    _without_the_pair,
-]
-
-
-@pytest.mark.parametrize("event", _IN_THE_WAY)
+@pytest.mark.parametrize("event", [_flushed, _shut_to_the_kernel, _closed_doors, _untracked, _zoned])
 def test_where_the_kernel_is_no_way_in_the_keeper_serves(
     published: Published, event: Callable[[Published], None]
 ) -> None:
     event(published)
     with published.served(), published.listen() as server, published.connect() as client:
+        assert _passes(server, client) == _NEIGHBOUR
+
+
+@pytest.mark.parametrize("event", [_dropped_on_its_way, _not_forwarded, _without_the_pair])
+def test_who_is_lost_on_the_way_asks_again_and_the_keeper_serves(
+    published: Published, event: Callable[[Published], None]
+) -> None:
+    event(published)
+    with published.served(), published.listen() as server, published.connect(stretched(10)) as client:
         assert _passes(server, client) == _NEIGHBOUR
 
 
