@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -191,15 +192,6 @@ def _not_forwarded(published: Published) -> None:
     published.scene.nft(_DOCKERS)
 
 
-def _without_the_pair(published: Published) -> None:
-    published.scene.host.do(lambda: _changed(lambda link: netlink.delete_link(link.links()[entrance.AT])))
-
-
-def _changed(change: Callable[[netlink.Netlink], netlink.Message]) -> None:
-    with contextlib.closing(netlink.Netlink()) as link:
-        link.change(change(link))
-
-
 @pytest.mark.parametrize("event", [_flushed, _shut_to_the_kernel, _closed_doors, _untracked, _zoned])
 def test_where_the_kernel_is_no_way_in_the_keeper_serves(
     published: Published, event: Callable[[Published], None]
@@ -209,7 +201,7 @@ def test_where_the_kernel_is_no_way_in_the_keeper_serves(
         assert _passes(server, client) == _NEIGHBOUR
 
 
-@pytest.mark.parametrize("event", [_dropped_on_its_way, _not_forwarded, _without_the_pair])
+@pytest.mark.parametrize("event", [_dropped_on_its_way, _not_forwarded])
 def test_who_is_lost_on_the_way_asks_again_and_the_keeper_serves(
     published: Published, event: Callable[[Published], None]
 ) -> None:
@@ -276,7 +268,7 @@ def _same_address(endpoint: Endpoint) -> Endpoint:
     return Endpoint("heir", endpoint.network, "eth0", other, endpoint.ipv4, gateway=endpoint.gateway)
 
 
-def test_port_that_is_withdrawn_resets_and_a_strict_host_has_no_way_in(published: Published) -> None:
+def test_port_that_is_withdrawn_resets(published: Published) -> None:
     with published.listen(), published.connect() as client:
         published.lan.switch.withdraw(published.publication)
         with pytest.raises(ConnectionRefusedError):
@@ -284,12 +276,35 @@ def test_port_that_is_withdrawn_resets_and_a_strict_host_has_no_way_in(published
         client.sendall(b"to who has gone")
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-    published.scene.host.do(lambda: write_sysctls(("ipv4/conf/all/rp_filter", "1")))
+
+
+def _strict() -> None:
+    write_sysctls(("ipv4/conf/all/rp_filter", "1"))
+
+
+def _strict_by_one() -> None:
+    """As ``net.ipv4.conf.*.rp_filter`` in a file of sysctl.d does, once the interface is there."""
+    write_sysctls((f"ipv4/conf/{entrance.IN}/rp_filter", "1"))
+
+
+def _with_two_ways_out() -> None:
+    rule = struct.pack("=BBBBBBBBI", 2, 0, 32, 0, 254, 0, 0, 1, 0) + netlink.attribute(2, pack(_HOST))
+    with contextlib.closing(netlink.Netlink()) as link:
+        link.change((32, 0x600, rule))  # RTM_NEWRULE, FRA_SRC
+
+
+@pytest.mark.parametrize("become", [_strict, _strict_by_one, _with_two_ways_out])
+def test_host_where_answers_would_be_lost_has_no_way_in_any_more(
+    published: Published, become: Callable[[], None]
+) -> None:
     known = published.lan.switch.way_in()
     assert known is not None
     marks: list[int] = []
+    published.scene.host.do(become)
     published.scene.host.do(lambda: marks.append(entrance.ensure(*known)))
     assert marks == [0]
+    with published.served(), published.listen() as server, published.connect() as client:
+        assert _passes(server, client) == _NEIGHBOUR
 
 
 def test_marks_and_networks_that_are_gone_are_taken_away(published: Published) -> None:
