@@ -90,6 +90,14 @@ class Database:
         with _translated(), self._writing.begin() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def read_one_moment(self) -> Iterator[Connection]:
+        """A connection for reading whose statements all see the database as the first of them does."""
+        with self.read() as connection:
+            if not self.is_sqlite:  # SQLite's read transaction is a snapshot by itself
+                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            yield connection
+
     def note(self, statement: Update) -> None:
         """Write something useful but not needed: left out while the disk is full, so that people can still look."""
         with contextlib.suppress(DatabaseFullError), self.write() as connection:

@@ -68,7 +68,7 @@ class Metrics(msgspec.Struct, frozen=True):
 
 def snapshot(service: Service) -> Metrics:
     """The numbers as of now. Raises DatabaseUnreachableError."""
-    with service.database.read() as connection:
+    with service.database.read_one_moment() as connection:  # a run that ends now is in one of the sums, never in none
         by_state = counted(connection, runs.c.state, runs.c.state.in_(_GOING))
         waiting = _waiting(connection, time.time())
         total = totals(connection)

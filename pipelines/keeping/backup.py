@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from core.files import appearing, storage_errors
 from core.release import VERSION, commit
@@ -104,9 +104,7 @@ def _write_tables(archive: tarfile.TarFile, service: Service) -> None:
     with contextlib.ExitStack() as stack:
         spools = []
         directory = str(service.settings.root / "serve")
-        with storage_errors(str(service.settings.root)), service.database.read() as connection:
-            if not service.database.is_sqlite:  # SQLite's read transaction is a snapshot by itself
-                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        with storage_errors(str(service.settings.root)), service.database.read_one_moment() as connection:
             service.database.wait_patiently(connection)
             for table in TABLES:
                 spool = stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES, dir=directory))

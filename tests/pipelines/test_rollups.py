@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import delete, event, select, update
 
+from pipelines import counters as counting
 from pipelines.accounts.preferences import Look, Preferences, View
 from pipelines.counters import remove_runs
 from pipelines.errors import InvalidRequestError, NotFoundError
@@ -154,6 +155,29 @@ def test_totals_have_each_run_once_and_never_fall(service: Service) -> None:
         v0030_totals._count(connection)
     assert totals(service) == pytest.approx(seen[-1])
     assert (snapshot(service).runs_by_state, snapshot(service).cache_written["written"]) == (kept.runs_by_state, 4)
+
+
+def test_a_run_that_ends_while_the_totals_are_read_makes_none_of_them_fall(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.runs.submit(RunRequest(_CONTEXT, "web"))
+    claim = service.claims.take("w", ())
+    assert claim is not None
+    with service.database.write() as connection:  # a job of a pipeline has ended, and its run has not
+        connection.execute(update(jobs).where(jobs.c.number == claim.number).values(finished_at=time.time()))
+    seen = totals(service)
+    assert seen["wait_count"] == 1
+
+    its = counting._sums
+
+    def sums(*which: Any) -> dict[str, float]:
+        monkeypatch.setattr(counting, "_sums", its)
+        service.claims.finish(claim, "succeeded", "", RunResult(), store=lambda _: None)
+        return its(*which)
+
+    monkeypatch.setattr(counting, "_sums", sums)
+    assert totals(service)["wait_count"] == 1
+    assert (totals(service)["wait_count"], totals(service)["succeeded"]) == (1, 1)
 
 
 def test_a_migration_counts_the_steps_and_jobs_of_runs_that_ended(service: Service) -> None:
