@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
 import msgspec
 
-from pipelines.errors import ArchivedError, DeniedError, InvalidRequestError
+from pipelines.errors import ArchivedError, ConflictError, DeniedError, InvalidRequestError
 from pipelines.hooks.planning import by_hand
 from pipelines.model import Run
 from pipelines.projects.projects import Projects
@@ -29,7 +30,8 @@ def start_due(schedules: Schedules, projects: Projects, runs: Runs) -> list[Run]
     started = []
     for project, pipeline, place, due_at in schedules.due():
         run: Run | None = None
-        with schedules.taken(project, pipeline, place, due_at) as taken:
+        # A project that is archived at this very moment: all of it is undone, and the next look lets its time pass.
+        with contextlib.suppress(ConflictError), schedules.taken(project, pipeline, place, due_at) as taken:
             if taken is None:
                 continue
             connection, due = taken
@@ -46,6 +48,8 @@ def start_due(schedules: Schedules, projects: Projects, runs: Runs) -> list[Run]
                 _log.warning("project %s: pipeline %s cannot run: %s", project, pipeline, error.message)
                 continue
             schedules.note_run(connection, project, pipeline, place, run.number)
+        if run is None:
+            continue
         runs.announce(run)
         started.append(run)
     return started

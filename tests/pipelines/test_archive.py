@@ -6,12 +6,14 @@ import threading
 import time
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from ci.model import Schedule
 from pipelines.errors import ArchivedError, ConflictError, NotFoundError
 from pipelines.hooks.scheduling import start_due
 from pipelines.keeping.retention import sweep
 from pipelines.model import ContextSource, Project, RunRequest, Trigger
+from pipelines.runs import runs
 from pipelines.runs.schedules import write_schedules
 from pipelines.service import Service
 from tests.pipelines.test_hook_receiving import send, set_up
@@ -64,6 +66,27 @@ def test_nothing_new_is_taken_until_it_is_taken_back(service: Service) -> None:
     for change in (service.projects.archive, service.projects.unarchive):
         with pytest.raises(NotFoundError):
             change("nothing")
+
+
+def test_a_schedule_of_a_project_that_is_archived_at_this_moment_waits(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at schedules goes on: it is the heart of a worker."""
+    set_up(service)
+    run = service.runs.submit(_REQUEST)
+    with service.database.write() as connection:
+        write_schedules(connection, "app", run.number, {"often": [Schedule("*/5 * * * *")]}, time.time() - 600)
+    asked: list[str] = []
+
+    def check(connection: Connection, name: str) -> None:
+        asked.append(name)
+        if len(asked) == 2:  # the run's row is there by now
+            raise ArchivedError(f"project {name} is archived")
+
+    monkeypatch.setattr(runs, "check_takes_runs", check)
+    assert start_due(service.schedules, service.projects, service.runs) == []
+    assert [each.number for each in service.runs.list()] == [run.number], "nothing of it is left"
+    assert len(service.schedules.due()) == 1, "and its time has not passed"
 
 
 def test_no_run_begins_in_the_moment_that_archives(service: Service) -> None:
