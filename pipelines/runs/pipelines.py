@@ -152,6 +152,8 @@ class Pipelines:
             self._become(connection, claim, found, mark, now, host)
             for _, plan in others:
                 numbers.append(self._add(connection, claim, plan, mark, own_secrets, now))
+            for number in numbers:  # once all are planned: some end at once, and then all who end runs wait for us
+                follow_job(connection, number, now)
             self._begin_held(connection, claim.run.number)
             if times is not None:
                 write_schedules(connection, claim.run.project, claim.run.number, times, now)
@@ -333,7 +335,7 @@ class Pipelines:
     def _describe(
         self, connection: Connection, asked: Run, number: int, found: PlannedRun, mark: str, now: float, host: str = ""
     ) -> None:
-        """Write down the pipeline of a run and its jobs, and let them begin. asked: the run that was submitted."""
+        """Write down the pipeline of a run and its jobs, which begin later. asked: the run that was submitted."""
         context = _context(mark, found.pipeline) if mark else ""
         if found.plan.is_partial:  # whose success says nothing of the whole
             context = asked.trigger.context
@@ -375,7 +377,6 @@ class Pipelines:
             if work.gate is not None:
                 taken_from = asked.trigger.retry_of if work.taken is not None else 0
                 add_gate(connection, number, str(work.node.name), work.gate, taken_from)
-        follow_job(connection, number, now)
 
 
 def _is_cancelled(connection: Connection, claim: Claim, now: float) -> bool:

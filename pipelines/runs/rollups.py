@@ -1,8 +1,8 @@
 """Roll-ups, so that pages answer at once however many runs there are: sums of days, and the newest run of each ref.
 
 Both are kept in the transaction that changes the runs. A run is counted once, when it ends; removing it takes nothing
-back, so trends outlive the runs. A transaction ends one run, and takes the day's row and then the counters' last: no
-two wait in a circle.
+back, so trends outlive the runs. A transaction ends one run, or several of one project once all else of these is
+written. It takes the day's row and then the counters' last: no two wait in a circle.
 """
 
 from __future__ import annotations
