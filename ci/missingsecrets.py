@@ -13,13 +13,15 @@ from ci.planning import PlannedJob
 
 
 def missing_secrets(
-    jobs: Sequence[PlannedJob], path: str, had: Collection[str], refused: Mapping[str, str], bring: str
+    jobs: Sequence[PlannedJob], path: str, had: Collection[str], refused: Mapping[str, str], *, bring: str, change: str
 ) -> list[str]:
     """A sentence for each secret that is needed and missing.
 
-    path: the pipeline's file, for the place. had: names of the run's secrets.
+    path: the pipeline's file, for the place.
+    had: names of the run's secrets.
     refused: by name, why the run does not get others.
     bring: a command that brings one, with ``NAME`` for its name.
+    change: a command by which a run gets one that is refused; empty: none does.
     """
     found: dict[str, list[PlannedJob]] = {}
     places: dict[str, str] = {}
@@ -30,12 +32,11 @@ def missing_secrets(
             of = found.setdefault(str(name), [])
             if planned not in of:
                 of.append(planned)
-            if (
-                isinstance(name, Text) and name.span is not None and "/" not in planned.base
-            ):  # of a part is another file
+            is_of_part = "/" in planned.base  # whose file is another one
+            if isinstance(name, Text) and name.span is not None and not is_of_part:
                 places.setdefault(str(name), f"{path}:{name.span}: ")
     return [
-        f"{places.get(name, '')}{_named(of)} the secret {name}, which this run {_why(name, refused, bring)}"
+        f"{places.get(name, '')}{_named(of)} the secret {name}, which this run {_why(name, refused, bring, change)}"
         for name, of in found.items()
     ]
 
@@ -57,7 +58,7 @@ def _named(jobs: Sequence[PlannedJob]) -> str:
     return f"{jobs[0].name} and {others} more {'job' if others == 1 else 'jobs'} need"
 
 
-def _why(name: str, refused: Mapping[str, str], bring: str) -> str:
+def _why(name: str, refused: Mapping[str, str], bring: str, change: str) -> str:
     if name in refused:
-        return f"may not have: {refused[name]} (its policy is changed by `shiplap secret policy`)"
+        return f"may not have: {refused[name]}" + (f" (its policy is changed by `{change}`)" if change else "")
     return f"has not (`{bring.replace('NAME', name)}` brings it)"

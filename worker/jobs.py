@@ -96,7 +96,7 @@ def run_job(work: Work, writer: LogWriter) -> JobDone:
             facts=basis.plan.facts,
             source=commit.layers(options),
             secrets=sifted.values,
-            refused=sifted.refused,
+            refused=sifted.refusals(planned.job.secret_names, asks),
             git=commit.git_view(options),
             pipeline=pipeline_name(basis.plan.file),
             secret_jobs=None if basis.plan.secret_jobs is None else frozenset(basis.plan.secret_jobs),

@@ -128,7 +128,8 @@ def _planner(
     name = pipeline_name(path)
     about = RunPlan(path, commit.commit.id, ref)
     branch, tag = named_by(ref)
-    sifted = work.held.sifted(run_asks(work.claim.run, found.domain, branch, tag, name))
+    asks = run_asks(work.claim.run, found.domain, branch, tag, name)
+    sifted = work.held.sifted(asks)
     try:
         with as_source_errors():
             parsed = parse_pipeline(data, path, part_reader(work, commit, sifted.values))
@@ -150,7 +151,9 @@ def _planner(
 
     def missing(jobs: Sequence[PlannedJob]) -> list[str]:
         bring = f"shiplap secret set --project {work.claim.run.project} NAME FILE"
-        return missing_secrets(jobs, path, sifted.values, sifted.refused, bring)
+        refused = sifted.refusals({secret for each in jobs for secret in each.job.secret_names}, asks)
+        change = "" if asks.domain.is_fork else "shiplap secret policy"
+        return missing_secrets(jobs, path, sifted.values, refused, bring=bring, change=change)
 
     planner = partial(
         _planned, name, about, parsed, event, _run_url(work), work.claim.run.worker_labels, changes, missing

@@ -77,6 +77,10 @@ class Sifted(NamedTuple):
     values: Mapping[str, bytes]
     refused: Mapping[str, str]
 
+    def refusals(self, names: Iterable[str], run: RunAsks) -> Mapping[str, str]:
+        """``refused``, as its file that asks for these may know it: a fork's does not learn which of them there are."""
+        return dict.fromkeys(names, refusal(SILENT, run)) if run.domain.is_fork else self.refused
+
 
 class Held(NamedTuple):
     """All the secrets that runs of a project may have, opened, while it may not be known yet for whom the run is.

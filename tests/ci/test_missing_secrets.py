@@ -23,7 +23,7 @@ def test_each_is_told_once_with_its_place_and_what_brings_it() -> None:
     why, changes = "it is for protected branches and tags", "its policy is changed by `shiplap secret policy`"
     refused = {"NPM": why}
     brings = "secret set --project app NAME FILE"
-    assert missing_secrets(jobs, "f.yml", ["HAD"], refused, brings) == [
+    assert missing_secrets(jobs, "f.yml", ["HAD"], refused, bring=brings, change="shiplap secret policy") == [
         f"f.yml:2:41: test needs the secret PASSWORD, which this run has not (`{brings}` brings it)".replace(
             "NAME", "PASSWORD"
         ),
@@ -32,3 +32,11 @@ def test_each_is_told_once_with_its_place_and_what_brings_it() -> None:
         ),
         f"f.yml:6:60: ship needs the secret NPM, which this run may not have: {why} ({changes})",
     ]
+
+
+def test_a_fork_reads_the_same_of_every_secret_and_of_no_command_that_would_not_help() -> None:
+    jobs = plan(parse_pipeline(TEXT.encode()), Event("push")).jobs
+    names = {name for each in jobs for name in each.job.secret_names}
+    told = missing_secrets(jobs, "f.yml", [], dict.fromkeys(names, "it is a fork"), bring="", change="")
+    assert {line.partition(", which ")[2] for line in told} == {"this run may not have: it is a fork"}
+    assert len(told) == len(names - {"MAYBE"})

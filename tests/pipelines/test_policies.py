@@ -134,6 +134,11 @@ def test_fork_gets_nothing_whatever_policies_say(service: Service) -> None:
     held = service.secrets.hold("app")._replace(own={"own": b"came with it"})
     sifted = held.sifted(RUNS["fork"])
     assert (dict(sifted.values), set(sifted.refused)) == ({}, {"npm", "own"})
+    asked = sifted.refusals(["npm", "nothing of that"], RUNS["fork"])
+    assert len({*asked.values()}) == 1, "it learns not which of them there are"
+    assert [*asked] == ["npm", "nothing of that"]
+    others = held.sifted(TAG)
+    assert others.refusals(["nothing of that"], TAG) == others.refused
     assert set(held.sifted(PULL).values) == {"npm", "own"}
     assert set(held.values()) == {b"value", b"came with it"}, "whatever it gets, its log is masked"
 
