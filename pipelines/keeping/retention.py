@@ -8,12 +8,14 @@ import msgspec
 from sqlalchemy import select
 
 from pipelines.counters import remove_runs
-from pipelines.model import FINAL_STATES, ContextSource
+from pipelines.database import Database
+from pipelines.model import FINAL_STATES, ContextSource, Project
 from pipelines.runs.rows import run_from_row, select_runs
 from pipelines.schema import runs
 from pipelines.service import Service
 
 _DAY_S: Final = 86400.0
+_AT_ONCE: Final = 200  # runs that a transaction removes
 CONTEXTS_KEPT_S: Final = 7 * _DAY_S
 """How long an uploaded context is kept after its last use, for retries and for uploads of what changed."""
 
@@ -35,25 +37,34 @@ def sweep(service: Service, now: float) -> Swept:
     for project in service.projects.list():
         if not project.keep_runs or not project.keep_days or project.archived_at is not None:
             continue
-        ended = select(runs.c.number).where(runs.c.project == project.name, runs.c.state.in_(FINAL_STATES))
-        with service.database.write() as connection:
-            newest = ended.order_by(runs.c.number.desc()).limit(project.keep_runs)
-            kept = [row.number for row in connection.execute(newest)]
-            if len(kept) < project.keep_runs:
-                continue
-            beyond = (
-                runs.c.project == project.name,
-                runs.c.state.in_(FINAL_STATES),
-                runs.c.number < kept[-1],
-                runs.c.finished_at < now - project.keep_days * _DAY_S,
-            )
-            removed += remove_runs(connection, *beyond)
+        removed += _remove_old(service.database, project, now)
     for swept in (
         service.tokens, service.sessions, service.sign_ins, service.throttle, service.audit, service.naming,
         service.output_tokens,
     ):  # fmt: skip
         swept.sweep()
     return Swept(removed, service.contexts.sweep(CONTEXTS_KEPT_S, _wanted(service)))
+
+
+def _remove_old(database: Database, project: Project, now: float) -> int:
+    """Remove a project's runs that are beyond both limits, the oldest first. Returns how many.
+
+    Some at a time: whoever else writes waits for each transaction, on SQLite to anything, else to the totals.
+    """
+    ended = select(runs.c.number).where(runs.c.project == project.name, runs.c.state.in_(FINAL_STATES))
+    with database.read() as connection:
+        newest = ended.order_by(runs.c.number.desc()).offset(project.keep_runs - 1).limit(1)
+        last_kept = connection.execute(newest).scalar()
+    if last_kept is None:
+        return 0
+    old = ended.where(runs.c.number < last_kept, runs.c.finished_at < now - project.keep_days * _DAY_S)
+    removed = 0
+    while True:
+        with database.write() as connection:
+            numbers = connection.scalars(old.order_by(runs.c.number).limit(_AT_ONCE)).all()
+            removed += remove_runs(connection, runs.c.number.in_(numbers)) if numbers else 0
+        if len(numbers) < _AT_ONCE:
+            return removed
 
 
 def _wanted(service: Service) -> frozenset[str]:

@@ -33,6 +33,7 @@ from pipelines.errors import (
     StaleAttemptError,
     TokenError,
 )
+from pipelines.keeping import retention
 from pipelines.keeping.backup import backup, restore
 from pipelines.keeping.retention import CONTEXTS_KEPT_S, sweep
 from pipelines.logs.reading import decode_line
@@ -355,7 +356,10 @@ def test_templates_that_name_nothing_are_refused(service: Service, template: str
         service.projects.put(Project("app", tag_template=template))
 
 
-def test_runs_beyond_both_limits_are_removed(service: Service, tmp_path: Path) -> None:
+def test_runs_beyond_both_limits_are_removed_some_at_a_time(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_AT_ONCE", 1)
     service.projects.put(Project("p", keep_runs=2, keep_days=10))
     numbers = [ended_run(service, "p") for _ in range(5)]
     others = [ended_run(service) for _ in range(3)]
