@@ -127,7 +127,7 @@ class Heart:
         try:
             swept = sweep(self._service, time.time())
             _log.info("retention: %d runs and %d contexts removed", swept.runs, swept.contexts)
-        except ShiplapError as error:  # the database is away, say; an hour later it is done
+        except (ShiplapError, OSError) as error:  # the database is away, say; an hour later it is done
             _log.warning("old runs are kept longer: %s", error)
         try:
             with Store.open(self._service.settings.root) as store:
