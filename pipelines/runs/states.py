@@ -45,9 +45,10 @@ def follow_job(connection: Connection, run: int, now: float) -> Run:
     found = run_from_row(connection.execute(select_runs().where(runs.c.number == run)).one())
     if found.is_final:
         forget_secrets_of_run(connection, run)
-        note_end(connection, found)
     if moved is None:
         note_state(connection, found, now)
     else:
         note_pipeline(connection, found, moved, now)
+    if found.is_final:  # last, for whoever ends another run waits from here on
+        note_end(connection, found)
     return found
