@@ -45,4 +45,4 @@ def find_runs(
         columns = select(runs.c.number, runs.c.project, runs.c.state, runs.c.trigger)
         rows = {row.number: row for row in connection.execute(columns.where(*its, runs.c.number.in_(numbers)))}
     found = [rows[each] for each in dict.fromkeys(numbers) if each in rows]
-    return [FoundRun(row.number, row.project, row.state, _triggers.decode(row.trigger)) for row in found]
+    return [FoundRun(row.number, row.project, row.state, _triggers.decode(row.trigger)) for row in found[:limit]]
