@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from markupsafe import Markup
 
 from web.pages import words
 
@@ -95,3 +96,9 @@ def test_errors_are_split_into_sentences_and_excerpts() -> None:
         words.Passage(False, "one\ntwo"), words.Passage(True, " 7 | RUN x\n   | ^"), words.Passage(False, "three"),
     ]  # fmt: skip
     assert words.as_json({"ä": [1]}) == '{"ä": [1]}'
+
+
+def test_title_of_a_stranger_turns_no_words_beside_it_and_stays_escaped() -> None:
+    title = words.unturned(Markup.escape("\u2067<b>\u202e&amp;\u2069 שלום"))
+    assert f"{Markup()}{title} · shop" == "&lt;b&gt;&amp;amp; שלום · shop"
+    assert isinstance(title, Markup)

@@ -17,6 +17,7 @@ _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
 _LONGEST: Final = 1000
+_TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Passage(NamedTuple):
@@ -155,10 +156,18 @@ def weblink(url: str) -> str:
     return url if url.startswith(("https://", "http://")) else ""
 
 
+def unturned(text: str) -> str:
+    """A text of strangers without marks of direction: beside it in a title, which takes no ``<bdi>``, stand our words.
+
+    What is escaped for HTML stays so.
+    """
+    return type(text)(_TURNING.sub("", text))
+
+
 FILTERS: Final = {
     word.__name__: word
     for word in (
         about, ago, as_json, axis, browser, cut_off, duration, epoch, iso, passages, percent, plain, plural, short,
-        size, thousands, weblink,
+        size, thousands, unturned, weblink,
     )
 }  # fmt: skip
