@@ -7,7 +7,6 @@ import { copyLink } from "./log/taking.js";
 import { patch } from "./patch.js";
 import "./notify.js";
 
-const REST_MS = 15_000; // how often a hidden tab asks how the run is
 const PHONE = matchMedia("(max-width: 760px)");
 const $ = (what) => document.querySelector(what);
 const say = (text) => { $("#said").textContent = text; };
@@ -272,9 +271,6 @@ addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   for (const open of document.querySelectorAll("details.pop[open], details.log-menu[open]")) if (!open.contains(event.target)) open.open = false;
 });
-
-// A hidden tab asks now and then, so that its title stays true.
-setInterval(() => { if (document.hidden && $("#head").hasAttribute("hx-get")) globalThis.htmx?.trigger("#head", "poll"); }, REST_MS);
 
 openLog();
 settle();

@@ -440,8 +440,8 @@ def test_what_somebody_did_is_told_for_some_seconds_and_stays_under_the_pointer(
 
 def test_who_asked_for_it_is_notified_when_a_run_ends_while_its_tab_is_hidden(page: Page, site: Site) -> None:
     page.add_init_script(
-        """const again = setInterval;
-           globalThis.setInterval = (act, ms, ...more) => again(act, ms === 15000 ? 50 : ms, ...more);
+        """const now = performance.now.bind(performance);
+           performance.now = () => now() * 1000;  // a hidden tab asks every 15 seconds
            globalThis.notified = [];
            globalThis.Notification = class extends EventTarget {
              static permission = "default";
