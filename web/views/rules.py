@@ -12,12 +12,14 @@ from registry.server.settings import EDITABLE, Policy, Retention, is_set
 from web.backing import registry
 from web.calls import Call
 from web.endpoints import Api
+from web.errors import ForbiddenError
 from web.imagerules import check_chosen, may_choose, save
 from web.views.images import Repository, translated
 
 api: Final = Api("images")
 
 Origin: TypeAlias = Literal["file", "chosen", "default"]
+_LEAVE_OUT: Final = "leave it out, or send the same"
 _NONE: Final = {404: "There is no such repository, or this web process has no registry"}
 _Pattern: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
@@ -82,7 +84,7 @@ def show_rules(call: Call, repository: Repository) -> RulesView:
 def put_rules(call: Call, repository: Repository, body: RuleSet) -> RulesView:
     """Choose the rules of a repository: all of those that the service's file leaves open.
 
-    The quota also stays as it is, unless an administrator of the service sends it.
+    The quota is an administrator's of the service to choose. What others send without it leaves it as it is.
     """
     check_chosen(repository)
     fixed, before = registry().settings.fixed(repository), registry().rules.of(repository) or Policy(repository)
@@ -91,9 +93,11 @@ def put_rules(call: Call, repository: Repository, body: RuleSet) -> RulesView:
         if is_set(fixed, name):
             if getattr(wanted, name) not in (None, (), getattr(fixed, name)):
                 told = f"registry.toml says {name} for {fixed.pattern}, and it counts"
-                raise ConflictError(told, hint="leave it out, or send the same")
+                raise ConflictError(told, hint=_LEAVE_OUT)
             wanted = replace(wanted, **{name: getattr(before, name)})
         elif not may_choose(call.rights, name, repository):
+            if getattr(wanted, name) not in (None, (), getattr(before, name)):
+                raise ForbiddenError(f"{name} is an administrator's to choose", hint=_LEAVE_OUT)
             wanted = replace(wanted, **{name: getattr(before, name)})
     with translated(repository):
         save(repository, wanted, call.actor)

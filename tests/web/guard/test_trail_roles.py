@@ -175,14 +175,16 @@ def test_rules_are_the_same_by_the_api(door: Door, registry: Registry, service: 
 
     assert put(reader, {})[0] == 403
     assert put(keeper, {}, path.replace("web/app", "other/app"))[0] == 404
-    chosen = {"immutable_tags": ["v*"], "retention": {"keep_last": 3}, "quota_bytes": 5}
-    status, found = put(keeper, chosen)
+    tags = {"immutable_tags": ["v*"], "retention": {"keep_last": 3}}
+    chosen = {**tags, "quota_bytes": 5}
+    assert put(keeper, chosen)[0] == 403, "the quota is an administrator's"
+    status, found = put(keeper, tags)
     assert (status, found["rules"]["immutable_tags"], found["rules"]["quota_bytes"]) == (200, ["v*"], None)
     assert found["origins"] == {
         "quota_bytes": "default", "immutable_tags": "chosen", "untagged_days": "default", "retention": "chosen",
     }  # fmt: skip
     assert put(admin, chosen)[1]["rules"]["quota_bytes"] == 5
-    kept = put(keeper, {})[1]["rules"]
+    kept = put(keeper, {"quota_bytes": 5})[1]["rules"]
     assert (kept["quota_bytes"], kept["immutable_tags"], kept["retention"]) == (5, [], None)
     assert reader.get(path).json == keeper.get(path).json
     wrong: list[object] = [{"retention": {}}, {"immutable_tags": ["a b"]}, {"quota_bytes": -1}, {"untagged_days": 1e9}]
