@@ -63,7 +63,7 @@ def as_texts(policy: Policy | None) -> dict[str, str]:
 
 
 def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.12g}"
 
 
 def _size(size_bytes: int) -> str:

@@ -183,7 +183,8 @@ def test_rules_are_the_same_by_the_api(door: Door, registry: Registry, service: 
     assert found["origins"] == {
         "quota_bytes": "default", "immutable_tags": "chosen", "untagged_days": "default", "retention": "chosen",
     }  # fmt: skip
-    assert put(admin, chosen)[1]["rules"]["quota_bytes"] == 5
+    assert put(admin, {**chosen, "untagged_days": 12345.678})[1]["rules"]["quota_bytes"] == 5
+    assert 'value="12345.678"' in admin.get("/images/web/app/-/-/rules").text, "whoever saves the form changes nothing"
     kept = put(keeper, {"quota_bytes": 5})[1]["rules"]
     assert (kept["quota_bytes"], kept["immutable_tags"], kept["retention"]) == (5, [], None)
     assert reader.get(path).json == keeper.get(path).json
