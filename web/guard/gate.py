@@ -16,7 +16,7 @@ from web.errors import ForbiddenError
 from web.guard import cookies
 from web.guard.csrf import check_csrf, csrf_token
 from web.guard.notes import note_action
-from web.guard.rights import Target, check, may
+from web.guard.rights import Target, check, may, may_run
 
 if TYPE_CHECKING:
     from pipelines.service import Service
@@ -84,7 +84,7 @@ def current_user() -> User | None:
 def install(app: Flask, service: Service, pages: Collection[str]) -> None:
     """Guard the blueprints named ``pages``, and give templates ``csrf_token()``."""
     app.jinja_env.globals["csrf_token"] = csrf_token
-    app.jinja_env.globals["may"] = may
+    app.jinja_env.globals.update(may=may, may_run=may_run)
 
     @app.before_request
     def guard() -> Response | None:

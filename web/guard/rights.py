@@ -15,6 +15,7 @@ from flask import g, request
 from pipelines.accounts.roles import Level, Rights
 from pipelines.model import Project, WorkerInfo
 from pipelines.owning.ownership import owner_of
+from web.backing import service as the_service
 from web.errors import ForbiddenError, NotFoundError
 
 if TYPE_CHECKING:
@@ -122,6 +123,15 @@ def may(level: Level, project: str = "") -> bool:
     """For templates: whether the request's sender may do this, in a project or, without one, in all."""
     rights: Rights = g.get(_RIGHTS) or Rights()
     return rights.may(project, level) if project else rights.may_everywhere(level)
+
+
+def may_run(project: str) -> bool:
+    """For templates: whether the request's sender may have the project run something. No archived project does."""
+    if not may("build", project):
+        return False
+    if "archived" not in g:
+        g.archived = the_service().roles.archived_names()
+    return project not in g.archived
 
 
 def _project(service: Service, target: Target) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from pipelines.model import Project
+from pipelines.model import GitSource, Project, RunRequest
 from pipelines.service import Service
 from tests.web.guard.signing import csrf, sign_in
 from web.app import create_app
@@ -23,6 +23,9 @@ def test_whoever_maintains_it_archives_it_and_takes_it_back(service: Service) ->
     assert (refused.status_code, "right to maintain in project shop" in refused.text) == (403, True)
     assert builder.post("/projects/shop/archive", data={"_csrf": csrf(builder)}).status_code == 403
 
+    run = service.runs.submit(RunRequest(GitSource("https://git.example/a.git"), "shop"))
+    service.runs.cancel(run.number, by="alice")
+    assert f'action="/runs/{run.number}/retry"' in admin.get(f"/runs/{run.number}").text
     assert "Archive shop" in admin.get("/projects/shop/settings/danger").text
     done = admin.post("/projects/shop/archive", data={"_csrf": csrf(admin)})
     assert (done.status_code, done.headers["Location"]) == (303, "/projects/shop")
@@ -30,6 +33,8 @@ def test_whoever_maintains_it_archives_it_and_takes_it_back(service: Service) ->
     assert "It takes no pushes, no images and no runs" in page
     assert "Unarchive shop" in page
     assert "Unarchive shop" not in builder.get("/projects/shop").text
+    shown = admin.get(f"/runs/{run.number}").text
+    assert ("/retry" in shown, "the project is archived" in shown) == (False, True), "no buttons that would be refused"
     listed, archived = admin.get("/projects").text, admin.get("/projects?show=archived").text
     assert ('href="/projects/shop"' in listed, 'href="/projects/web"' in listed) == (False, True)
     assert ('href="/projects/shop"' in archived, 'href="/projects/web"' in archived) == (True, False)
