@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ci.conditions import Event
 from ci.errors import PipelineFileError
+from ci.graph import jobs_before
 from ci.handover import nodes_of
 from ci.language.shapes import Text
 from ci.missingsecrets import missing_secrets
@@ -191,9 +192,15 @@ def _planned(
             secrets=tuple(sorted({name for each in found.jobs for name in each.job.secret_names})),
             secret_jobs=tuple(str(each.name) for each in found.jobs if each.job.may_output_secrets),
         )
+        nodes = nodes_of(found.jobs, group.group)
+        before = jobs_before(nodes)
+
+        def lacking(gate: str) -> tuple[str, ...]:
+            return tuple(missing([each for each in found.jobs if gate in before[each.name]]))
+
         work = tuple(
-            PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes))
-            for node, planned in zip(nodes_of(found.jobs, group.group), found.jobs, strict=True)
+            PlannedWork(node, planned.to_data(), _labels(planned, labels), gate=_terms(planned, changes, lacking))
+            for node, planned in zip(nodes, found.jobs, strict=True)
         )
     except PipelineFileError as error:
         return PlannedRun(name, about, error=error.render(), summary=error.message)
@@ -207,14 +214,22 @@ def _planned(
     return PlannedRun(name, whole, work, warnings=tuple(missing(found.jobs)))
 
 
-def _terms(planned: PlannedJob, changes: Callable[[str], Changes | None]) -> GateTerms | None:
-    """What a gate asks; None: the job is none. A text that names exports of other jobs is whole only when it asks."""
+def _terms(
+    planned: PlannedJob, changes: Callable[[str], Changes | None], lacking: Callable[[str], tuple[str, ...]]
+) -> GateTerms | None:
+    """What a gate asks; None: the job is none. A text that names exports of other jobs is whole only when it asks.
+
+    changes, lacking: what changed before a gate, and which secrets jobs after it will not get, by its job.
+    """
     gate = planned.job.approve
     if gate is None:
         return None
     asked, by = gate.message, tuple(map(str, gate.by))
     is_open = isinstance(asked, Text) and asked.is_template
-    return GateTerms(str(asked).strip(), is_open, by, gate.not_author, gate.timeout_s, changes(planned.name))
+    return GateTerms(
+        str(asked).strip(), is_open, by, gate.not_author, gate.timeout_s, changes(planned.name),
+        missing=lacking(planned.name),
+    )  # fmt: skip
 
 
 def _changes(work: Work, commit: FetchedCommit, pipeline: str) -> Callable[[str], Changes | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -73,11 +73,17 @@ class OpenedRun(NamedTuple):
 
 @contextlib.contextmanager
 def opened_run(
-    root: str | None, insecure: Sequence[str], about: About, jobs: Sequence[str], *, reuse: bool = True
+    root: str | None,
+    insecure: Sequence[str],
+    about: About,
+    jobs: Sequence[str],
+    warn: Callable[[str], None],
+    *,
+    reuse: bool = True,
 ) -> Iterator[OpenedRun]:
     """Within: everything is open. Raises NothingIsRunError, and ShiplapErrors and OSErrors for what the machine did.
 
-    root: the value of ``--root``. jobs: names; empty: all.
+    root: the value of ``--root``. jobs: names; empty: all. warn: takes a line for its user.
     """
     requests, received = EndRequests(), Received()
     with contextlib.ExitStack() as stack:
@@ -89,7 +95,7 @@ def opened_run(
             pipeline = read_pipeline(
                 repository.top, about.path, about.pipeline, parts_here(repository.top, root, secrets)
             )
-            _warn_of_unnamed(secrets, pipeline.pipeline)
+            _warn_of_unnamed(secrets, pipeline.pipeline, warn)
             settings = Settings.from_environ(root=root)
             launcher = stack.enter_context(
                 Launcher(store.tmp, denied_networks=settings.denied_networks, uplink=settings.uplink)
@@ -109,7 +115,7 @@ def opened_run(
             raise NothingIsRunError(WRONG) from error
         file = pipeline.problems.source.filename
         for missing in missing_secrets(planned.jobs, file, secrets, {}, "shiplap ci run --secret NAME=FILE"):
-            say(f"warning: {one_line(missing)}")
+            warn(one_line(missing))
         given = Given(
             facts={**planned.params, **tree.event.facts},
             source=tree.layers,
@@ -124,12 +130,17 @@ def opened_run(
         yield OpenedRun(store, launcher, pipeline.pipeline, planned, given, tools.of, requests, received)
 
 
-def _warn_of_unnamed(secrets: Iterable[str], pipeline: Pipeline) -> None:
+def warn_in_words(message: str) -> None:
+    """Print a warning."""
+    say(f"warning: {message}")
+
+
+def _warn_of_unnamed(secrets: Iterable[str], pipeline: Pipeline, warn: Callable[[str], None]) -> None:
     """Of secrets that no job of the file would get: a slip of the pen, most likely."""
     named = {name for job in pipeline.jobs.values() for name in job.secret_names}
     for name in secrets:
         if name not in named:
-            say(f"warning: no job names the secret {one_line(name)}{aside(suggestion(name, named))}")
+            warn(f"no job names the secret {one_line(name)}{aside(suggestion(name, named))}")
 
 
 class _Tools:

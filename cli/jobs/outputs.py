@@ -6,12 +6,10 @@ import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ci.downloads import archived
 from ci.local.watching import RunEnd
-from cli.guarding import say
-from cli.progress.text import one_line, size_text
 from cli.unpacking import place_of, unpacking
 from images.store import Store
 
@@ -19,14 +17,24 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def write_outputs(store: Store, end: RunEnd, place: Path) -> None:
-    """Write each to ``place/JOB/NAME``. Raises CommandError, OSErrors, TarErrors and what the store raises."""
+class WrittenOutput(NamedTuple):
+    """An output of a job, and where it is now. size: in bytes, of all files."""
+
+    job: str
+    name: str
+    path: Path
+    files: int
+    size: int
+
+
+def write_outputs(store: Store, end: RunEnd, place: Path) -> Iterator[WrittenOutput]:
+    """Write each to ``place/JOB/NAME``, one for each step. Raises CommandError, OSErrors, TarErrors and the store's."""
     for name, job in end.jobs.items():
         for output in () if job.outcome is None else job.outcome.published:
             into = place_of(place, name, output.name)
             with store.layers.open(output.layer) as layer, unpacking(into) as unpack:
                 unpack(io.BufferedReader(_Pieces(archived(layer, "tar", time.time()))))
-            say(f"{one_line(str(into))}: {output.count} files, {size_text(output.size)}")
+            yield WrittenOutput(name, output.name, into, output.count, output.size)
 
 
 class _Pieces(io.RawIOBase):

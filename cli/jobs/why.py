@@ -14,7 +14,7 @@ from ci.local.selecting import named
 from cli.errors import describe
 from cli.guarding import say
 from cli.jobs.asked import About
-from cli.jobs.opened import WRONG, NothingIsRunError, opened_run
+from cli.jobs.opened import WRONG, NothingIsRunError, opened_run, warn_in_words
 from cli.jobs.words import ALWAYS, whose_result
 from cli.progress.text import harmless
 from core.cancellation import asking
@@ -26,7 +26,7 @@ def why_here(root: str | None, insecure: Sequence[str], about: About, job: str) 
     job: the name of a job, or of all of a matrix or a part.
     """
     try:
-        with opened_run(root, insecure, about, [job]) as opened, asking(opened.requests.check):
+        with opened_run(root, insecure, about, [job], warn_in_words) as opened, asking(opened.requests.check):
             answers = ask(opened.plan.jobs, opened.given, opened.tools, look)
             asked = set(named(opened.plan, job))
     except NothingIsRunError as error:

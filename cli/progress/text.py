@@ -159,6 +159,11 @@ def cut(text: str, width: int) -> str:
     return "".join(kept) + "…" if width > 0 else ""
 
 
+def files_text(count: int) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
 def size_text(size_bytes: float) -> str:
     """Bytes as docker prints them: decimal units, about three digits: ``1.23MB``."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -75,6 +75,7 @@ class GateTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     by, not_author, timeout_s: as of ``ci.model.Gate``.
     changes: None: no run was approved here before.
     summaries: of jobs before it, once its turn has come.
+    missing: secrets that jobs after it will not get, as it was when this run was planned; a sentence for each.
     """
 
     message: str
@@ -84,6 +85,7 @@ class GateTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: float = Gate("").timeout_s
     changes: Changes | None = None
     summaries: tuple[SummaryTold, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 terms_of: Final = msgspec.json.Decoder(GateTerms)
@@ -121,7 +123,8 @@ def open_gates(
         connection.execute(update(gates).where(gates.c.job == row.job).values(values))
         until = datetime.fromtimestamp(due_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         how = f"shiplap runs approve {row.run} {shlex.quote(row.name)}, or runs refuse, or the run's page"
-        told = [*terms.message.splitlines(), f"waits for an answer until {until}: {how}"]
+        missing = [f"warning: when the run was planned, {each}" for each in terms.missing]
+        told = [*terms.message.splitlines(), *missing, f"waits for an answer until {until}: {how}"]
         _log(connection, row.job, "output", told, now)
 
 

@@ -63,6 +63,7 @@ class GateView(msgspec.Struct, frozen=True):
     taken_from: the run in which it was approved; 0: in this one.
     changes: since the run that was approved last; null: none was.
     summaries: of jobs before it.
+    missing: secrets that jobs after it lacked when the run was planned; a sentence for each.
     """
 
     message: str
@@ -78,6 +79,7 @@ class GateView(msgspec.Struct, frozen=True):
     taken_from: int
     changes: Changes | None
     summaries: tuple[SummaryTold, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 class OpenGate(NamedTuple):
@@ -110,7 +112,7 @@ class Gates:
         return GateView(
             terms.message, terms.by, terms.not_author, author_of(_triggers.decode(row.trigger)), row.opened_at,
             row.due_at, row.decision, row.decided_by, row.decided_at, row.comment, row.taken_from, changes,
-            terms.summaries,
+            terms.summaries, terms.missing,
         )  # fmt: skip
 
     def open(self, *, projects: Collection[str] | None = None, limit: int = 100) -> list[OpenGate]:

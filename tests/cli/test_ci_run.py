@@ -300,16 +300,23 @@ def test_one_of_several_pipelines_is_named(repository: Repository) -> None:
     assert repository.states("-f", ".shiplap/a.yml") == {"one": "succeeded"}
 
 
-def test_outputs_go_to_jobs_after_it_and_nothing_else_does(repository: Repository) -> None:
+def test_outputs_go_to_jobs_after_it_and_nothing_else_does(repository: Repository, tmp_path: Path) -> None:
     repository.commit(
         """
 jobs:
-  make: {image: "busybox:1.37", outputs: [out], run: "mkdir out; echo made > out/it; echo thrown > away"}
+  make: {image: "busybox:1.37", outputs: [{path: out, name: made}], run: "mkdir out; echo made > out/it; echo thrown > away"}
   take: {needs: make, image: "busybox:1.37", run: "cat out/it; test ! -e away"}
   apart: {image: "busybox:1.37", run: "test ! -e out"}
 """
     )
-    end = repository.end()
+    (tmp_path / "key").write_text("of-nobodys-job")
+    words = ("--outputs", str(tmp_path / "left"), "--secret", f"NOBODY={tmp_path}/key", "--progress", "json")
+    warned, *_, written, end = map(json.loads, repository.run(*words).stderr.splitlines())
+    assert warned == {"event": "warning", "message": "no job names the secret NOBODY"}
+    place = tmp_path / "left" / "make" / "made"
+    where = {"event": "output-written", "job": "make", "name": "made", "path": str(place)}
+    assert written == {**where, "files": 1, "size": len("made\n")}
+    assert (place / "out" / "it").read_text() == "made\n"
     assert {name: job["state"] for name, job in end["jobs"].items()} == dict.fromkeys(
         ("make", "take", "apart"), "succeeded"
     )

@@ -18,6 +18,7 @@ from tests.web.guard.signing import csrf, sign_in
 from tests.web.test_jobs_api import COMMIT, claimed, nothing
 
 GATE = 2
+MISSING = "deploy needs the secret <KEY>, which this run has not"
 CHANGES = Changes(3, "c" * 40, (CommitTold("d" * 40, "Eva <b>", "Round <i>up</i>"),), 7, 5)
 
 
@@ -35,7 +36,7 @@ def asking(service: Service, terms: GateTerms) -> int:
 
 @pytest.fixture
 def run(service: Service) -> int:
-    return asking(service, GateTerms("Ship <b>it</b>?", changes=CHANGES))
+    return asking(service, GateTerms("Ship <b>it</b>?", changes=CHANGES, missing=(MISSING,)))
 
 
 def gate(api: Api, run: int, **more: Any) -> Any:
@@ -46,6 +47,7 @@ def test_gate_is_shown_answered_once_and_noted(api: Api, service: Service, run: 
     shown = gate(api, run)
     assert (shown["message"], shown["decision"], shown["author"]) == ("Ship <b>it</b>?", "", "ada")
     assert shown["changes"]["commits"] == [{"id": "d" * 40, "author": "Eva <b>", "title": "Round <i>up</i>"}]
+    assert shown["missing"] == [MISSING]
     (job,) = [job for job in api("GET", f"/runs/{run}/jobs")["jobs"] if job["is_gate"]]
     assert (job["state"], job["reason"]) == ("blocked", "waits for an answer: Ship <b>it</b>?")
     assert api("GET", f"/runs/{run}")["state"] == "blocked"
@@ -88,6 +90,7 @@ def test_page_shows_the_question_and_what_changed_and_the_buttons_answer(
     assert "Ship &lt;b&gt;it&lt;/b&gt;?" in shown
     assert "Round &lt;i&gt;up&lt;/i&gt;" in shown
     assert "7 commits, 5 files" in shown
+    assert "deploy needs the secret &lt;KEY&gt;, which this run has not" in shown
     assert "Approve and go on with deploy" in shown
     assert "go-live waits for an answer: Ship" in shown
     form = {"_csrf": csrf(client), "comment": "on Monday"}
@@ -95,6 +98,7 @@ def test_page_shows_the_question_and_what_changed_and_the_buttons_answer(
     assert answer.status_code == 303
     shown = page(client, run)
     assert "refused by root: on Monday" in shown
+    assert "deploy needs the secret" not in shown
     assert "Refuse…" not in shown
     assert [(entry.actor, entry.action) for entry in service.audit.list()] == [("root", "refuse gate")]
 

@@ -31,6 +31,7 @@ jobs:
       - echo VERSION=7 >> $SHIPLAP_EXPORTS
   go-live: {needs: make, approve: "Ship ${make.VERSION} of ${SHIPLAP_BRANCH}?"}
   deploy: {needs: go-live, image: base, run: "cat out/copy; test ! -e broken"}
+  tell: {needs: go-live, after: failure, image: base, secrets: [KEY], run: "true"}
 """
 
 
@@ -71,6 +72,10 @@ def test_run_waits_a_week_while_others_fill_and_prune_the_disk_and_goes_on(
     view = service.gates.view(number, place)
     assert view is not None
     assert view.message == "Ship 7 of main?"
+    bring = "shiplap secret set --project app KEY FILE"
+    (missing,) = view.missing
+    assert missing.endswith(f": tell needs the secret KEY, which this run has not (`{bring}` brings it)")
+    assert f"warning: when the run was planned, {missing}" in log(service, number, "go-live")
     monkeypatch.setattr(service.gates, "_clock", lambda: began + 7 * DAY_S - 60)
     service.gates.answer(number, place, ANA, is_yes=True)
     workers.start("--concurrency", "1")
@@ -115,7 +120,7 @@ def test_retry_of_what_failed_takes_an_approval_over_and_of_other_content_asks_a
     assert finished(service, number).state == "failed"
     again = finished(service, service.runs.retry(number, failed=True).number)
     assert states(service, again.number) == {
-        PLANNING: "succeeded", "make": "reused", "go-live": "reused", "deploy": "failed",
+        PLANNING: "succeeded", "make": "reused", "go-live": "reused", "deploy": "failed", "tell": "skipped",
     }  # fmt: skip
     assert service.jobs.get(again.number, "go-live").reason == f"approved by ana in run {number}"
     with Store.open(settings.root) as store:

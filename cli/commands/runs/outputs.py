@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cli.options import json_option
-from cli.progress.text import harmless, size_text
+from cli.progress.text import files_text, harmless, size_text
 from cli.remote.choice import host_option
 from cli.remote.http import Client
 from cli.remote.outputs import named, outputs_of, save
@@ -49,7 +49,7 @@ def command(root: str | None, *, run: int, job: str | None, name: str | None, pl
         for output in found:
             into = place if len(found) == 1 else place_of(place, output["job"], output["name"])
             save(client, run, output, into)
-            click.echo(harmless(f"{into}: {output['files']} files, {size_text(output['size'])}", colours=False))
+            click.echo(harmless(f"{into}: {files_text(output['files'])}, {size_text(output['size'])}", colours=False))
     return 0
 
 
