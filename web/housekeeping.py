@@ -17,8 +17,9 @@ from core.errors import ShiplapError
 from pipelines.keeping.diskuse import DiskSample, note_sample
 from pipelines.keeping.outputs import collect_outputs
 from pipelines.keeping.retention import sweep
+from pipelines.owning.ownership import is_cache, owner_of
 from pipelines.runs.keptoutputs import taken_by_project
-from registry.server.collect import collect
+from registry.server.collect import CollectReport, collect
 from registry.server.survey import list_repositories
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ def measured(service: Service, registry: Registry) -> DiskSample:
         time.time(), disk.used, disk.free, sum(repository.size_bytes for repository in repositories),
         sum(outputs.values()),
     )  # fmt: skip
+
+
+def collect_images(service: Service, registry: Registry) -> CollectReport:
+    """Collect the registry's garbage. Images of archived projects stay, whatever the rules say of their age.
+
+    Raises StorageFullError, DatabaseUnreachableError.
+    """
+    archived = service.roles.archived_names()
+    names = service.roles.project_names() if archived else frozenset()
+
+    def stays(repository: str) -> bool:
+        return not is_cache(repository) and owner_of(repository, names.__contains__) in archived
+
+    return collect(registry, stays=stays)
 
 
 class Housekeeper(threading.Thread):
@@ -70,7 +85,7 @@ class Housekeeper(threading.Thread):
         """Tidy up once, now. Raises StorageFullError, DatabaseUnreachableError."""
         swept = sweep(self._service, time.time())
         outputs = collect_outputs(self._service.database, self._registry, time.time())
-        freed = collect(self._registry).freed_bytes
+        freed = collect_images(self._service, self._registry).freed_bytes
         _log.info(
             "housekeeping: %d runs, %d contexts, %d outputs, %d bytes of images",
             swept.runs, swept.contexts, outputs, freed,

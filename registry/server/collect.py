@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
@@ -35,14 +35,22 @@ class CollectReport:
     freed_bytes: int = 0
 
 
-def collect(registry: Registry, *, grace_s: float | None = None) -> CollectReport:
-    """Collect once. grace_s: instead of the settings'; 0 only when nobody is pushing. Raises StoreErrors."""
+def collect(
+    registry: Registry, *, grace_s: float | None = None, stays: Callable[[str], bool] = lambda _: False
+) -> CollectReport:
+    """Collect once.
+
+    grace_s: instead of the settings'; 0 only when nobody is pushing.
+    stays: whether all tags and manifests of a repository stay, whatever its rules say.
+
+    Raises StoreErrors.
+    """
     settings, now = registry.settings, registry.clock()
     grace = settings.grace_s if grace_s is None else grace_s
     lines: list[str] = []
     tags = manifests = blobs = 0
     for repository_id, name in registry.rows.all("SELECT id, name FROM registry_repositories ORDER BY name"):
-        policy = settings.policy(name)
+        policy = Policy(name) if stays(name) else settings.policy(name)
         with registry.rows.transaction() as connection:  # one per repository: pushes wait no longer than that takes
             gone = _apply_retention(connection, repository_id, policy, now, now - grace)
             dead = _dead_manifests(connection, repository_id, policy, now - grace, now, freed={d for _, d in gone})

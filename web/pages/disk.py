@@ -9,10 +9,10 @@ from flask import Blueprint, Response, redirect, request
 
 from pipelines.errors import InvalidRequestError
 from pipelines.runs.keptoutputs import taken_by_project
-from registry.server.collect import collect
 from registry.server.survey import list_repositories
 from web.backing import registry, service
 from web.guard import require
+from web.housekeeping import collect_images
 from web.pages import words
 from web.pages.frame import page
 
@@ -71,7 +71,7 @@ def trim_cache() -> Response:
 @require("admin")
 def collect_registry() -> Response:
     """Remove content that no tag reaches any more, as the registry's settings say."""
-    return _back(collect(registry()).freed_bytes)
+    return _back(collect_images(service(), registry()).freed_bytes)
 
 
 def _cache() -> dict[str, Any]:

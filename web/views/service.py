@@ -8,7 +8,6 @@ import msgspec
 
 from core.effective import EffectiveGroup, Origin
 from pipelines.changes import compared
-from registry.server.collect import collect
 from registry.server.registry import Registry
 from registry.server.settings import Policy
 from registry.server.survey import list_repositories
@@ -18,6 +17,7 @@ from web.calls import Call
 from web.endpoints import Api
 from web.errors import ForbiddenError, NotFoundError
 from web.guard import note
+from web.housekeeping import collect_images
 from web.serviceview import Backups, Disk, Version
 
 api: Final = Api("service")
@@ -164,7 +164,7 @@ def show_registry(call: Call) -> RegistryView:
 @api.endpoint("POST", "/registry/collect", scope="admin", errors=_NO_REGISTRY)
 def collect_garbage(call: Call) -> Collected:
     """Remove what no tag reaches any more, and what retention gives up, as happens each hour by itself."""
-    done = collect(registry())
+    done = collect_images(call.service, registry())
     freed = f"{done.tags} tags, {done.manifests} manifests, {done.freed_bytes} bytes"
     note(call.service, "collect garbage", "registry", freed, actor=call.actor)
     return Collected(done.tags, done.manifests, done.blobs, done.uploads, done.freed_bytes)
