@@ -114,7 +114,8 @@ def opened_run(
             say(describe(error))
             raise NothingIsRunError(WRONG) from error
         file = pipeline.problems.source.filename
-        for missing in missing_secrets(planned.jobs, file, secrets, {}, "shiplap ci run --secret NAME=FILE"):
+        brings = "shiplap ci run --secret NAME=FILE"
+        for missing in missing_secrets(planned.jobs, file, secrets, {}, bring=brings, change=""):
             warn(one_line(missing))
         given = Given(
             facts={**planned.params, **tree.event.facts},

@@ -304,7 +304,8 @@ def test_outputs_go_to_jobs_after_it_and_nothing_else_does(repository: Repositor
     repository.commit(
         """
 jobs:
-  make: {image: "busybox:1.37", outputs: [{path: out, name: made}], run: "mkdir out; echo made > out/it; echo thrown > away"}
+  make:
+   {image: "busybox:1.37", outputs: [{path: out, name: made}], run: "mkdir out; echo made > out/it; echo thrown > away"}
   take: {needs: make, image: "busybox:1.37", run: "cat out/it; test ! -e away"}
   apart: {image: "busybox:1.37", run: "test ! -e out"}
 """
