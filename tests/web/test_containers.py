@@ -305,3 +305,14 @@ def test_what_a_client_took_fast_is_no_right_to_stand_still() -> None:
         with downloads.place(), pytest.raises(ConnectionResetError):
             next(taken)
         assert far.recv(1) == b"", "the engine has an end of it, too"
+
+
+def test_a_log_that_was_cut_while_the_engine_was_waited_for_has_no_end() -> None:
+    ours, far = socket.socketpair()
+
+    def cut() -> Iterator[bytes]:
+        yield b"a piece"
+        download.cut()  # and the engine's connection ends as after the last piece
+
+    with ours, far, Downloads(1).place() as download, pytest.raises(ConnectionResetError):
+        list(download.pieces(Stream(ours, {}, b""), cut()))

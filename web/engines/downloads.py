@@ -52,6 +52,7 @@ class Download:
             self._given_at = None  # first: others may look meanwhile, and must not count this wait twice
             self._left_s = left_s
             self._check()
+        self._check()  # the end may be the cut's
 
     def left_s(self) -> float:
         """How long it may still keep others waiting; below 0 it may be cut for them."""
