@@ -227,7 +227,12 @@ class Lifecycle:
 
         Raises NetworkNotFoundError, ConflictError.
         """
-        row, state = self._found(ref)
+        identity = self._records.container(ref).id
+        with locking.networks_of(self._places.container(identity)):
+            self._connect(network, identity, settings)
+
+    def _connect(self, network: str, identity: str, settings: Any) -> None:
+        row, state = self._found(identity)
         known = self._networks.found(network)
         place = self._place_without_interface(row, known) if state.is_up else None
         if place is None:
@@ -260,13 +265,18 @@ class Lifecycle:
         force: also when its keeper does not answer, or refuses. Its interface is taken away then, not its names.
         """
         try:
-            row, state = self._found(ref)
+            row = self._records.container(ref)
         except ContainerNotFoundError as error:
             if not force:
                 raise
             self._networks.found(network)
             raise NotFoundError(f"endpoint {ref} not found") from error
         known = self._networks.found(network)
+        with locking.networks_of(self._places.container(row.id)):
+            self._disconnect(known, row.id, force=force)
+
+    def _disconnect(self, known: NetworkRow, identity: str, *, force: bool) -> None:
+        row, state = self._found(identity)
         place = next((each for each in self._records.endpoints_of(row.id) if each.network == known.id), None)
         # Its place goes last: until then nobody else gets its address, also when this process is killed.
         if place is not None and state.is_up:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from core import ofdlocks
+from core.cancellation import check
+from engine.errors import ConflictError
+
+_TURN_S: Final = 60.0
+_LOOK_EACH_S: Final = 0.01
 
 
 def is_held(directory: str | Path) -> bool:
@@ -34,3 +43,26 @@ def is_of(lock: int, directory: str | Path) -> bool:
         return os.path.samestat(os.fstat(lock), os.stat(f"{directory}/lock"))
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+@contextlib.contextmanager
+def networks_of(directory: str | Path) -> Iterator[None]:
+    """Within the block, nobody else connects a container to a network, or takes it out of one.
+
+    Without its directory it has no keeper, and nobody to take turns with. Raises ConflictError.
+    """
+    try:
+        fd = os.open(f"{directory}/networks.lock", os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        end = time.monotonic() + _TURN_S
+        while not ofdlocks.try_lock(fd):
+            if time.monotonic() > end:
+                raise ConflictError("its networks are being changed", hint="try again in a moment")
+            check()
+            time.sleep(_LOOK_EACH_S)
+        yield
+    finally:
+        os.close(fd)

@@ -4,6 +4,7 @@ ROOT/engine.db                     rows: containers, volumes (records.py)
 ROOT/containers/ID/spec.json       what was asked for; replaced as a whole
                   /state.json      what became of it; only who holds the lock writes it
                   /lock            held by the keeper for life, by a creator and a remover for their moment
+                  /networks.lock   held by who connects it to a network, or takes it out of one
                   /upper/fs, work  what the container changes
                   /etc/            hosts, hostname, resolv.conf
                   /log/N.json      what it wrote

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -380,6 +381,27 @@ def test_connect_that_was_killed_before_there_was_an_interface_is_finished_by_th
     assert "eth1" in devices.read_text()
     with pytest.raises(ConflictError, match="already exists"):
         living.connect("mine", "one")
+    living.remove("one", force=True)
+    living.remove_network("mine")
+
+
+def test_who_connects_at_the_same_time_as_another_takes_nothing_away(living: Engine) -> None:
+    network(living, "mine")
+    create(living, "one", "sleep", "1000", host={"NetworkMode": "bridge"})
+    living.start("one")
+
+    def connect(_: int) -> bool:
+        try:
+            living.connect("mine", "one")
+        except ConflictError:
+            return False
+        return True
+
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(connect, range(4))) == 1
+        assert set(living.inspect("one")["NetworkSettings"]["Networks"]) == {"bridge", "mine"}
+        living.disconnect("mine", "one")
     living.remove("one", force=True)
     living.remove_network("mine")
 
