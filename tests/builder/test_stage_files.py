@@ -50,11 +50,11 @@ def layer_by_the_mount(workshop: Workshop, text: str, monkeypatch: pytest.Monkey
     [
         ("", 2),
         ("RUN true\n", 2),
-        ("RUN cp /other /big\n", 1),
+        ("RUN cp -p /other /big\n", 1),
         ("RUN rm /big && ln /other /big\n", 0),
         ("RUN touch -d @5 /big && chmod 600 /other\n", 0),
         ("COPY --chmod=640 other /big\n", 2),
-        ("RUN mkdir /d && mv /big /d && rm /other && mv /d/big /other && cp /other /big\n", 0),
+        ("RUN mkdir /d && mv /big /d && rm /other && mv /d/big /other && cp -p /other /big\n", 0),
     ],
 )
 def test_content_is_that_of_the_stage_whatever_came_after_its_layer(
