@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Set
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -150,11 +150,15 @@ class _Pull:
             return None
         # A push sends what the manifests name: where that is not to be had any more, this pull says where it is.
         away = lost(self._store, diff_ids)
-        return None if away and not away.isdisjoint(self._named(manifests)) else target
+        return None if away and self._names_any(manifests, away) else target
 
-    def _named(self, manifests: Iterable[Digest]) -> Iterator[Digest]:
-        for digest in manifests:
-            yield from (layer.digest for layer in decode_manifest(self._store.blobs.read_checked(digest)).layers)
+    def _names_any(self, manifests: Iterable[Digest], blobs: Set[Digest]) -> bool:
+        """Whether one of these manifests names one of the blobs as a layer, or cannot be read."""
+        try:
+            found = [decode_manifest(self._store.blobs.read_checked(digest)) for digest in manifests]
+        except ImagesError:
+            return True
+        return any(layer.digest in blobs for manifest in found for layer in manifest.layers)
 
     def _key(self, digest: Digest) -> str:
         return f"{self._reference.name}@{digest} {self._asked or f'host {self._platform}'}"
