@@ -21,7 +21,7 @@ from typing import Final
 from core.errors import StorageFullError
 from core.references import Reference
 from images.database import Database
-from images.records import OF_LAYERS
+from images.records import NAMING_LAYERS, OF_LAYERS
 from images.sessions import Session, reclaim_all, remove_orphan_snapshots
 from images.trees import remove_tree
 
@@ -368,6 +368,10 @@ _UNUSED_MEMOS: Final = (  # what the last build was made of is small, and tells 
     "DELETE FROM memo WHERE used_at < ?1 AND (kind NOT GLOB 'lineage*' OR used_at < ?2)"
 )
 _MEMO_OF: Final = "DELETE FROM memo WHERE kind = ? AND key = ?"
+_MEMOS_OF_NO_LAYER: Final = (
+    "DELETE FROM memo WHERE kind = ?"
+    " AND CAST(substr(data, 1, 71) AS TEXT) NOT IN (SELECT diff_id FROM layers)"  # as long as a diff ID is
+)
 _OLD_GARBAGE_BLOBS: Final = "SELECT digest FROM garbage_blobs JOIN blobs USING (digest) WHERE created_at < ?"
 _UNUSED_SNAPSHOTS: Final = "SELECT path FROM idle_snapshots WHERE created_at < ?"
 _UNUSED_UPPERS: Final = (
@@ -410,7 +414,8 @@ def _remove_index(connection: sqlite3.Connection, digest: str, plan: _Plan, unta
 
 
 def _remove_layers(connection: sqlite3.Connection, diff_ids: Iterable[str], plan: _Plan) -> None:
-    for diff_id in diff_ids:
+    removed = list(diff_ids)
+    for diff_id in removed:
         plan.snapshots += _column(
             connection, "SELECT path FROM snapshots WHERE path IS NOT NULL AND diff_id = ?", diff_id
         )
@@ -418,6 +423,8 @@ def _remove_layers(connection: sqlite3.Connection, diff_ids: Iterable[str], plan
         connection.execute("DELETE FROM compressed WHERE diff_id = ?", (diff_id,))
         connection.execute("DELETE FROM layers WHERE diff_id = ?", (diff_id,))
         connection.executemany(_MEMO_OF, [(kind, diff_id) for kind in OF_LAYERS])
+    if removed:
+        connection.executemany(_MEMOS_OF_NO_LAYER, [(kind,) for kind in NAMING_LAYERS])
 
 
 def _remove_blobs(connection: sqlite3.Connection, digests: Iterable[str], plan: _Plan) -> None:

@@ -16,6 +16,9 @@ from images.sessions import Session
 OF_LAYERS: Final = ("directories-1", "files-1")
 """Kinds of the memo whose keys are diff IDs: they go with their layers. What a layer has in it can be long."""
 
+NAMING_LAYERS: Final = ("copied-layer",)
+"""Kinds of the memo whose data begins with a diff ID: they go with that layer, too."""
+
 _TOUCH_AFTER_S: Final = 3600.0  # times of use are for pruning by age; an hour is exact enough
 _FLUSH_AT: Final = 64
 _ASKED_AT_ONCE: Final = 500  # SQLite takes some thousand parameters

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from core.digests import DiffID
 from core.errors import ShiplapError
+from images.records import NAMING_LAYERS
 from images.tarheaders import BLOCK
 from images.tarwriter import Stretch
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from builder.graph.copyspec import CopySpec
     from images.store import Store
 
-_KIND: Final = "copied-layer"
+_KIND: Final = NAMING_LAYERS[0]
 _ID_BYTES: Final = 71  # "sha256:" and 64 digits
 _PLACE: Final = struct.Struct("<32sQ")
 _WORTH: Final = 0.5  # share of the layer's bytes that has to be taken

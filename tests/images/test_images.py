@@ -21,7 +21,7 @@ from images.errors import (
     MissingBlobError,
 )
 from images.oci import ContainerConfig, History, ImageConfig, RootFS, decode_manifest, encode
-from images.records import OF_LAYERS, CacheRecord
+from images.records import NAMING_LAYERS, OF_LAYERS, CacheRecord
 from images.store import Store
 from images.summary import Image
 from images.verify import verify
@@ -267,10 +267,14 @@ def test_what_is_remembered_of_a_layer_goes_with_it(tmp_path: Path) -> None:
         store.cache.put(CacheRecord("key", "op", kept, 1.0, 1.0, "RUN"))
         for kind in OF_LAYERS:
             store.cache.memo_put_all(kind, {gone: b"memo", kept: b"memo"})
+        for kind in NAMING_LAYERS:
+            store.cache.memo_put_all(kind, {"one": gone.encode() + b"memo", "two": kept.encode() + b"memo"})
     with Store.open(tmp_path) as store:
         store.images.prune()
         for kind in OF_LAYERS:
             assert [store.cache.memo_get(kind, diff_id) for diff_id in (gone, kept)] == [None, b"memo"]
+        for kind in NAMING_LAYERS:
+            assert [store.cache.memo_get(kind, key) for key in ("one", "two")] == [None, kept.encode() + b"memo"]
 
 
 def test_what_another_session_has_leased_survives_prune_and_rm(tmp_path: Path) -> None:
