@@ -16,7 +16,7 @@ from images.oci import Descriptor
 from registry.client.http import Response
 from registry.client.repository import Repository
 from registry.client.retrying import check_cancelled
-from registry.client.uploading import Upload, abandon, start, upload_location
+from registry.client.uploading import Upload, abandon, received_bytes, start, upload_location
 from registry.errors import RegistryError, TransferCancelledError
 
 if TYPE_CHECKING:
@@ -118,4 +118,6 @@ class StreamedUpload:
         )
         response.close()
         self._location = upload_location(response, self._location, base)
-        self._sent = sent
+        received = received_bytes(response)
+        if received is None or received >= sent:  # else something between here and there has lost the stream
+            self._sent = sent

@@ -126,10 +126,9 @@ class Upload:
         if self._location:
             with contextlib.suppress(UnreachableError, ResponseError):
                 response = self._call("GET", self._location, {204, 200}, None, {}, retry=True)
-                received = _RECEIVED.fullmatch(response.headers.get("Range") or "")
-                # "0-0" is what some registries say of nothing at all, and others of one byte.
-                if received is not None and 0 < int(received[1]) < self._descriptor.size:
-                    self._at = int(received[1]) + 1
+                received = received_bytes(response)
+                if received is not None and 1 < received <= self._descriptor.size:
+                    self._at = received
                     if response.headers.get("Location"):
                         self._take_location(response)
                     return False
@@ -189,6 +188,12 @@ class Upload:
         least = response.headers.get("OCI-Chunk-Min-Length") or ""
         if least.isascii() and least.isdigit():
             self._least_bytes = int(least)
+
+
+def received_bytes(response: Response) -> int | None:
+    """What the registry says it has of an upload; None where it does not say. 1: it may have nothing at all."""
+    stated = _RECEIVED.fullmatch(response.headers.get("Range") or "")
+    return None if stated is None else int(stated[1]) + 1
 
 
 def start(repository: Repository) -> Response:

@@ -20,7 +20,7 @@ class UploadRegistry:
     unless ``forget_after``.
 
     most_bytes: a larger body is answered by 413, as by nginx; 0 is no limit. least_bytes: of a chunk, as it is told.
-    takes_streams: else a body of no stated length is answered by 411.
+    takes_streams: else a body of no stated length is answered by 411. loses_streams: it is taken, and nothing kept.
     arrived: how many bytes of streams came so far. deleted: uploads that were given up.
     sent: how many bytes of such bodies arrived, and ranges: what PATCHes said they were, one for each request.
     """
@@ -31,6 +31,7 @@ class UploadRegistry:
     most_bytes: int = 0
     least_bytes: int = 0
     takes_streams: bool = True
+    loses_streams: bool = False
     arrived: int = 0
     deleted: int = 0
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -91,9 +92,10 @@ def upload_registry() -> Iterator[UploadRegistry]:
             if stated and int(stated[1]) != len(upload):
                 self._answer(416)
                 return
-            upload += data
+            if "Content-Length" in self.headers or not registry.loses_streams:
+                upload += data
             if whole:
-                self._answer(202, Location=self.path, Range=f"0-{len(upload) - 1}")
+                self._answer(202, Location=self.path, Range=f"0-{max(0, len(upload) - 1)}")
 
         def do_PUT(self) -> None:
             data, whole = self._body()

@@ -170,6 +170,17 @@ def test_stream_that_breaks_or_is_not_taken_goes_on_as_any_upload(
         assert registry.blobs[layer.digest] == store.blobs.read(layer.digest)
 
 
+def test_stream_that_was_taken_and_lost_is_sent_again(
+    streamed: None, store: Store, client: Client, make_image: _MakeImage
+) -> None:
+    with upload_registry() as registry:
+        registry.loses_streams = True
+        name = Reference.parse(f"{registry.host}/x:1")
+        image = make_image(store, str(name), layers=1, size=BIG)
+        push(name, store, client=client)
+        assert store.layers.compressed(image.diff_ids[0], "gzip").digest in registry.blobs
+
+
 def test_layer_whose_blob_went_is_not_made_again_for_a_registry_that_has_it(
     streamed: None, tmp_path: Path, client: Client, make_image: _MakeImage
 ) -> None:
