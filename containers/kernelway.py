@@ -64,7 +64,8 @@ table inet shiplap {{
     drop
   }}
   chain forward {{
-    iifname "{entrance}" ct status dnat accept
+    iifname "{entrance}" oifname "shiplap*" ct status dnat accept
+    iifname "{entrance}" drop
     iifname "shiplap*" oifname "shiplap*" drop
     iifname "shiplap*" accept
     ct state established,related accept

@@ -24,7 +24,7 @@ from containers.netspaces import write_sysctls
 from containers.switch import remove_switch
 from containers.switchway import entrance_mark
 from tests.containers.lans import WAIT_S, address_of
-from tests.containers.test_kernelway import _DOCKERS, _HOST, _NEIGHBOUR
+from tests.containers.test_kernelway import _HOST, _NEIGHBOUR
 from tests.containers.test_switchway import Connected
 from tests.toolkit.bounds import stretched
 
@@ -187,9 +187,14 @@ def _dropped_on_its_way(published: Published) -> None:
     )
 
 
-def _not_forwarded(published: Published) -> None:
-    """A docker that was started later."""
-    published.scene.nft(_DOCKERS)
+def _without_a_pair(published: Published) -> None:
+    """The way out is lost, and there may be pasta's next."""
+
+    def lose() -> None:
+        with contextlib.closing(netlink.Netlink()) as link:
+            link.change(*(netlink.delete_link(index) for name, index in link.links().items() if name[7:].isdigit()))
+
+    published.scene.host.do(lose)
 
 
 @pytest.mark.parametrize("event", [_flushed, _shut_to_the_kernel, _closed_doors, _untracked, _zoned])
@@ -201,7 +206,7 @@ def test_where_the_kernel_is_no_way_in_the_keeper_serves(
         assert _passes(server, client) == _NEIGHBOUR
 
 
-@pytest.mark.parametrize("event", [_dropped_on_its_way, _not_forwarded])
+@pytest.mark.parametrize("event", [_dropped_on_its_way, _without_a_pair])
 def test_who_is_lost_on_the_way_asks_again_and_the_keeper_serves(
     published: Published, event: Callable[[Published], None]
 ) -> None:
