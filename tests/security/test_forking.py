@@ -511,7 +511,7 @@ def test_outdated_code_serves_nobody_and_goes_when_its_last_fork_has_ended(short
         eventually(lambda: not mine.path.exists())  # another one may start
         before = _wake_ups(parent)
         time.sleep(0.3)
-        assert _wake_ups(parent) - before < 3  # its last fork may run for days
+        assert _wake_ups(parent) - before < 5  # not all the time: its last fork may run for days
         client.send_signal(signal.SIGUSR1)
         assert client.wait(stretched(60)) == 3
     eventually(lambda: not _is_there(parent))
