@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from ci.ends import JobOutcome
 from ci.graph import JobNode
 from core.digests import DiffID
 from core.trust import of_branch
+from pipelines.counters import count_run
 from pipelines.errors import ConflictError, NotFoundError, SecretError, StaleAttemptError
 from pipelines.model import Claim, GitSource, HookSettings, Project, Run, RunRequest, Trigger
 from pipelines.runs import pipelines as planning_module
@@ -140,6 +141,30 @@ def test_other_pipelines_of_the_commit_get_runs_of_their_own_in_the_same_transac
         end(service, job)
     with service.database.read() as connection:
         assert connection.execute(select(run_secrets)).all() == []
+
+
+def test_runs_that_are_planned_together_end_once_all_are_planned(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planning may take seconds, and whoever else ends a run waits from the first end on."""
+    done: list[str] = []
+
+    def idle(name: str) -> tuple[str, Callable[[int], PlannedRun]]:
+        def planned(number: int) -> PlannedRun:
+            done.append(f"plan {name}")
+            return PlannedRun(name, RunPlan("i", COMMIT, timeout_s=9.0, reason="not for push"))
+
+        return name, planned
+
+    def count(connection: Connection, number: int) -> None:
+        done.append("count")
+        count_run(connection, number)
+
+    monkeypatch.setattr("pipelines.runs.rollups.count_run", count)
+    service.runs.submit(RunRequest(SOURCE, "app"), TRIGGER)
+    numbers = write(service, claimed(service), idle("a"), idle("b"))
+    assert done == ["plan a", "plan b", "count", "count"]
+    assert [service.runs.get(number).state for number in numbers] == ["succeeded", "succeeded"]
 
 
 def test_plan_that_breaks_off_leaves_nothing(service: Service) -> None:
