@@ -6,16 +6,21 @@ It is no error of the plan: a gate may wait for days before such a job, and the 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
 
 from ci.language.shapes import Text
 from ci.model import Job
 from ci.planning import PlannedJob
 
+MOST: Final = 20
+"""Of so many secrets a sentence each: a stranger's file may name thousands, and each gate keeps what it is told."""
+
 
 def missing_secrets(
     jobs: Sequence[PlannedJob], path: str, had: Collection[str], refused: Mapping[str, str], *, bring: str, change: str
 ) -> list[str]:
-    """A sentence for each secret that is needed and missing.
+    """A sentence for each secret that is needed and missing; beyond MOST, one that says how many more these are.
 
     path: the pipeline's file, for the place.
     had: names of the run's secrets.
@@ -23,22 +28,24 @@ def missing_secrets(
     bring: a command that brings one, with ``NAME`` for its name.
     change: a command by which a run gets one that is refused; empty: none does.
     """
-    found: dict[str, list[PlannedJob]] = {}
+    found: dict[str, list[str]] = {}  # names of jobs
     places: dict[str, str] = {}
     for planned in jobs:
-        for name in _needed(planned.job):
+        for name in dict.fromkeys(_needed(planned.job)):
             if name in had:
                 continue
-            of = found.setdefault(str(name), [])
-            if planned not in of:
-                of.append(planned)
+            found.setdefault(str(name), []).append(planned.name)
             is_of_part = "/" in planned.base  # whose file is another one
             if isinstance(name, Text) and name.span is not None and not is_of_part:
                 places.setdefault(str(name), f"{path}:{name.span}: ")
-    return [
+    told = [
         f"{places.get(name, '')}{_named(of)} the secret {name}, which this run {_why(name, refused, bring, change)}"
-        for name, of in found.items()
+        for name, of in islice(found.items(), MOST)
     ]
+    more = len(found) - MOST
+    if more > 0:
+        told.append(f"jobs need {more} more {'secret' if more == 1 else 'secrets'}, which this run does not get either")
+    return told
 
 
 def _needed(job: Job) -> Iterator[str]:
@@ -51,11 +58,11 @@ def _needed(job: Job) -> Iterator[str]:
             yield from build.secrets
 
 
-def _named(jobs: Sequence[PlannedJob]) -> str:
+def _named(jobs: Sequence[str]) -> str:
     others = len(jobs) - 1
     if not others:
-        return f"{jobs[0].name} needs"
-    return f"{jobs[0].name} and {others} more {'job' if others == 1 else 'jobs'} need"
+        return f"{jobs[0]} needs"
+    return f"{jobs[0]} and {others} more {'job' if others == 1 else 'jobs'} need"
 
 
 def _why(name: str, refused: Mapping[str, str], bring: str, change: str) -> str:

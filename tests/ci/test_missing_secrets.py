@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ci.conditions import Event
-from ci.missingsecrets import missing_secrets
+from ci.missingsecrets import MOST, missing_secrets
 from ci.parsing import parse_pipeline
 from ci.planning import plan
 
@@ -40,3 +40,17 @@ def test_a_fork_reads_the_same_of_every_secret_and_of_no_command_that_would_not_
     told = missing_secrets(jobs, "f.yml", [], dict.fromkeys(names, "it is a fork"), bring="", change="")
     assert {line.partition(", which ")[2] for line in told} == {"this run may not have: it is a fork"}
     assert len(told) == len(names - {"MAYBE"})
+
+
+def test_a_file_that_names_hundreds_is_answered_by_a_few_sentences() -> None:
+    secrets = ", ".join(f"KEY_{number}" for number in range(45))
+    text = f"""
+jobs:
+  test: {{image: "i:1", run: "true", matrix: {{A: [v0, v1, v2]}}, secrets: [{secrets}]}}
+"""
+    jobs = plan(parse_pipeline(text.encode()), Event("push")).jobs
+    *told, last = missing_secrets(jobs, "f.yml", [], {}, bring="set NAME", change="")
+    assert (len(told), last) == (MOST, f"jobs need {45 - MOST} more secrets, which this run does not get either")
+    assert told[0].endswith(
+        ": test (v0) and 2 more jobs need the secret KEY_0, which this run has not (`set KEY_0` brings it)"
+    )
