@@ -110,7 +110,7 @@ def test_retry_says_who_wanted_it(member: FlaskClient, service: Service, ended: 
     assert "This is the new run." in member.get(response.headers["Location"]).text
     assert "This is the new run." not in member.get(f"/runs/{ended + 1}/head").text
     assert service.runs.get(ended + 1).trigger.by == "grace"
-    told = f'retry of <a class="num" href="/runs/{ended}">#{ended}</a> by grace'
+    told = f'retry of <a class="num" href="/runs/{ended}">#{ended}</a> by <bdi>grace</bdi>'
     assert told in member.get(f"/runs/{ended + 1}").text
     assert told in member.get("/runs").text
 
@@ -124,12 +124,13 @@ def test_who_cancelled_a_run_and_what_superseded_it_is_told_on_its_page_and_in_t
     assert service.claims.take("w", ()) is not None
     service.runs.cancel(old, superseded_by=going)
     link = f'superseded by <a class="num" href="/runs/{going}">#{going}</a>'
-    assert f"S{link[1:]}" in member.get(f"/runs/{old}").text
-    assert f"S{link[1:]}" in member.get(f"/runs/{old}/head").text
-    assert "Cancelled by grace" in member.get(f"/runs/{mine}").text
+    sentence = '<span class="why sentence">'
+    assert f"{sentence}{link}" in member.get(f"/runs/{old}").text
+    assert f"{sentence}{link}" in member.get(f"/runs/{old}/head").text
+    assert f"{sentence}<bdi>cancelled by grace</bdi>" in member.get(f"/runs/{mine}").text
     listed = member.get("/runs").text
     assert link in listed
-    assert "cancelled by grace" in listed
+    assert "<bdi>cancelled by grace</bdi>" in listed
 
 
 def test_run_again_changes_what_the_form_says_and_reports_no_commit(
