@@ -82,8 +82,8 @@ def test_a_form_changes_its_section_alone_and_the_trail_says_from_what_to_what(
     assert [in_words(each) for each in kept.changes] == ["keep_runs: 200 → 50"]
     assert [in_words(each) for each in badge.changes] == ["hook.public_badge: no → yes"]
     page = admin.get("/audit?action=change+settings").text
-    assert "<del>200</del>" in page
-    assert "<ins>50</ins>" in page
+    assert "<del><bdi>200</bdi></del>" in page
+    assert "<ins><bdi>50</bdi></ins>" in page
     for path, status in (("nothing", 404), ("danger", 422)):
         assert post(admin, f"/projects/app/settings/{path}").status_code == status
     assert admin.get("/projects/app/settings/nothing").status_code == 404
