@@ -40,9 +40,9 @@ def test_demo_runs_to_its_end_and_leaves_nothing_behind(privileged: None, debian
     assert "hello, reader" in result.stdout
     assert "ahoy, reader" in result.stdout
     assert "hello, from the registry" in result.stdout
-    assert "9 jobs: 9 succeeded, " in result.stderr
+    assert "10 jobs: 10 succeeded, " in result.stderr
     assert "keep | 2 lines, 5 words, 36 bytes" in result.stderr  # what the Redis beside the job gave back
-    assert "9 jobs: 7 succeeded, 2 reused, " in result.stderr
+    assert "10 jobs: 8 succeeded, 2 reused, " in result.stderr
     assert "keep | 3 lines, 9 words, 54 bytes" in result.stderr
     assert len(re.findall(r"^test \(.*\) +succeeded .* tests/words.txt changed$", result.stderr, re.MULTILINE)) == 4
     assert "is tested; its program has" in result.stdout
