@@ -25,6 +25,7 @@ _STEADY_S: Final = 30.0  # a process that ran this long is worth starting again
 _POLL_S: Final = 0.1
 _REAP_S: Final = 5.0
 _KILL_S: Final = 3.0
+_KILLED_S: Final = 1.0  # for a killed child: who does not end in that time is held by the kernel, and is told of then
 _log: Final = logging.getLogger(__name__)
 
 
@@ -163,6 +164,8 @@ class Supervisor:
                     os.killpg(process.pid, signal.SIGTERM)
             if time.monotonic() > deadline:
                 process.kill()
+            if time.monotonic() > deadline + _KILLED_S:
+                return  # ``kill_descendants`` waits for it once more
             time.sleep(_POLL_S / 5)
 
 

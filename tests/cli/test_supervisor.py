@@ -91,8 +91,37 @@ def test_orphans_that_end_are_taken_note_of() -> None:
 
 
 def test_all_that_hurried_processes_are_given_is_less_than_twenty_seconds() -> None:
-    others = 2 * supervisor.Child("x", (), 0).hurry_s  # the web process and Redis
-    assert serve._HURRY_S + others + supervisor._KILL_S < 20
+    others = 3 * supervisor.Child("x", (), 0).hurry_s  # the engine's API, the web process and Redis
+    assert serve._HURRY_S + others + supervisor._KILLED_S + supervisor._KILL_S < 20
+
+
+def test_a_killed_process_that_the_kernel_holds_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_KILLED_S", 0.1)
+    held = Held()
+    supervisor.Supervisor()._stop(supervisor.Child("the worker", (), 0.0, process=held))
+    assert held.got[0] == "SIGTERM"
+    assert held.got[-1] == "SIGKILL"
+
+
+class Held:
+    """A process in a system call that does not end."""
+
+    pid = 0
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    def poll(self) -> int | None:
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        raise subprocess.TimeoutExpired("held", timeout or 0)
+
+    def terminate(self) -> None:
+        self.got.append("SIGTERM")
+
+    def kill(self) -> None:
+        self.got.append("SIGKILL")
 
 
 @pytest.mark.parametrize("stuck", [False, True], ids=["working", "stuck"])
