@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from flask import Blueprint, Response, g, redirect, request
@@ -12,13 +13,14 @@ from flask import Blueprint, Response, g, redirect, request
 from pipelines.errors import ConflictError, NotFoundError
 from pipelines.model import Run
 from pipelines.runs.gates import Approver
+from pipelines.runs.jobs import JobView, PipelineView
 from web.backing import service
 from web.guard import require
 from web.guard.notes import leave_unnoted
 from web.pages import run_log, run_panes
 from web.pages.frame import fresh, number_argument, page
 from web.pages.run_panes import NOTICES, at, polled_view, view_of
-from web.pages.run_view import ALL
+from web.pages.run_view import ALL, View
 
 blueprint: Final = Blueprint("run_job_pages", __name__)
 
@@ -57,14 +59,18 @@ def show_step(number: int, place: int, step: int) -> Response:
 def _show(run: Run, place: int, step: int = -1, stage: str = "") -> Response:
     jobs, pipeline = service().jobs.list(run.number), service().jobs.pipeline(run.number)
     view = view_of(run.number, jobs, place, step, stage)
-    shown = (
-        run_panes.head(run, pipeline)
-        | run_panes.tree(run, jobs, pipeline, view)
-        | run_panes.strip(run, jobs, view)
-        | run_panes.about(run, jobs, pipeline, view)
-        | run_panes.log(run, jobs, view)
-    )
+    part = request.headers.get("Shiplap-Part")  # of the script, which changes the page when something else is chosen
+    if part == "pane":
+        return page("run_pane.html", run=run, pipeline=pipeline, view=view, **_pane(run, jobs, pipeline, view))
+    around = run_panes.tree(run, jobs, pipeline, view) | run_panes.strip(run, jobs, view)
+    if part == "around":
+        return page("run_around.html", run=run, **around)
+    shown = run_panes.head(run, pipeline) | around | _pane(run, jobs, pipeline, view)
     return page("run.html", done=NOTICES.get(request.args.get("done", ""), ""), **shown)
+
+
+def _pane(run: Run, jobs: Sequence[JobView], pipeline: PipelineView | None, view: View) -> dict[str, Any]:
+    return run_panes.about(run, jobs, pipeline, view) | run_panes.log(run, jobs, view)
 
 
 @blueprint.get("/runs/<int:number>/head")

@@ -19,6 +19,8 @@ const openLog = () => { log = $("#log") ? new LogPanel($("#log")) : null; };
 const rows = () => [...document.querySelectorAll("#tree [role=treeitem]")];
 const chosen = () => $('#tree [aria-selected="true"]');
 let choices = 0;
+let isChoosing = false;
+let choice = Promise.resolve(); // until it is drawn
 
 // The log that a job's page is going to show, while the server still draws that page: its marks and, where it is going
 // to begin with its first line, its lines.
@@ -31,42 +33,68 @@ function foreseeLog(href) {
   if (!step) foresee(firstLines(`/api/v1${job}`));
 }
 
-/** Show what a link of this page leads to. Its address takes this one's place. */
-async function choose(link) {
+// A part of the page with something else chosen: the "pane" with it, or what is "around", the strip and the tree.
+async function part(href, name) {
+  const answer = await fetch(href, { headers: { Accept: "text/html", "Shiplap-Part": name } });
+  if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/** Show what a link of this page leads to: at once, and then what is around it. Its address takes this one's place. */
+function choose(link) {
+  choice = follow(link);
+}
+
+async function follow(link) {
   const { href } = link;
   const number = ++choices;
   const isSameLog = log && link.dataset.job === $("#log").dataset.place && link.dataset.step !== undefined && !$("#log").dataset.live;
-  for (const row of rows()) row.setAttribute("aria-selected", String(row.href === href));
+  const own = rows().find((row) => row.href === href);
+  if (own) for (const row of rows()) row.setAttribute("aria-selected", String(row === own));
   if (isSameLog) log.setSteps([Number(link.dataset.step)]);
   else foreseeLog(href);
-  let found;
-  try {
-    const answer = await fetch(href, { headers: { Accept: "text/html" } });
-    if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
-    found = new DOMParser().parseFromString(await answer.text(), "text/html");
-  } catch {
-    location.assign(href);
-    return;
+  isChoosing = true;
+  for (const [name, draw] of [["pane", (found) => drawPane(found, isSameLog)], ["around", drawAround]]) {
+    let found;
+    try {
+      found = await part(href, name);
+    } catch {
+      if (number === choices) location.assign(href);
+      return;
+    }
+    if (number !== choices) return;
+    history.replaceState(null, "", href);
+    keepingFocus(() => draw(found));
   }
-  if (number !== choices) return;
-  const { activeElement: active } = document;
-  const wasInTree = active?.closest("#tree");
-  drawing++;
-  for (const name of ["#strip", "#tree"]) renew($(name), found.querySelector(name));
-  history.replaceState(null, "", href);
+  isChoosing = false;
+  chosen()?.scrollIntoView({ block: "nearest" });
+}
+
+function drawPane(found, isSameLog) {
   if (isSameLog) {
     for (const name of ["#log-title", "#job"]) swap($(name), found.querySelector(name));
     Object.assign($("#log").dataset, { address: found.querySelector("#log").dataset.address, steps: found.querySelector("#log").dataset.steps });
   } else {
     log?.close();
     swap($("#pane"), found.querySelector("#pane"));
-    $("#tab-pane").textContent = found.querySelector("#tab-pane").textContent;
+    $("#tab-pane").textContent = $("#job.gate") ? "Gate" : "Log";
     openLog();
   }
   settle();
-  // What had the focus came anew: a row, a box of the graph; or went, as a link beside the log did.
+}
+
+function drawAround(found) {
+  drawing++;
+  for (const name of ["#strip", "#tree"]) renew($(name), found.querySelector(name));
+  settle();
+}
+
+// What has the focus may come anew: a row, a box of the graph; or go, as a link beside the log does.
+function keepingFocus(act) {
+  const { activeElement: active } = document;
+  const wasInTree = active?.closest("#tree");
+  act();
   if (active && !active.isConnected) ((!wasInTree && document.getElementById(active.id)) || chosen())?.focus({ preventScroll: true });
-  chosen()?.scrollIntoView({ block: "nearest" });
 }
 
 function swap(old, fresh) {
@@ -115,7 +143,8 @@ const takeTurn = () => {
   requestAnimationFrame(() => { waiting.shift(); if (waiting.length) takeTurn(); });
   act();
 };
-// An answer to what was asked before something else was chosen or opened comes too late: that part is asked for anew.
+// An answer to what was asked before something else was chosen or opened comes too late, and so does one that comes
+// while that is drawn: the part is asked for anew.
 let drawing = 0;
 const asked = new WeakMap();
 document.addEventListener("htmx:beforeRequest", ({ detail }) => { asked.set(detail.xhr, drawing); });
@@ -125,7 +154,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (!shouldSwap || !("patch" in target.dataset)) return;
   event.detail.shouldSwap = false;
   const isWanted = () => {
-    if (asked.get(xhr) === drawing) return true;
+    if (asked.get(xhr) === drawing && !isChoosing) return true;
     delete target.dataset.etag;
     return false;
   };
@@ -166,7 +195,9 @@ function go(row) {
   show("pane");
   say(row.querySelector(".name").textContent);
 }
-async function turn(row, open) {
+async function turn(chosenRow, open) {
+  await choice; // the tree comes anew by it
+  const row = document.getElementById(chosenRow.id);
   if (!row?.dataset.turn || (row.getAttribute("aria-expanded") === "true") === open) return;
   drawing++;
   await globalThis.htmx.ajax("GET", row.dataset.turn, { target: "#tree", swap: "outerHTML" });

@@ -168,7 +168,8 @@ export class LogLines extends EventTarget {
       for (let first = page * PAGE + 1; first && first <= end; ) { // where lines are long, fewer come than asked for
         const { lines, next } = await getJson(linesFrom(this.api, first, first === 1 ? FIRST : end - first + 1));
         lines.forEach((line) => this.#put(line));
-        this.#tell();
+        if (first === 1) this.dispatchEvent(new Event("lines")); // somebody has just opened the log: without a frame between
+        else this.#tell();
         first = next;
       }
     } catch (error) {
