@@ -91,6 +91,7 @@ def units(tmp_path: Path) -> list[str]:
     for path in (_CHECKOUT / "compose" / "systemd").glob("shiplap-[er]*"):
         shutil.copy(path, system)
     (system / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
+    (system / "tmp.mount").symlink_to("/dev/null")  # the checkout may be below /tmp
     return [
         *(f"{path}:{path}:ro" for path in sorted(own) if not path.is_relative_to("/usr")),
         f"{tmp_path}/bin:/usr/local/bin:ro",
