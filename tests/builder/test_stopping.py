@@ -144,7 +144,7 @@ def test_a_tree_is_walked_hashed_and_copied_no_further_than_asked(bench: Bench) 
             content_digest(selection)
     finally:
         os.close(fd)
-    with stopped_after(301 + 400):
+    with stopped_after(301 + 300):
         bench.copy(".", "/o/")
 
 

@@ -77,7 +77,7 @@ def test_backup_and_restore_go_through_pipes_and_say_what_is_left_out(root: Path
         assert said in restored.stdout
     with Service.open(settings_of(tmp_path / "other")) as service:
         assert service.secrets.reveal(["mine"]) == {"mine": b"correct horse"}
-    cut = shiplap(tmp_path / "other", "restore", "-", data=saved.stdout[:-9000])
+    cut = shiplap(tmp_path / "other", "restore", "-", data=saved.stdout[: len(saved.stdout) // 2])
     assert cut.returncode == 1
     assert b"Traceback" not in cut.stderr
 

@@ -99,6 +99,8 @@ def test_migration_makes_one_job_of_each_run(settings: ServiceSettings) -> None:
         "0028",
         "0029",
         "0030",
+        "0031",
+        "0032",
     ]
     with Service.open(settings) as service:
         found = service.runs.list()
@@ -153,7 +155,7 @@ def test_nothing_refers_to_what_is_not_there_after_the_migration(settings: Servi
         else:  # PostgreSQL itself sees to that; what is left to see is that no name is of the table before
             old = "SELECT conrelid::regclass, conname FROM pg_constraint WHERE conname LIKE '%_run_fkey'"
             tables = {str(row[0]) for row in connection.execute(text(old))}
-            assert tables == {"heads", "jobs", "run_images", "statuses"}
+            assert tables == {"heads", "jobs", "run_images", "run_texts", "statuses"}
     database.close()
 
 

@@ -172,7 +172,7 @@ def test_registry_and_images_are_for_who_may(app: Flask, service: Service, regis
     shown = api("GET", "/registry")
     assert shown["rules"] == [
         {"pattern": "shop/*", "quota_bytes": 5000, "immutable_tags": ["v*"], "mirror": "quay.io",
-         "has_retention": False},
+         "has_retention": False, "origin": "file", "untagged_days": None},
     ]  # fmt: skip
     every = [each["name"] for each in api("GET", "/images")["repositories"]]
     assert shown["repositories"] == len(every) > 0
