@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from core.digests import DiffID
 from core.errors import ShiplapError
 from core.settings import ServiceSettings
 from pipelines.accounts.users import Role
-from pipelines.errors import ConflictError, DeniedError, NotFoundError
+from pipelines.errors import ConflictError, DeniedError, NotFoundError, QueueUnreachableError
 from pipelines.model import HookSettings, Project, RunRequest, Trigger
 from pipelines.runs.authors import author_of
 from pipelines.runs.gaterows import Changes, CommitTold, GateTerms, SummaryTold
@@ -25,6 +25,7 @@ from pipelines.runs.gates import Approver, end_late_gates
 from pipelines.runs.graphs import RunPlan
 from pipelines.runs.pipelines import PLANNING, PlannedRun, PlannedWork, end_late_runs
 from pipelines.runs.reports import JobReports, keep_reports
+from pipelines.runs.waking import waiting
 from pipelines.schema import gates, runs
 from pipelines.service import Service
 from pipelines.statuses.outbox import list_statuses
@@ -92,6 +93,20 @@ def test_gate_asks_when_its_turn_has_come_and_yes_lets_the_run_go_on(service: Se
     assert f"shiplap runs approve {number} go" in lines[1]
     assert told in lines[2]
     assert end(service, claimed(service)).state == "succeeded"
+
+
+def test_answer_counts_while_the_queue_is_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = begun(service)
+    end(service, claimed(service))
+
+    def away(*_: object) -> NoReturn:
+        raise QueueUnreachableError("Redis does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.queue, "top_up", away)
+        service.gates.answer(number, GATE, ANA, is_yes=True)
+    assert states(service, number)["b"] == "queued"
+    assert waiting(service.database) == {(): [number]}, "so the reaper's next look wakes a worker for it"
 
 
 def test_no_fails_the_gate_and_what_needs_it_is_skipped(service: Service) -> None:
