@@ -30,11 +30,12 @@ import sys
 
 from containers import netlink, nftwire, programs
 from containers.addresses import pack
+from containers.netlink import even_if
 from containers.netspaces import write_sysctls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 TABLE = "shiplap"
 IN, AT = "shiplap-in", "shiplap-at"
@@ -139,7 +140,7 @@ def _make(host: netlink.Netlink) -> bool:
     if found is None:
         own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _even_if(errno.EEXIST, lambda: host.change(netlink.new_pair(AT, _AT_MAC, IN, _IN_MAC, own, _MTU)))
+            even_if(errno.EEXIST, lambda: host.change(netlink.new_pair(AT, _AT_MAC, IN, _IN_MAC, own, _MTU)))
         finally:
             os.close(own)
         found = host.link(AT)
@@ -153,7 +154,7 @@ def _make(host: netlink.Netlink) -> bool:
         netlink.add_address(found[0], pack(_OWN), 31),
         netlink.add_neighbour(found[0], pack(_NEXT), _IN_MAC),
     ):
-        _even_if(errno.EEXIST, lambda change=change: host.change(change))  # type: ignore[misc]
+        even_if(errno.EEXIST, lambda change=change: host.change(change))  # type: ignore[misc]
     write_sysctls((f"ipv4/conf/{IN}/forwarding", "1"), (f"ipv4/conf/{IN}/rp_filter", "0"))
     host.link(AT)  # who asks waits until it carries
     return not programs.nft(_RULES)
@@ -211,13 +212,4 @@ def _sysctl(name: str) -> str:
 
 
 def _delete(nft: nftwire.Nft, change: nftwire.Change) -> None:
-    _even_if(errno.ENOENT, lambda: nft.change(change))
-
-
-def _even_if(number: int, work: Callable[[], object]) -> None:
-    """Do ``work``; that error says that another process was faster."""
-    try:
-        work()
-    except OSError as error:
-        if error.errno != number:
-            raise
+    even_if(errno.ENOENT, lambda: nft.change(change))

@@ -42,6 +42,7 @@ _NESTED = 0x8000
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     Message: TypeAlias = tuple[int, int, bytes]
@@ -381,3 +382,12 @@ def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
         found.append((kind & 0x3FFF, data[offset + 4 : offset + length]))
         offset += (length + 3) & ~3
     return found
+
+
+def even_if(number: int, work: Callable[[], object]) -> None:
+    """Do ``work``; that error says that it was done before, by another process perhaps."""
+    try:
+        work()
+    except OSError as error:
+        if error.errno != number:
+            raise

@@ -25,6 +25,7 @@ from containers.addresses import link_local, pack, pack_mac, pack_prefix
 from containers.endpoints import Endpoint, Network, Publication, bridge_of, mac_of
 from containers.errors import NetworkError
 from containers.interfaces import configure, neighbours
+from containers.netlink import even_if
 from containers.netspaces import inside
 from containers.switchpin import OPAQUE, apply, leave_bridged_alone, locked, make, pinned, read, write
 from containers.switchrules import MAPS, OUTWARD, PORT_SETS, TABLE, script
@@ -74,7 +75,7 @@ class Switch:
             changes += [_add(_for("reachable", gateway), gateway) for gateway in gateways]
         self._nft.change(*changes)
         if self._link.link(net.bridge) is None:
-            _even_if(errno.EEXIST, lambda: self._link.change(netlink.new_bridge(net.bridge, mac_of(net.id))))
+            even_if(errno.EEXIST, lambda: self._link.change(netlink.new_bridge(net.bridge, mac_of(net.id))))
         index = self._bridge(net.id)[0]
         own = [(net.subnet, net.gateway), (net.subnet6, net.gateway6)]
         if net.subnet6 is not None:
@@ -82,13 +83,13 @@ class Switch:
         for subnet, gateway in own:
             if subnet is not None and gateway is not None:
                 address = netlink.add_address(index, pack(gateway), pack_prefix(subnet)[1])
-                _even_if(errno.EEXIST, lambda address=address: self._link.change(address))  # type: ignore[misc]
+                even_if(errno.EEXIST, lambda address=address: self._link.change(address))  # type: ignore[misc]
 
     def remove_network(self, net: Network) -> None:
         """Remove a network's bridge with all its ports, if it is there."""
         found = self._link.link(net.bridge)
         if found is not None:
-            _even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(found[0])))
+            even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(found[0])))
         name = nftwire.ifname(net.bridge)
         self._delete(nftwire.INET, "bridges", name)
         self._delete(nftwire.INET, "outgoing", name)
@@ -113,7 +114,7 @@ class Switch:
         self._forget_behind(endpoint)
         old = self._link.link(endpoint.port)
         if old is not None:
-            _even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(old[0])))
+            even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(old[0])))
         port = netlink.new_port(
             endpoint.port, bridge, endpoint.interface, pack_mac(endpoint.mac), netns, self.mtu() or mtu
         )
@@ -131,9 +132,9 @@ class Switch:
         """Take a container's interface away, if it is there."""
         found = self._link.link(endpoint.port)
         if found is not None:
-            _even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(found[0])))
+            even_if(errno.ENODEV, lambda: self._link.change(netlink.delete_link(found[0])))
         for change in _elements_of(endpoint, add=False):
-            _even_if(errno.ENOENT, lambda change=change: self._nft.change(change))  # type: ignore[misc]
+            even_if(errno.ENOENT, lambda change=change: self._nft.change(change))  # type: ignore[misc]
 
     def publish(self, publication: Publication) -> None:
         """Let other containers reach a published port by the addresses that it is published at."""
@@ -192,7 +193,7 @@ class Switch:
         names = {net.bridge for net in networks} | {endpoint.port for endpoint in endpoints}
         for name, index in self._link.links().items():
             if name.startswith(("b-", "v-")) and name not in names:
-                _even_if(errno.ENODEV, lambda index=index: self._link.change(netlink.delete_link(index)))  # type: ignore[misc]
+                even_if(errno.ENODEV, lambda index=index: self._link.change(netlink.delete_link(index)))  # type: ignore[misc]
         known: dict[str, set[bytes]] = {}
         for each in publications:
             name, key, _value = _published(each)
@@ -229,7 +230,7 @@ class Switch:
 
     def _delete(self, family: int, name: str, key: bytes) -> None:
         change = nftwire.delete_elements(family, TABLE, name, key)
-        _even_if(errno.ENOENT, lambda: self._nft.change(change))
+        even_if(errno.ENOENT, lambda: self._nft.change(change))
 
     def _bridge(self, network_id: str) -> tuple[int, int, bytes]:
         found = self._link.look_up(bridge_of(network_id))
@@ -285,7 +286,7 @@ def remove_switch(run: str) -> None:
             os.close(netns)
             syscalls.umount2(f"{folder}/net", syscalls.MNT_DETACH)
         for name in ("net", "rules", OPAQUE):
-            _even_if(errno.ENOENT, lambda name=name: os.unlink(f"{folder}/{name}"))  # type: ignore[misc]
+            even_if(errno.ENOENT, lambda name=name: os.unlink(f"{folder}/{name}"))  # type: ignore[misc]
     finally:
         os.close(lock)
 
@@ -338,12 +339,3 @@ def _add(name: str, key: bytes) -> Change:
 def _for(name: str, address: bytes) -> str:
     """The set or map for an address's family."""
     return name if len(address) == 4 else name + "6"
-
-
-def _even_if(number: int, work: Callable[[], object]) -> None:
-    """Do ``work``; that error says that it was done before."""
-    try:
-        work()
-    except OSError as error:
-        if error.errno != number:
-            raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ _MOST_BYTES: Final = 64 << 20
 """Unpacked; what a job may report is less."""
 
 _decoder: Final = msgspec.msgpack.Decoder(Reports)
+_Kept = TypeVar("_Kept")
 
 
 def packed(reports: Reports | None) -> bytes:
@@ -22,11 +23,16 @@ def packed(reports: Reports | None) -> bytes:
 
 def unpacked(data: bytes) -> Reports | None:
     """What was packed. None for empty, and for what another version wrote that this one does not know."""
+    return inflated(data, _decoder)
+
+
+def inflated(data: bytes | None, decoder: msgspec.msgpack.Decoder[_Kept]) -> _Kept | None:
+    """What was packed in the same way, of another kind. None for nothing, and for what ``decoder`` does not know."""
     if not data:
         return None
     try:
         inflater = zlib.decompressobj()
         plain = inflater.decompress(data, _MOST_BYTES)
-        return _decoder.decode(plain) if inflater.eof else None
+        return decoder.decode(plain) if inflater.eof else None
     except (msgspec.MsgspecError, zlib.error):
         return None

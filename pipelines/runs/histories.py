@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from ci.reports.packing import inflated
 from pipelines.schema import job_reports, jobs, test_failures, test_histories
 
 COUNTED: Final = 100
@@ -30,7 +31,6 @@ Test: TypeAlias = tuple[str, str]
 
 _MOST_TESTS: Final = 20_000  # of one document; the reports that have more are told by their rows
 _MOST_DOCUMENTS: Final = 200  # of one project
-_MOST_BYTES: Final = 64 << 20  # of a document, unpacked
 _KNOWN: Final = 50_000  # tests and reports of all histories that are kept in memory
 
 
@@ -154,9 +154,8 @@ class Histories:
             if known is not None and known[0] == window:
                 self._known.move_to_end(group)
                 return len(window.reports), known[1]
-        document = _unpacked(
-            connection.execute(select(test_histories.c.document).where(group.of(test_histories))).scalar()
-        )
+        wanted = select(test_histories.c.document).where(group.of(test_histories))
+        document = inflated(connection.execute(wanted).scalar(), _decoder)
         told = None if document is None else _told(group, document, window)
         views = tuple(_from_rows(connection, group, window) if told is None else told)
         with self._lock:
@@ -194,19 +193,7 @@ def _held(connection: Connection, group: Group, now: float) -> _Document | None:
             of_project = test_histories.c.project == group.project
             connection.execute(delete(test_histories).where(of_project, test_histories.c.at <= bound))
     wanted = select(test_histories.c.document).where(group.of(test_histories)).with_for_update()
-    return _unpacked(connection.execute(wanted).scalar())
-
-
-def _unpacked(data: bytes | None) -> _Document | None:
-    """None for none, and for what another version wrote that this one does not know."""
-    if not data:
-        return None
-    try:
-        inflater = zlib.decompressobj()
-        plain = inflater.decompress(data, _MOST_BYTES)
-        return _decoder.decode(plain) if inflater.eof else None
-    except (msgspec.MsgspecError, zlib.error):
-        return None
+    return inflated(connection.execute(wanted).scalar(), _decoder)
 
 
 def _of_rows(connection: Connection, window: _Window) -> _Document:
