@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,11 +68,14 @@ def test_signal_that_comes_while_it_starts_is_known() -> None:
 
 
 def test_a_second_signal_ends_what_does_not_end_by_itself_and_all_it_has_started() -> None:
-    with keeping(STUBBORN) as keeper:
+    with keeping(STUBBORN) as keeper, contextlib.ExitStack() as stack:
+        stack.callback(keeper.kill)  # else whoever fails waits for it
         assert keeper.stdout is not None
         assert sorted(keeper.stdout.readline() for _ in range(2)) == [b"started\n", b"up\n"]
+        eventually(
+            lambda: len(descendants(keeper.pid)) >= 3
+        )  # also the one without a parent of its own: it was adopted
         below = descendants(keeper.pid)
-        assert len(below) >= 3  # also the one without a parent of its own: it was adopted
         keeper.send_signal(signal.SIGTERM)
         time.sleep(1)
         assert keeper.poll() is None  # one signal lets it finish what it is at
