@@ -22,6 +22,7 @@ from core.certificates import client_context
 from core.connections import reason
 from core.duplex import Duplex, Secured, join, read_head
 from core.fetchable import PORTS
+from core.refusing import refusal
 
 PREFIX: Final = "/engine"
 _MOST_HEAD_BYTES: Final = 64 << 10
@@ -160,9 +161,7 @@ class Forwarder:
         return [f"Host: {self._netloc}", f"Authorization: Bearer {self._server.token}"]
 
     async def _refuse(self, client: Duplex, status: int, message: str) -> None:
-        body = json.dumps({"message": message}).encode() + b"\n"
-        head = f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        await client.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        await client.write(refusal(status, message))
         await client.end()
 
 

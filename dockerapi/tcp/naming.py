@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import urllib3
 
-from core import namespaces
+from core import namespaces, refusing
 from core.certificates import any_host_context
 from core.connections import reason
 from dockerapi.errors import ApiError
@@ -181,7 +181,5 @@ def read_head(data: bytes) -> Head:
 
 def refusal(error: ApiError) -> bytes:
     """The whole answer that tells of an error."""
-    body = json.dumps({"message": error.message}).encode() + b"\n"
-    more = b'WWW-Authenticate: Bearer realm="shiplap"\r\n' if error.status == 401 else b""
-    head = b"HTTP/1.1 %d Refused\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n%b\r\n"
-    return head % (error.status, len(body), more) + body
+    fields = ('WWW-Authenticate: Bearer realm="shiplap"',) if error.status == 401 else ()
+    return refusing.refusal(error.status, error.message, *fields)

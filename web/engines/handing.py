@@ -7,7 +7,6 @@ the gate a connection, on which the client shows its token. See ``core.passing``
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from core import passing
+from core.refusing import refusal
 
 _OURS: Final = re.compile(rb"[A-Z]{1,20} /(?:engine/|_ping[ ?]|v1\.[0-9]{1,3}/|(?:grpc|session)[ ?][^\r\n]*\r\n)")
 """What docker's clients ask for. Nothing else of this service has such a path."""
@@ -80,7 +80,5 @@ def refuse_plain(sock: socket.socket) -> None:
 
 
 def _refuse(sock: socket.socket, status: int, message: str) -> None:
-    body = json.dumps({"message": message}).encode() + b"\n"
-    head = f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     with contextlib.suppress(OSError):
-        sock.sendall(head.encode() + b"Connection: close\r\n\r\n" + body)  # a socket that does not block has the room
+        sock.sendall(refusal(status, message))  # a socket that does not block has the room
