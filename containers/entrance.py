@@ -31,7 +31,7 @@ import sys
 from containers import netlink, nftwire, programs
 from containers.addresses import pack
 from containers.netlink import even_if
-from containers.netspaces import write_sysctls
+from containers.netspaces import read_sysctl, write_sysctls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def ensure(far: bytes, subnets: Iterable[tuple[int, int]]) -> int:
             _delete(nft, nftwire.delete_elements(nftwire.IP, TABLE, "taking", key))  # of listeners that there are
             return 0
         links = host.links()
-        if not (IN in links and AT in links and _is_whole(nft)) and not _make(host):
+        if not (IN in links and AT in links and nft.has_version(nftwire.IP, TABLE, _VERSION)) and not _make(host):
             return 0
         _fill(nft, links, mark, far, subnets)
         return mark
@@ -122,16 +122,7 @@ def _is_strict() -> bool:
 
     The larger number counts, and 2 is less strict than 1.
     """
-    return max(_sysctl("all/rp_filter"), _sysctl(f"{IN}/rp_filter")) == "1"
-
-
-def _is_whole(nft: nftwire.Nft) -> bool:
-    try:
-        return nft.elements(nftwire.IP, TABLE, "version") == [_VERSION.to_bytes(4, sys.byteorder)]
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return False
+    return max(read_sysctl("ipv4/conf/all/rp_filter"), read_sysctl(f"ipv4/conf/{IN}/rp_filter")) == "1"
 
 
 def _make(host: netlink.Netlink) -> bool:
@@ -200,15 +191,7 @@ def _is_there(mark: int, links: dict[str, int]) -> bool:
 
 
 def _forwards(name: str) -> bool:
-    return name != "lo" and _sysctl(f"{name}/forwarding") == "1"
-
-
-def _sysctl(name: str) -> str:
-    try:
-        with open(f"/proc/sys/net/ipv4/conf/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return ""
+    return name != "lo" and read_sysctl(f"ipv4/conf/{name}/forwarding") == "1"
 
 
 def _delete(nft: nftwire.Nft, change: nftwire.Change) -> None:

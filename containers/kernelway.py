@@ -21,12 +21,11 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import sys
 
 from containers import entrance, netlink, nftwire, programs
 from containers.addresses import AF_INET, AF_INET6, pack
 from containers.errors import NetworkError
-from containers.netspaces import inside, write_sysctls
+from containers.netspaces import inside, read_sysctl, write_sysctls
 from containers.subnets import choose_subnet
 from containers.switchrules import HOST_GATEWAY, OUTWARD, TABLE
 
@@ -116,7 +115,7 @@ def ensure_table() -> None:
     """
     nft = nftwire.Nft()
     try:
-        if _has_version(nft):
+        if nft.has_version(nftwire.INET, TABLE, _VERSION):
             return
     finally:
         nft.close()
@@ -137,7 +136,11 @@ def try_out() -> None:
         finally:
             os.close(netns)
             if not was_there and nft.has_table(nftwire.INET, TABLE):
-                borrowed = nft.elements(nftwire.INET, TABLE, "borrowed") if _has_version(nft) else []
+                borrowed = (
+                    nft.elements(nftwire.INET, TABLE, "borrowed")
+                    if nft.has_version(nftwire.INET, TABLE, _VERSION)
+                    else []
+                )
                 names = [name.rstrip(b"\0").decode() for name in borrowed]
                 write_sysctls(*((f"ipv4/conf/{name}/forwarding", "0") for name in names))
                 nft.change(nftwire.remove_table(nftwire.INET, TABLE))
@@ -148,21 +151,12 @@ def try_out() -> None:
 
 def give_back_borrowed() -> None:
     """Let the host forward as it likes, if it has come to be a router itself: a docker that was started later."""
-    if _read_sysctl("ipv4/ip_forward") == "1":
+    if read_sysctl("ipv4/ip_forward") == "1":
         nft = nftwire.Nft()
         try:
             nft.change(nftwire.flush_set(nftwire.INET, TABLE, "borrowed"))
         finally:
             nft.close()
-
-
-def _has_version(nft: nftwire.Nft) -> bool:
-    try:
-        return nft.elements(nftwire.INET, TABLE, "version") == [_VERSION.to_bytes(4, sys.byteorder)]
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return False
 
 
 def _block(host: netlink.Netlink) -> int:
@@ -233,10 +227,10 @@ def _forward(host: netlink.Netlink, name: str, *, version6: bool) -> None:
     if version6:
         own += [(f"ipv6/conf/{name}/accept_ra", "0"), (f"ipv6/conf/{name}/force_forwarding", "1")]
     write_sysctls(*own)
-    if _read_sysctl("ipv4/ip_forward") == "1":
+    if read_sysctl("ipv4/ip_forward") == "1":
         return
     others = [other for other in host.links() if other != "lo" and not other.startswith("shiplap")]
-    borrowed = [other for other in others if _read_sysctl(f"ipv4/conf/{other}/forwarding") == "0"]
+    borrowed = [other for other in others if read_sysctl(f"ipv4/conf/{other}/forwarding") == "0"]
     if borrowed:
         nft = nftwire.Nft()
         try:
@@ -249,7 +243,7 @@ def _forward(host: netlink.Netlink, name: str, *, version6: bool) -> None:
 
 def _forwards_ipv6() -> bool:
     """Whether the host can forward IPv6 by one interface without becoming a router, who takes no addresses by RA."""
-    return _read_sysctl("ipv6/conf/all/forwarding") == "1"
+    return read_sysctl("ipv6/conf/all/forwarding") == "1"
 
 
 def _probe(netns: int, host: netlink.Netlink, block: int) -> None:
@@ -334,11 +328,3 @@ def _remove(host: netlink.Netlink, name: str) -> None:
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
-
-
-def _read_sysctl(name: str) -> str:
-    try:
-        with open(f"/proc/sys/net/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return ""

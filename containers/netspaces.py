@@ -81,3 +81,12 @@ def write_sysctls(*settings: tuple[str, str]) -> None:
             os.write(fd, value.encode())
         finally:
             os.close(fd)
+
+
+def read_sysctl(name: str) -> str:
+    """A ``net.`` value of this thread's network namespace, named as for ``write_sysctls``; "" where there is none."""
+    try:
+        with open(f"/proc/sys/net/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""

@@ -9,6 +9,7 @@ import _socket
 import errno
 import os
 import struct
+import sys
 
 from containers.netlink import attribute, attribute_list, attributes_of, text_attribute
 
@@ -107,6 +108,15 @@ class Nft:
                 if key is not None:
                     found.append(attributes_of(key)[1])
         return found
+
+    def has_version(self, family: int, table: str, version: int) -> bool:
+        """Whether a table of ours is there as this release makes it: its set ``version`` has that number alone."""
+        try:
+            return self.elements(family, table, "version") == [version.to_bytes(4, sys.byteorder)]
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
 
     def ranges(self, family: int, table: str, name: str) -> set[tuple[bytes, bytes]]:
         """As ``elements``, of a set of concatenations with intervals: the first and the last key of each range."""
